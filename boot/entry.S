@@ -1,0 +1,127 @@
+// The way in. A PVH loader (Xen, or QEMU's -kernel) finds the 32-bit entry point in the note below and
+// jumps there with paging off and EBX = physical address of the start info
+// (xen/include/public/arch-x86/hvm/start_info.h). We leave for 64-bit Rust as soon as we can.
+//
+// {boot_stack}, {boot_stack_size} and {rust_entry} come from src/arch/boot.rs.
+
+.set XEN_ELFNOTE_PHYS32_ENTRY, 18
+
+.section .note.Xen, "a", @note
+    .balign 4
+    .long 4                             // namesz: "Xen\0"
+    .long 4                             // descsz: a 32-bit address
+    .long XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .long pvh_entry
+
+.section .text.boot, "ax", @progbits
+.code32
+.global pvh_entry
+.type pvh_entry, @function
+pvh_entry:
+    cld
+    mov edi, ebx                        // cpuid overwrites EBX; EDI is the first argument of rust_entry
+
+    // Long mode (bit 29) and no-execute pages (bit 20) are all that is asked of the processor.
+    mov eax, 0x80000000
+    cpuid
+    cmp eax, 0x80000001
+    jb no_long_mode
+    mov eax, 0x80000001
+    cpuid
+    and edx, (1 << 29) | (1 << 20)
+    cmp edx, (1 << 29) | (1 << 20)
+    jne no_long_mode
+
+    // Identity-map the first 4 GiB with 2 MiB pages: everything a loader can have told us about lies
+    // there. src/start replaces these tables with W^X ones.
+    mov eax, offset boot_pdpt + 3       // present, writable
+    mov [boot_pml4], eax
+    mov eax, offset boot_pd + 3
+    mov ebx, offset boot_pdpt
+    mov ecx, 4
+1:  mov [ebx], eax
+    add eax, 4096
+    add ebx, 8
+    loop 1b
+    mov eax, 0x83                       // present, writable, 2 MiB
+    mov ebx, offset boot_pd
+    mov ecx, 4 * 512
+2:  mov [ebx], eax
+    add eax, 0x200000
+    add ebx, 8
+    loop 2b
+
+    mov eax, offset boot_pml4
+    mov cr3, eax
+    mov eax, 0x620                      // PAE, OSFXSR, OSXMMEXCPT
+    mov cr4, eax
+    mov ecx, 0xc0000080                 // EFER
+    rdmsr
+    or eax, (1 << 8) | (1 << 11)        // LME, NXE
+    wrmsr
+    mov eax, cr0
+    and eax, ~((1 << 2) | (1 << 3))     // not EM, not TS: SSE is ours to use
+    or eax, 0x80010023                  // PG, WP, NE, MP, PE
+    mov cr0, eax
+
+    lgdt [boot_gdt_pointer]
+    mov esp, offset {boot_stack} + {boot_stack_size}
+    push 0x08
+    push offset long_mode
+    retf
+
+// Nobody listens yet, so say it on both ports that a virtual machine may show: the debug console
+// and the first serial line.
+no_long_mode:
+    mov esi, offset no_long_mode_text
+3:  lodsb
+    test al, al
+    jz 4f
+    out 0xe9, al
+    mov dx, 0x3f8
+    out dx, al
+    jmp 3b
+4:  mov eax, {exit_no_boot}
+    out 0xf4, eax
+5:  cli
+    hlt
+    jmp 5b
+.size pvh_entry, . - pvh_entry
+
+.code64
+.global long_mode
+.type long_mode, @function
+long_mode:
+    mov eax, 0x10
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    xor eax, eax
+    mov fs, eax
+    mov gs, eax
+    lea rsp, [{boot_stack} + {boot_stack_size}]
+    xor ebp, ebp                        // the end of every backtrace
+    fninit
+    mov edi, edi                        // the upper half is undefined after the mode switch
+    call {rust_entry}
+    ud2
+.size long_mode, . - long_mode
+
+.section .rodata.boot, "a", @progbits
+.balign 8
+boot_gdt:
+    .quad 0
+    .quad 0x00af9b000000ffff            // 0x08: 64-bit code
+    .quad 0x00cf93000000ffff            // 0x10: data
+boot_gdt_pointer:
+    .word boot_gdt_pointer - boot_gdt - 1
+    .quad boot_gdt
+no_long_mode_text:
+    .asciz "granite: this processor lacks long mode or no-execute pages; both are needed\n"
+
+.section .bss.boot, "aw", @nobits
+.balign 4096
+boot_pml4: .skip 4096
+boot_pdpt: .skip 4096
+boot_pd:   .skip 4 * 4096

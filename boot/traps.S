@@ -1,0 +1,69 @@
+// One stub a vector, all alike: they complete the hardware's frame to a TrapFrame (src/arch/trap.rs)
+// and call {dispatch} with its address. Every gate switches to a stack of its own (IST), because the
+// precompiled `core` may keep data below RSP where an interrupt on the same stack would write.
+
+.section .text.traps, "ax", @progbits
+.code64
+.balign 16
+.global trap_stubs
+.type trap_stubs, @function
+trap_stubs:
+.set vector, 0
+.rept 256
+    .balign 16
+    // The processor pushes an error code for #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC and #SX.
+    .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .else
+        push 0
+    .endif
+    .byte 0x68                          // push imm32: a symbol would be taken for an address
+    .long vector
+    jmp trap_common
+    .set vector, vector + 1
+.endr
+.size trap_stubs, . - trap_stubs
+
+.balign 16
+.type trap_common, @function
+trap_common:
+    push rax
+    push rbx
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push rbp
+    push r8
+    push r9
+    push r10
+    push r11
+    push r12
+    push r13
+    push r14
+    push r15
+    mov rdi, rsp
+    // The IST stack was 16-byte aligned before the 22 words above, and still is: fxsave wants that.
+    sub rsp, 512
+    fxsave64 [rsp]
+    cld
+    call {dispatch}
+    fxrstor64 [rsp]
+    add rsp, 512
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rbp
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rbx
+    pop rax
+    add rsp, 16                         // vector and error code
+    iretq
+.size trap_common, . - trap_common

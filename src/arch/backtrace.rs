@@ -1,0 +1,38 @@
+//! Return addresses, by the frame pointers that every guest build keeps.
+
+use super::stack;
+
+/// Frames after which a walk ends.
+const MAX_DEPTH: usize = 32;
+
+/// Walks the chain of frame pointers from `rbp` and gives each return address.
+///
+/// The chain is believed only as far as it climbs inside one of our own stacks, so a damaged one ends
+/// the walk and doesn't fault.
+pub fn return_addresses(rbp: u64) -> impl Iterator<Item = u64> {
+    let stack = stack::spans().map(|span| span.bytes).find(|bytes| bytes.contains(&rbp));
+    let mut frame = rbp;
+    core::iter::from_fn(move || {
+        let bytes = stack.as_ref()?;
+        let inside = frame.is_multiple_of(8) && frame >= bytes.start && frame + 16 <= bytes.end;
+        if !inside {
+            return None;
+        }
+        // SAFETY: both words lie, aligned, inside a stack, which is mapped for as long as the kernel
+        // runs. It may be the running one: what is read are words that this function doesn't write.
+        let [next, address] = unsafe { (frame as *const [u64; 2]).read_volatile() };
+        // Callers' frames lie above; a frame that doesn't climb would be walked for ever.
+        frame = if next > frame { next } else { 0 };
+        (address != 0).then_some(address)
+    })
+    .take(MAX_DEPTH)
+}
+
+/// The frame pointer of the caller.
+#[inline(always)]
+pub fn frame_pointer() -> u64 {
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    rbp
+}

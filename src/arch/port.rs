@@ -1,0 +1,45 @@
+//! The I/O ports that a virtual machine shows to whoever runs it.
+
+use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
+
+/// The debug console of Xen (for a domU: its log shows `(dN)`) and of QEMU.
+const DEBUG_CONSOLE: u16 = 0xe9;
+/// The first serial line.
+const SERIAL: u16 = 0x3f8;
+/// QEMU's `isa-debug-exit`: writing `c` ends QEMU with status `2c + 1`. Nobody else listens there, and
+/// Xen hides it from a domU.
+const DEBUG_EXIT: u16 = 0xf4;
+
+/// Writes to the debug console.
+pub fn write_debug_console(bytes: &[u8]) {
+    let mut port = PortWriteOnly::new(DEBUG_CONSOLE);
+    for &byte in bytes {
+        // SAFETY: the port only ever takes text; where there is no console, nothing is there.
+        unsafe { port.write(byte) };
+    }
+}
+
+/// Writes to the first serial line, as long as it takes bytes: one that isn't there reads all ones, which
+/// says ready; one that is stuck is left after a while.
+pub fn write_serial(bytes: &[u8]) {
+    const LINE_STATUS: u16 = 5;
+    const TRANSMITTER_EMPTY: u8 = 1 << 5;
+    const PATIENCE: u32 = 100_000;
+    let mut data = PortWriteOnly::new(SERIAL);
+    let mut status: PortReadOnly<u8> = PortReadOnly::new(SERIAL + LINE_STATUS);
+    for &byte in bytes {
+        // SAFETY: reading the line status has no effect that matters to anyone else.
+        let ready = (0..PATIENCE).any(|_| unsafe { status.read() } & TRANSMITTER_EMPTY != 0);
+        if !ready {
+            return;
+        }
+        // SAFETY: the port takes text.
+        unsafe { data.write(byte) };
+    }
+}
+
+/// Asks QEMU to end with `code`. Returns where there is no such device.
+pub fn debug_exit(code: u32) {
+    // SAFETY: only QEMU's debug device listens there, and ending the machine is what is wanted.
+    unsafe { PortWriteOnly::new(DEBUG_EXIT).write(code) };
+}

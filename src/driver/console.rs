@@ -1,0 +1,160 @@
+//! Text for the person who runs the guest.
+
+use core::fmt::{self, Write};
+
+use crate::arch::port;
+use crate::hypercall::{self, Xen};
+use crate::sync::{IrqGuard, IrqMutex};
+
+/// Where text goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Nowhere.
+    None,
+    /// Xen's console, which is the control domain's.
+    Xen(Xen),
+    /// Port 0xe9, which reaches Xen's log from a domU.
+    DebugPort,
+    /// The first serial line, where there is no Xen.
+    Serial,
+    /// Standard output of a process on the host.
+    Host,
+}
+
+/// Bytes collected before they are sent: a hypercall costs about as much as a thousand bytes.
+const BUFFER: usize = 256;
+
+/// The console: a buffer of a line, and where it goes.
+#[derive(Debug)]
+pub struct Console {
+    output: Output,
+    buffer: heapless::Vec<u8, BUFFER>,
+}
+
+static CONSOLE: IrqMutex<Console> = IrqMutex::new(Console::new());
+
+impl Console {
+    const fn new() -> Self {
+        let output = if cfg!(granite_guest) { Output::None } else { Output::Host };
+        Self { output, buffer: heapless::Vec::new() }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            for part in piece.chunks(BUFFER) {
+                if self.buffer.len() + part.len() > BUFFER {
+                    self.flush();
+                }
+                // It fits: a part is never longer than the empty buffer.
+                let _ = self.buffer.extend_from_slice(part);
+            }
+            if piece.ends_with(b"\n") {
+                self.flush();
+            }
+        }
+    }
+
+    /// Sends what has been collected.
+    fn flush(&mut self) {
+        send(&mut self.output, &self.buffer);
+        self.buffer.clear();
+    }
+}
+
+fn send(output: &mut Output, text: &[u8]) {
+    match output {
+        Output::None => {}
+        Output::Xen(xen) => {
+            if hypercall::console::write(xen, text).is_err() {
+                // Not the control domain, and Xen built for release: the log takes it all the same.
+                *output = Output::DebugPort;
+                port::write_debug_console(text);
+            }
+        }
+        Output::DebugPort => port::write_debug_console(text),
+        Output::Serial => port::write_serial(text),
+        #[cfg(granite_guest)]
+        Output::Host => {}
+        #[cfg(not(granite_guest))]
+        Output::Host => std::print!("{}", std::string::String::from_utf8_lossy(text)),
+    }
+}
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Sends all further text to `output`.
+pub fn direct_to(output: Output) {
+    let mut console = CONSOLE.lock();
+    console.flush();
+    console.output = output;
+}
+
+/// Where text goes now.
+pub fn output() -> Output {
+    CONSOLE.lock().output
+}
+
+/// The console for one message: nobody else's text comes between its pieces.
+pub fn lock() -> IrqGuard<'static, Console> {
+    CONSOLE.lock()
+}
+
+/// Writes a message; what [`println!`](crate::println) calls.
+pub fn print(message: fmt::Arguments<'_>) {
+    // The console takes any text, so an error can only come from a `Display` that gives up half way.
+    let _ = lock().write_fmt(message);
+}
+
+/// Writes a message when all may be lost: if the crash came while the lock was held, in its holder's place.
+pub fn print_in_crash(message: fmt::Arguments<'_>) {
+    /// The same output without the buffer and the lock.
+    struct Direct(Output);
+
+    impl Write for Direct {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            send(&mut self.0, text.as_bytes());
+            Ok(())
+        }
+    }
+
+    if let Some(mut console) = CONSOLE.try_lock() {
+        let _ = console.write_fmt(message);
+        return;
+    }
+    let output = Xen::enabled().map_or(Output::Serial, Output::Xen);
+    let _ = Direct(output).write_fmt(message);
+}
+
+/// Prints to the console, without an end of line: text waits until one comes, or the buffer is full.
+#[macro_export]
+macro_rules! print {
+    ($($message:tt)*) => { $crate::driver::console::print(core::format_args!($($message)*)) };
+}
+
+/// Prints a line to the console.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::print!("\n") };
+    ($($message:tt)*) => { $crate::driver::console::print(core::format_args!("{}\n", core::format_args!($($message)*))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUFFER, Console, Output};
+
+    #[test]
+    fn a_line_is_held_until_it_ends_and_a_long_one_is_cut() {
+        let mut console = Console { output: Output::None, buffer: heapless::Vec::new() };
+        console.put(b"no end yet");
+        assert_eq!(console.buffer.len(), 10);
+        console.put(b"\nnext");
+        assert_eq!(console.buffer.as_slice(), b"next");
+        console.put(&[b'x'; 3 * BUFFER]);
+        assert_eq!(console.buffer.len(), BUFFER);
+    }
+}

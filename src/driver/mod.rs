@@ -1,0 +1,3 @@
+//! Floor 5: what talks to somebody outside.
+
+pub mod console;

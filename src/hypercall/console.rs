@@ -1,0 +1,16 @@
+//! Xen's own console, which the control domain may write to.
+
+use super::{Hypercall, Number};
+use crate::abi::XenErrno;
+
+/// Writes text to Xen's console. Source: `xen/include/public/xen.h`, `CONSOLEIO_write`.
+///
+/// # Errors
+///
+/// A release build of Xen refuses every domain but the control domain.
+#[doc(alias = "CONSOLEIO_write")]
+pub fn write(xen: &impl Hypercall, text: &[u8]) -> Result<(), XenErrno> {
+    let arguments = [xen_sys::CONSOLEIO_write.into(), text.len() as u64, text.as_ptr() as u64, 0, 0];
+    // SAFETY: Xen reads `len` bytes at the pointer, and both are those of one live slice.
+    unsafe { xen.call(Number::CONSOLE_IO, arguments) }.map(|_| ())
+}

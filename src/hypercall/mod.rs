@@ -1,0 +1,59 @@
+//! Floor 1: the seam to the hypervisor. One unsafe trait; [`Xen`] implements it on the machine and
+//! `FakeXen` in tests on the host. The functions of the submodules are the typed, safe forms.
+
+pub mod console;
+pub mod detect;
+pub mod memory;
+pub mod sched;
+pub mod version;
+
+#[cfg(test)]
+pub mod fake;
+mod xen;
+
+pub use xen::{NotXen, Xen};
+
+use crate::abi::XenErrno;
+
+/// A hypercall's number. Source: `xen/include/public/xen.h`, `__HYPERVISOR_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Number(pub u32);
+
+impl Number {
+    /// Memory of the domain.
+    #[doc(alias = "HYPERVISOR_memory_op")]
+    pub const MEMORY_OP: Self = Self(xen_sys::__HYPERVISOR_memory_op);
+    /// Version and features.
+    #[doc(alias = "HYPERVISOR_xen_version")]
+    pub const XEN_VERSION: Self = Self(xen_sys::__HYPERVISOR_xen_version);
+    /// Xen's console.
+    #[doc(alias = "HYPERVISOR_console_io")]
+    pub const CONSOLE_IO: Self = Self(xen_sys::__HYPERVISOR_console_io);
+    /// Virtual processors.
+    #[doc(alias = "HYPERVISOR_vcpu_op")]
+    pub const VCPU_OP: Self = Self(xen_sys::__HYPERVISOR_vcpu_op);
+    /// Scheduling and the end of the domain.
+    #[doc(alias = "HYPERVISOR_sched_op")]
+    pub const SCHED_OP: Self = Self(xen_sys::__HYPERVISOR_sched_op);
+}
+
+/// What the library asks of a hypervisor.
+///
+/// # Safety
+///
+/// An implementation reads and writes memory only as the Xen interface says for the call and its
+/// arguments.
+pub unsafe trait Hypercall {
+    /// Makes one call with up to five arguments; unused ones are zero.
+    ///
+    /// # Errors
+    ///
+    /// The error number, if Xen returned a negative value.
+    ///
+    /// # Safety
+    ///
+    /// Each argument that the interface defines as a pointer must point to memory that is valid for
+    /// what that call reads and writes, for as long as Xen may use it.
+    unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno>;
+}

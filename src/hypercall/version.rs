@@ -1,0 +1,78 @@
+//! Which Xen this is, and what it can do. Source: `xen/include/public/version.h`.
+
+use core::fmt;
+
+use super::{Hypercall, Number};
+use crate::abi::{Features, XenErrno, assert_layout};
+
+const XENVER_VERSION: u64 = 0;
+const XENVER_EXTRAVERSION: u64 = 1;
+const XENVER_GET_FEATURES: u64 = 6;
+
+/// Argument of `XENVER_get_features`.
+#[doc(alias = "xen_feature_info")]
+#[repr(C)]
+struct FeatureInfo {
+    submap_index: u32,
+    submap: u32,
+}
+assert_layout!(FeatureInfo, size = 8, align = 4, { submap_index: 0, submap: 4 });
+
+/// Xen's version, as in `4.17.5`.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Version {
+    /// The 4 of 4.17.
+    pub major: u16,
+    /// The 17 of 4.17.
+    pub minor: u16,
+    extra: [u8; 16],
+}
+
+impl Version {
+    /// What the builder put behind the number, such as `.5`; empty if it isn't text.
+    pub fn extra(&self) -> &str {
+        let end = self.extra.iter().position(|&byte| byte == 0).unwrap_or(self.extra.len());
+        core::str::from_utf8(&self.extra[..end]).unwrap_or("")
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}{}", self.major, self.minor, self.extra())
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Xen's version.
+///
+/// # Errors
+///
+/// None from any known Xen: the call is allowed to all.
+#[doc(alias = "XENVER_version")]
+#[doc(alias = "XENVER_extraversion")]
+pub fn version(xen: &impl Hypercall) -> Result<Version, XenErrno> {
+    // SAFETY: this call takes no pointer.
+    let number = unsafe { xen.call(Number::XEN_VERSION, [XENVER_VERSION, 0, 0, 0, 0]) }? as u32;
+    let mut extra = [0; 16];
+    // SAFETY: Xen writes a `xen_extraversion_t`, 16 bytes, and `extra` has 16.
+    unsafe { xen.call(Number::XEN_VERSION, [XENVER_EXTRAVERSION, extra.as_mut_ptr() as u64, 0, 0, 0]) }?;
+    Ok(Version { major: (number >> 16) as u16, minor: number as u16, extra })
+}
+
+/// The first word of features.
+///
+/// # Errors
+///
+/// None from any known Xen.
+#[doc(alias = "XENVER_get_features")]
+pub fn features(xen: &impl Hypercall) -> Result<Features, XenErrno> {
+    let mut info = FeatureInfo { submap_index: 0, submap: 0 };
+    // SAFETY: Xen reads and writes a `xen_feature_info`, and `info` is one.
+    unsafe { xen.call(Number::XEN_VERSION, [XENVER_GET_FEATURES, &raw mut info as u64, 0, 0, 0]) }?;
+    Ok(Features::from_bits_retain(info.submap))
+}

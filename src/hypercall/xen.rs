@@ -1,0 +1,132 @@
+//! The real hypervisor: the hypercall page, and the one instruction sequence that enters it.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::detect::Hypervisor;
+use super::{Hypercall, Number};
+use crate::abi::XenErrno;
+
+/// The hypervisor under us. Its existence says that the hypercall page is in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Xen {
+    // Not constructible outside: only `enable` may say that the page is there.
+    _enabled: (),
+}
+
+impl fmt::Debug for Xen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Xen")
+    }
+}
+
+/// The hypercall page is in place.
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+impl Xen {
+    /// The hypervisor, if [`enable`](Self::enable) found it.
+    pub fn enabled() -> Option<Self> {
+        // Acquire: pairs with the Release in `enable`; the page is filled before it is called.
+        ENABLED.load(Ordering::Acquire).then_some(Self { _enabled: () })
+    }
+}
+
+/// There is no Xen to call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotXen(
+    /// What CPUID shows instead.
+    pub Hypervisor,
+);
+
+impl fmt::Display for NotXen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no Xen here: {}", self.0)
+    }
+}
+
+impl core::error::Error for NotXen {}
+
+#[cfg(granite_guest)]
+mod page {
+    use super::{ENABLED, Hypercall, Hypervisor, NotXen, Number, Ordering, Xen};
+    use crate::abi::XenErrno;
+    use crate::hypercall::detect;
+    use core::arch::{asm, global_asm};
+
+    global_asm!(include_str!("../../boot/hypercall_page.S"));
+
+    unsafe extern "C" {
+        /// The page of `boot/hypercall_page.S`: 128 stubs of 32 bytes.
+        static HYPERCALL_PAGE: [[u8; 32]; 128];
+    }
+
+    impl Xen {
+        /// Looks for Xen and has it fill the hypercall page.
+        ///
+        /// # Errors
+        ///
+        /// [`NotXen`] under another hypervisor, or under none.
+        pub fn enable() -> Result<Self, NotXen> {
+            let hypervisor = detect::hypervisor(detect::processor);
+            let Hypervisor::Xen { base } = hypervisor else {
+                return Err(NotXen(hypervisor));
+            };
+            let msr = detect::hypercall_msr(base, detect::processor);
+            let page = &raw const HYPERCALL_PAGE as u64;
+            // SAFETY: CPUID names this MSR as the one that takes the hypercall page's guest-physical
+            // address, which equals the virtual one (linker.ld). The page holds nothing else, so Xen
+            // overwrites nothing that is in use.
+            unsafe { x86_64::registers::model_specific::Msr::new(msr).write(page) };
+            // Release: pairs with the Acquire in `enabled`.
+            ENABLED.store(true, Ordering::Release);
+            Ok(Self { _enabled: () })
+        }
+    }
+
+    // SAFETY: the call goes to Xen itself, which defines the interface.
+    unsafe impl Hypercall for Xen {
+        unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
+            // SAFETY: in bounds for every number, because of the remainder; only its address is used.
+            let stub = unsafe { &raw const HYPERCALL_PAGE[number.0 as usize % 128] };
+            let result: i64;
+            // SAFETY: `self` exists, so the page holds Xen's stubs. A stub takes its arguments in rdi,
+            // rsi, rdx, r10 and r8 (xen/include/public/arch-x86/xen-x86_64.h) and may change them, rax,
+            // rcx and r11. It uses the stack, so `nostack` is not given. The caller vouches for pointers.
+            unsafe {
+                asm!(
+                    "call {stub}",
+                    stub = in(reg) stub,
+                    lateout("rax") result,
+                    inlateout("rdi") arguments[0] => _,
+                    inlateout("rsi") arguments[1] => _,
+                    inlateout("rdx") arguments[2] => _,
+                    inlateout("r10") arguments[3] => _,
+                    inlateout("r8") arguments[4] => _,
+                    lateout("rcx") _,
+                    lateout("r11") _,
+                );
+            }
+            if result < 0 { Err(XenErrno(result.unsigned_abs() as i32)) } else { Ok(result as u64) }
+        }
+    }
+}
+
+#[cfg(not(granite_guest))]
+impl Xen {
+    /// On the host there is none to enable, whatever the host itself runs on: a process may not ask.
+    ///
+    /// # Errors
+    ///
+    /// Always [`NotXen`].
+    pub fn enable() -> Result<Self, NotXen> {
+        Err(NotXen(Hypervisor::None))
+    }
+}
+
+#[cfg(not(granite_guest))]
+// SAFETY: touches no memory.
+unsafe impl Hypercall for Xen {
+    unsafe fn call(&self, _: Number, _: [u64; 5]) -> Result<u64, XenErrno> {
+        Err(XenErrno::NOSYS)
+    }
+}

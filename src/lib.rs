@@ -1,0 +1,48 @@
+//! Granite: a Xen PVH unikernel in Rust, built around the grant table.
+//!
+//! An application is a `main` function and [`entry!`]; `src/main.rs` is the one to start from. It is given
+//! a [`Platform`](rt::Platform): the domain that it runs in.
+//!
+//! # Floors
+//!
+//! A module uses those below it and none above; `cargo xtask check` holds it to that.
+//!
+//! ```text
+//! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
+//! driver       console                                        floor 5
+//! mm           frames, address space, heap                    floor 2
+//! hypercall    the seam: one unsafe trait, Xen, a fake        floor 1
+//! arch         segments, traps, stacks, paging register       floor 1
+//! abi, sync    plain data with checked layouts; locks         floor 0
+//! ```
+//!
+//! Everything compiles on the host too, where the tests run. `cfg(granite_guest)`, which `cargo xtask` sets,
+//! adds what only a machine can have: the entry point, the panic handler and the allocator.
+
+#![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(not(granite_guest))]
+extern crate std;
+
+pub mod abi;
+#[allow(unsafe_code, reason = "the processor")]
+pub mod arch;
+pub mod driver;
+#[allow(unsafe_code, reason = "the hypervisor")]
+pub mod hypercall;
+#[allow(unsafe_code, reason = "memory")]
+pub mod mm;
+#[cfg_attr(test, allow(unsafe_code, reason = "a trap frame of zeros"))]
+pub mod rt;
+#[allow(unsafe_code, reason = "the loader's memory, and the hand-over to our own")]
+pub mod start;
+pub mod sync;
+
+/// What applications use.
+pub mod prelude {
+    pub use crate::rt::{ExitCode, Platform};
+    pub use crate::{print, println};
+    pub use log::{debug, error, info, trace, warn};
+}

@@ -1,0 +1,307 @@
+//! Page tables, built with the `x86_64` crate.
+
+use core::fmt;
+
+use x86_64::structures::paging::mapper::{
+    MapToError, MappedPageTable, MapperFlush, PageTableFrameMapping, TranslateResult, UnmapError,
+};
+use x86_64::structures::paging::page_table::PageTableFlags as Flags;
+use x86_64::structures::paging::{
+    FrameAllocator, Mapper, Page, PageTable, PhysFrame, Size2MiB, Size4KiB, Translate,
+};
+use x86_64::{PhysAddr, VirtAddr};
+
+use super::frames::Frames;
+use super::layout::{Access, Mapping};
+use crate::abi::{Gfn, PAGE_SIZE};
+
+const LARGE_PAGE: u64 = 2 << 20;
+
+/// A tree of page tables, reached through `P`.
+pub struct AddressSpace<P: PageTableFrameMapping> {
+    tables: MappedPageTable<'static, P>,
+    root: PhysFrame,
+}
+
+/// Why a page could not be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MapError {
+    /// No frame is left for a page table.
+    OutOfFrames,
+    /// Something is mapped there.
+    Occupied(u64),
+    /// Nothing is mapped there.
+    NotMapped(u64),
+    /// No page can be there: the processor has no such address.
+    BadAddress(u64),
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfFrames => f.write_str("no frame is left for a page table"),
+            Self::Occupied(address) => write!(f, "something is mapped at {address:#x}"),
+            Self::NotMapped(address) => write!(f, "nothing is mapped at {address:#x}"),
+            Self::BadAddress(address) => write!(f, "{address:#x} is no address"),
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+
+/// What the page tables say of an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapped {
+    /// The physical address.
+    pub physical: u64,
+    /// Writing is allowed.
+    pub writable: bool,
+    /// Running code is allowed.
+    pub executable: bool,
+}
+
+/// Tables at the address that they have physically, as all RAM is mapped by src/start.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity;
+
+// SAFETY: RAM is mapped at its physical address by the boot tables (below 4 GiB, where the first tables come
+// from) and by the plan of `layout::mappings` (all of it).
+unsafe impl PageTableFrameMapping for Identity {
+    fn frame_to_pointer(&self, frame: PhysFrame) -> *mut PageTable {
+        frame.start_address().as_u64() as *mut PageTable
+    }
+}
+
+impl Access {
+    fn flags(self) -> Flags {
+        let present = Flags::PRESENT;
+        match self {
+            Self::ReadOnly => present | Flags::NO_EXECUTE,
+            Self::ReadWrite => present | Flags::WRITABLE | Flags::NO_EXECUTE,
+            Self::Execute => present,
+        }
+    }
+}
+
+impl<P: PageTableFrameMapping> AddressSpace<P> {
+    /// An empty address space, with its root in a frame of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfFrames`].
+    ///
+    /// # Safety
+    ///
+    /// `reach` must give, for each frame of `frames`, a pointer to that frame's memory, which nothing else
+    /// uses once the frame is allocated.
+    pub unsafe fn new(reach: P, frames: &mut Frames) -> Result<Self, MapError> {
+        let root = frames.allocate_frame().ok_or(MapError::OutOfFrames)?;
+        let table = reach.frame_to_pointer(root);
+        // SAFETY: the frame was just allocated, so by the caller's word the table is memory of ours.
+        let table = unsafe {
+            table.write(PageTable::new());
+            &mut *table
+        };
+        // SAFETY: all tables of the tree come from `frames`, where `reach` is right by the caller's word.
+        Ok(Self { tables: unsafe { MappedPageTable::new(table, reach) }, root })
+    }
+
+    /// The frame to load into the page-table register.
+    pub fn root(&self) -> PhysFrame {
+        self.root
+    }
+
+    /// Maps a range at its own physical address, with large pages where they fit.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]; the pages before the one that failed stay mapped.
+    ///
+    /// # Safety
+    ///
+    /// If these tables are in use, or once they are: the rights must suit what lies there.
+    pub unsafe fn map_identity(&mut self, mapping: &Mapping, frames: &mut Frames) -> Result<(), MapError> {
+        let flags = mapping.access.flags();
+        let mut address = mapping.range.start;
+        while address < mapping.range.end {
+            let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
+            let large = address.is_multiple_of(LARGE_PAGE) && address + LARGE_PAGE <= mapping.range.end;
+            // SAFETY: the caller vouches for the range and its rights.
+            address += unsafe {
+                if large {
+                    let frame = PhysFrame::<Size2MiB>::containing_address(PhysAddr::new(address));
+                    let mapped = self.tables.identity_map(frame, flags, frames);
+                    mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))?;
+                    LARGE_PAGE
+                } else {
+                    let frame = PhysFrame::<Size4KiB>::containing_address(PhysAddr::new(address));
+                    let mapped = self.tables.identity_map(frame, flags, frames);
+                    mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))?;
+                    PAGE_SIZE
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Maps one frame to read and write.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`], and nothing is changed.
+    ///
+    /// # Safety
+    ///
+    /// The frame must belong to the caller, and nothing else may come to use it through `address`.
+    pub unsafe fn map_page(&mut self, address: u64, frame: Gfn, frames: &mut Frames) -> Result<(), MapError> {
+        let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
+        let page = Page::<Size4KiB>::containing_address(at);
+        let frame = PhysFrame::containing_address(PhysAddr::new(frame.address()));
+        // SAFETY: the caller vouches for the frame.
+        let mapped = unsafe { self.tables.map_to(page, frame, Access::ReadWrite.flags(), frames) };
+        mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))
+    }
+
+    /// Unmaps one page of 4 KiB and returns its frame. Page tables that become empty stay.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::NotMapped`], also where a large page is mapped.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may use the page any more.
+    pub unsafe fn unmap_page(&mut self, address: u64) -> Result<Gfn, MapError> {
+        let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
+        let unmapped = self.tables.unmap(Page::<Size4KiB>::containing_address(at));
+        let (frame, flush) = unmapped.map_err(|error| match error {
+            UnmapError::PageNotMapped | UnmapError::ParentEntryHugePage => MapError::NotMapped(address),
+            UnmapError::InvalidFrameAddress(_) => MapError::BadAddress(address),
+        })?;
+        flush.flush_here();
+        Ok(Gfn::containing(frame.start_address().as_u64()))
+    }
+
+    /// What `address` is mapped to; nothing if it isn't.
+    pub fn lookup(&self, address: u64) -> Option<Mapped> {
+        let at = VirtAddr::try_new(address).ok()?;
+        let TranslateResult::Mapped { frame, offset, flags } = self.tables.translate(at) else {
+            return None;
+        };
+        Some(Mapped {
+            physical: frame.start_address().as_u64() + offset,
+            writable: flags.contains(Flags::WRITABLE),
+            executable: !flags.contains(Flags::NO_EXECUTE),
+        })
+    }
+}
+
+impl<P: PageTableFrameMapping> fmt::Debug for AddressSpace<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressSpace").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+fn map_error<S: x86_64::structures::paging::PageSize>(error: MapToError<S>, at: VirtAddr) -> MapError {
+    match error {
+        MapToError::FrameAllocationFailed => MapError::OutOfFrames,
+        MapToError::ParentEntryHugePage | MapToError::PageAlreadyMapped(_) => MapError::Occupied(at.as_u64()),
+    }
+}
+
+/// Flushing the translation of a page: on the host, where nothing is mapped in truth, there is nothing to do.
+trait FlushHere {
+    fn flush_here(self);
+}
+
+impl<S: x86_64::structures::paging::PageSize> FlushHere for MapperFlush<S> {
+    fn flush_here(self) {
+        if cfg!(granite_guest) { self.flush() } else { self.ignore() }
+    }
+}
+
+// SAFETY: a frame that `Frames` hands out is RAM, and nobody else's until it is released.
+unsafe impl FrameAllocator<Size4KiB> for Frames {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        let frame = self.allocate()?;
+        Some(PhysFrame::containing_address(PhysAddr::new(frame.address())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AddressSpace, MapError, Mapped};
+    use crate::abi::{Gfn, PAGE_SIZE};
+    use crate::mm::frames::Frames;
+    use crate::mm::layout::{Access, Mapping};
+    use crate::mm::ram::Ram;
+    use std::vec;
+    use x86_64::structures::paging::mapper::PageTableFrameMapping;
+    use x86_64::structures::paging::{PageTable, PhysFrame};
+
+    /// Physical memory from frame 256 on, in a block of the host's.
+    struct Arena(*mut PageTable);
+
+    // SAFETY: frames 256 to 256 + FRAMES lie in the block, which is leaked.
+    unsafe impl PageTableFrameMapping for Arena {
+        fn frame_to_pointer(&self, frame: PhysFrame) -> *mut PageTable {
+            // SAFETY: `Frames` only knows the frames of the block.
+            unsafe { self.0.add((frame.start_address().as_u64() / PAGE_SIZE) as usize - 256) }
+        }
+    }
+
+    fn space(count: u64) -> (AddressSpace<Arena>, Frames) {
+        let block = vec![PageTable::new(); count as usize].leak();
+        let ram = Ram::new([(256 * PAGE_SIZE, count * PAGE_SIZE)].into_iter(), core::iter::empty());
+        let mut frames = Frames::new(&ram, vec![0; Frames::words_for(&ram)].leak());
+        // SAFETY: the arena reaches all frames, and only the tables use them.
+        let space = unsafe { AddressSpace::new(Arena(block.as_mut_ptr()), &mut frames) };
+        (space.unwrap(), frames)
+    }
+
+    #[test]
+    fn identity_mappings_have_the_rights_that_were_asked_for() {
+        let (mut space, mut frames) = space(16);
+        for (range, access) in [
+            (0x1000..0x60_3000, Access::ReadWrite),
+            (0x80_0000..0x80_2000, Access::Execute),
+            (0x80_2000..0x80_3000, Access::ReadOnly),
+        ] {
+            // SAFETY: these tables are never used.
+            unsafe { space.map_identity(&Mapping { range, access }, &mut frames) }.unwrap();
+        }
+        let rights = |address| space.lookup(address).map(|m| (m.physical, m.writable, m.executable));
+        assert_eq!(rights(0xfff), None);
+        assert_eq!(rights(0x1234), Some((0x1234, true, false)));
+        assert_eq!(rights(0x20_0042), Some((0x20_0042, true, false)));
+        assert_eq!(rights(0x60_2fff), Some((0x60_2fff, true, false)));
+        assert_eq!(rights(0x60_3000), None);
+        assert_eq!(rights(0x80_1000), Some((0x80_1000, false, true)));
+        assert_eq!(rights(0x80_2000), Some((0x80_2000, false, false)));
+    }
+
+    #[test]
+    fn pages_come_and_go_and_are_never_mapped_over() {
+        let (mut space, mut frames) = space(16);
+        let window = 1 << 46;
+        // SAFETY: these tables are never used.
+        unsafe {
+            space.map_page(window, Gfn(7), &mut frames).unwrap();
+            assert_eq!(space.map_page(window, Gfn(8), &mut frames), Err(MapError::Occupied(window)));
+            let mapped = Mapped { physical: 0x7005, writable: true, executable: false };
+            assert_eq!(space.lookup(window + 5), Some(mapped));
+            assert_eq!(space.unmap_page(window), Ok(Gfn(7)));
+            assert_eq!(space.unmap_page(window), Err(MapError::NotMapped(window)));
+            assert_eq!(space.map_page(1 << 50, Gfn(7), &mut frames), Err(MapError::BadAddress(1 << 50)));
+        }
+    }
+
+    #[test]
+    fn running_out_of_frames_is_an_error() {
+        let (mut space, mut frames) = space(3);
+        // SAFETY: these tables are never used.
+        let error = unsafe { space.map_page(1 << 46, Gfn(7), &mut frames) }.unwrap_err();
+        assert_eq!(error, MapError::OutOfFrames);
+    }
+}

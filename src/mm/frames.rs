@@ -1,0 +1,263 @@
+//! The frame allocator: a bit a frame, for RAM alone.
+
+use core::fmt;
+use core::ops::Range;
+
+use super::ram::{self, MAX_RANGES, Ram};
+use crate::abi::{Gfn, PAGE_SIZE};
+
+/// Hands out frames of RAM, singly or in consecutive runs, lowest first.
+pub struct Frames {
+    spans: heapless::Vec<Span, MAX_RANGES>,
+    total: usize,
+    free: usize,
+}
+
+/// One range of RAM; bit `i` of `used` stands for frame `first + i`.
+struct Span {
+    first: u64,
+    count: usize,
+    used: &'static mut [u64],
+    /// No frame below this one is free.
+    hint: usize,
+}
+
+/// A frame that was given back and wasn't out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// It is free already.
+    DoubleFree(Gfn),
+    /// It isn't RAM.
+    NotRam(Gfn),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DoubleFree(gfn) => write!(f, "{gfn} was freed twice"),
+            Self::NotRam(gfn) => write!(f, "{gfn} was freed, and isn't RAM"),
+        }
+    }
+}
+
+impl core::error::Error for FrameError {}
+
+impl Frames {
+    /// How many words of bitmap the allocator of this RAM needs.
+    pub fn words_for(ram: &Ram) -> usize {
+        ram.ranges.iter().map(|range| words(frames_in(range))).sum()
+    }
+
+    /// An allocator in which every frame of `ram` is free. `bitmap` must have [`words_for`](Self::words_for)
+    /// words; RAM that it can't describe is left out.
+    pub fn new(ram: &Ram, mut bitmap: &'static mut [u64]) -> Self {
+        let mut this = Self { spans: heapless::Vec::new(), total: 0, free: 0 };
+        for range in &ram.ranges {
+            let count = frames_in(range);
+            let Some((used, rest)) = bitmap.split_at_mut_checked(words(count)) else { break };
+            bitmap = rest;
+            used.fill(0);
+            if let Some(last) = used.last_mut() {
+                // Bits past the end never come free.
+                *last = if count % 64 == 0 { 0 } else { !0 << (count % 64) };
+            }
+            let span = Span { first: Gfn::containing(range.start).0, count, used, hint: 0 };
+            if this.spans.push(span).is_err() {
+                break;
+            }
+            this.total += count;
+            this.free += count;
+        }
+        this
+    }
+
+    /// Frames of RAM.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Frames that are free.
+    pub fn free(&self) -> usize {
+        self.free
+    }
+
+    /// Takes out the free frames that `bytes` touches. What is out already, or no RAM, is left as it is.
+    pub fn reserve(&mut self, bytes: Range<u64>) {
+        let pages = ram::outward(bytes.start, bytes.end.saturating_sub(bytes.start));
+        let wanted = Gfn::containing(pages.start).0..Gfn::containing(pages.end).0;
+        for span in &mut self.spans {
+            let first = wanted.start.max(span.first);
+            let end = wanted.end.min(span.first + span.count as u64);
+            for frame in first..end {
+                self.free -= usize::from(span.set((frame - span.first) as usize));
+            }
+        }
+    }
+
+    /// Takes the lowest free frame.
+    pub fn allocate(&mut self) -> Option<Gfn> {
+        self.allocate_run(1)
+    }
+
+    /// Takes the lowest `count` consecutive free frames, and returns the first.
+    pub fn allocate_run(&mut self, count: usize) -> Option<Gfn> {
+        if count == 0 || count > self.free {
+            return None;
+        }
+        self.spans.iter_mut().find_map(|span| {
+            let index = span.find_run(count)?;
+            for i in index..index + count {
+                span.set(i);
+            }
+            if index == span.hint {
+                span.hint = index + count;
+            }
+            self.free -= count;
+            Some(Gfn(span.first + index as u64))
+        })
+    }
+
+    /// Gives a frame back.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`], and nothing is changed, if it wasn't out.
+    pub fn release(&mut self, frame: Gfn) -> Result<(), FrameError> {
+        let in_span = |span: &&mut Span| (span.first..span.first + span.count as u64).contains(&frame.0);
+        let span = self.spans.iter_mut().find(in_span).ok_or(FrameError::NotRam(frame))?;
+        if !span.clear((frame.0 - span.first) as usize) {
+            return Err(FrameError::DoubleFree(frame));
+        }
+        self.free += 1;
+        Ok(())
+    }
+}
+
+impl Span {
+    fn is_used(&self, index: usize) -> bool {
+        self.used[index / 64] & 1 << (index % 64) != 0
+    }
+
+    /// Marks a frame as out; tells whether it was free.
+    fn set(&mut self, index: usize) -> bool {
+        let was_free = !self.is_used(index);
+        self.used[index / 64] |= 1 << (index % 64);
+        was_free
+    }
+
+    /// Marks a frame as free; tells whether it was out.
+    fn clear(&mut self, index: usize) -> bool {
+        let was_used = self.is_used(index);
+        self.used[index / 64] &= !(1 << (index % 64));
+        self.hint = self.hint.min(index);
+        was_used
+    }
+
+    fn find_run(&self, count: usize) -> Option<usize> {
+        let mut start = self.hint;
+        while start + count <= self.count {
+            if start % 64 == 0 && self.used[start / 64] == !0 {
+                start += 64; // a full word, stepped over at once
+                continue;
+            }
+            match (start..start + count).rev().find(|&index| self.is_used(index)) {
+                None => return Some(start),
+                Some(last_used) => start = last_used + 1,
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("total", &self.total).field("free", &self.free).finish_non_exhaustive()
+    }
+}
+
+fn frames_in(range: &Range<u64>) -> usize {
+    ((range.end - range.start) / PAGE_SIZE) as usize
+}
+
+fn words(frames: usize) -> usize {
+    frames.div_ceil(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FrameError, Frames};
+    use crate::abi::{Gfn, PAGE_SIZE};
+    use crate::mm::ram::Ram;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Frames 1 to 99 and 1000 to 1063.
+    fn frames() -> Frames {
+        let map = [(PAGE_SIZE, 99 * PAGE_SIZE), (1000 * PAGE_SIZE, 64 * PAGE_SIZE)];
+        let ram = Ram::new(map.into_iter(), core::iter::empty());
+        Frames::new(&ram, vec![!0; Frames::words_for(&ram)].leak())
+    }
+
+    #[test]
+    fn every_frame_comes_once_and_only_ram_comes() {
+        let mut frames = frames();
+        assert_eq!((frames.total(), frames.free()), (163, 163));
+        let all: Vec<_> = core::iter::from_fn(|| frames.allocate()).map(|gfn| gfn.0).collect();
+        assert_eq!(all, (1..100).chain(1000..1064).collect::<Vec<_>>());
+        assert_eq!(frames.free(), 0);
+        assert_eq!(frames.release(Gfn(50)), Ok(()));
+        assert_eq!(frames.allocate(), Some(Gfn(50)));
+    }
+
+    #[test]
+    fn runs_are_consecutive_and_step_over_what_is_out() {
+        let mut frames = frames();
+        frames.reserve(10 * PAGE_SIZE..10 * PAGE_SIZE + 1);
+        assert_eq!(frames.allocate_run(9), Some(Gfn(1)));
+        assert_eq!(frames.allocate_run(64), Some(Gfn(11)));
+        assert_eq!(frames.allocate_run(64), Some(Gfn(1000)));
+        assert_eq!(frames.allocate_run(64), None, "no run crosses from one range to the next");
+        assert_eq!(frames.allocate_run(25), Some(Gfn(75)));
+        assert_eq!(frames.allocate_run(0), None);
+        assert_eq!(frames.free(), 0);
+    }
+
+    #[test]
+    fn a_wrong_release_changes_nothing() {
+        let mut frames = frames();
+        assert_eq!(frames.release(Gfn(5)), Err(FrameError::DoubleFree(Gfn(5))));
+        assert_eq!(frames.release(Gfn(100)), Err(FrameError::NotRam(Gfn(100))));
+        assert_eq!(frames.release(Gfn(u64::MAX)), Err(FrameError::NotRam(Gfn(u64::MAX))));
+        assert_eq!(frames.free(), 163);
+    }
+
+    #[test]
+    fn reserving_counts_each_frame_once() {
+        let mut frames = frames();
+        frames.reserve(0..u64::MAX);
+        assert_eq!(frames.free(), 0);
+        frames.reserve(0..PAGE_SIZE * 50);
+        assert_eq!((frames.free(), frames.allocate()), (0, None));
+    }
+
+    #[test]
+    fn random_use_matches_a_simple_oracle() {
+        let mut frames = frames();
+        let mut out = std::collections::BTreeSet::new();
+        let mut seed = 1u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (choice, number) = (seed >> 62, (seed >> 32) % 1100);
+            if choice == 0 {
+                assert_eq!(frames.release(Gfn(number)).is_ok(), out.remove(&number));
+            } else {
+                let count = 1 + (number % 8) as usize;
+                if let Some(Gfn(first)) = frames.allocate_run(count) {
+                    assert!((first..first + count as u64).all(|gfn| out.insert(gfn)), "handed out twice");
+                }
+            }
+            assert_eq!(frames.free() + out.len(), frames.total());
+        }
+    }
+}

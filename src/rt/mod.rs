@@ -1,0 +1,68 @@
+//! The application surface: [`entry!`](crate::entry), [`Platform`], [`ExitCode`], and what happens when a
+//! guest ends.
+
+mod exit;
+mod logger;
+mod options;
+#[cfg(granite_guest)]
+mod panic;
+mod platform;
+pub mod report;
+
+pub use exit::{End, ExitCode, end};
+pub use logger::{DEFAULT_LEVEL, install as install_logger, set_level};
+pub use options::{BadOption, Options};
+#[cfg(granite_guest)]
+pub(crate) use platform::Modules;
+pub use platform::{Machine, Platform};
+
+/// An application, as [`entry!`](crate::entry) hands it to src/start.
+#[derive(Clone, Copy, Debug)]
+pub struct Application {
+    /// The application's main function.
+    pub main: fn(&'static Platform) -> ExitCode,
+    /// The options that it knows, beside the runtime's own.
+    pub options: &'static [&'static str],
+    /// Whether `main` may run without Xen. Only tests of the floors below can use that.
+    pub xen_optional: bool,
+}
+
+/// Names the application's main function: `fn(&'static Platform) -> ExitCode`.
+///
+/// The command-line options that it knows may follow; the rest of the command line is warned about.
+///
+/// ```
+/// # #![no_main]
+/// use granite::prelude::*;
+///
+/// granite::entry!(main, options = ["name"]);
+///
+/// fn main(platform: &'static Platform) -> ExitCode {
+///     println!("hello, {}", platform.options().get("name").unwrap_or("whoever you are"));
+///     ExitCode::SUCCESS
+/// }
+/// ```
+#[macro_export]
+macro_rules! entry {
+    ($main:path $(, options = [$($option:literal),* $(,)?])? $(, xen_optional = $xen_optional:literal)? $(,)?) => {
+        /// The application, by the name under which src/start looks for it.
+        #[cfg(granite_guest)]
+        #[unsafe(no_mangle)]
+        static GRANITE_APPLICATION: $crate::rt::Application = $crate::rt::Application {
+            main: $main,
+            options: &[$($($option),*)?],
+            xen_optional: false $(|| $xen_optional)?,
+        };
+
+        // On the host the program says how it is meant to be started.
+        #[cfg(not(granite_guest))]
+        const _: () = {
+            #[unsafe(export_name = "main")]
+            extern "C" fn host_main() -> core::ffi::c_int {
+                let _: fn(&'static $crate::rt::Platform) -> $crate::rt::ExitCode = $main;
+                $crate::println!("This is a guest for Xen. Boot it with: cargo xtask run");
+                2
+            }
+        };
+    };
+}

@@ -1,0 +1,19 @@
+//! The panic handler.
+
+use core::panic::PanicInfo;
+
+use super::{End, end, report};
+use crate::arch::backtrace;
+use crate::driver::console::print_in_crash;
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let rbp = backtrace::frame_pointer();
+    report::begin(End::Panic);
+    match info.location() {
+        Some(location) => print_in_crash(format_args!("granite: panic at {location}: {}\n", info.message())),
+        None => print_in_crash(format_args!("granite: panic: {}\n", info.message())),
+    }
+    report::print_addresses(backtrace::return_addresses(rbp));
+    end(End::Panic)
+}

@@ -1,0 +1,97 @@
+//! What an application is given.
+
+use crate::abi::{DomId, Features, PAGE_SIZE};
+use crate::driver::console::{self, Output};
+use crate::hypercall::{Xen, version::Version};
+use crate::mm;
+use crate::rt::Options;
+use crate::start::start_info::{MAX_MODULES, StartInfo};
+
+/// The contents of the modules.
+pub(crate) type Modules = heapless::Vec<&'static [u8], MAX_MODULES>;
+
+/// The domain that the application runs in.
+#[derive(Debug)]
+pub struct Platform {
+    pub(crate) start_info: StartInfo,
+    pub(crate) machine: Machine,
+    pub(crate) modules: Modules,
+    pub(crate) ram_bytes: u64,
+}
+
+/// What Xen says of itself and of the domain. All but `vcpus` are empty where there is no Xen.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// The hypervisor.
+    pub xen: Option<Xen>,
+    /// Its version.
+    pub version: Version,
+    /// Its features.
+    pub features: Features,
+    /// The domain's number; [`DomId::SELF`] where Xen is too old to tell (before 4.13).
+    pub dom_id: DomId,
+    /// How many virtual processors the domain may run.
+    pub vcpus: u32,
+}
+
+impl Platform {
+    /// The domain's number; [`DomId::SELF`] where Xen is too old to tell (before 4.13).
+    pub fn dom_id(&self) -> DomId {
+        self.machine.dom_id
+    }
+
+    /// Whether this is the control domain, which Xen itself started.
+    pub fn is_control_domain(&self) -> bool {
+        self.start_info.is_initial_domain()
+    }
+
+    /// The version of Xen.
+    pub fn xen_version(&self) -> Version {
+        self.machine.version
+    }
+
+    /// What this Xen offers.
+    pub fn features(&self) -> Features {
+        self.machine.features
+    }
+
+    /// The hypervisor; nothing only for an application that may run without.
+    pub fn xen(&self) -> Option<Xen> {
+        self.machine.xen
+    }
+
+    /// How many vCPUs the domain has. The application runs on the first; the others are not started.
+    pub fn vcpus(&self) -> u32 {
+        self.machine.vcpus
+    }
+
+    /// Bytes of memory that the domain has.
+    pub fn memory(&self) -> u64 {
+        self.ram_bytes
+    }
+
+    /// Bytes of memory that nobody uses yet.
+    pub fn free_memory(&self) -> u64 {
+        mm::memory().map_or(0, |memory| memory.lock().frames.free() as u64 * PAGE_SIZE)
+    }
+
+    /// The options of the command line.
+    pub fn options(&self) -> Options<'_> {
+        self.start_info.options()
+    }
+
+    /// The files that the loader placed in memory beside the kernel.
+    pub fn modules(&self) -> &[&'static [u8]] {
+        &self.modules
+    }
+
+    /// Where `print!` and `log` go.
+    pub fn console(&self) -> Output {
+        console::output()
+    }
+
+    /// What the loader told, beyond what the methods above show of it.
+    pub fn start_info(&self) -> &StartInfo {
+        &self.start_info
+    }
+}

@@ -1,0 +1,84 @@
+//! What is said of a crash. `cargo xtask` turns the addresses into functions and lines.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::arch::{backtrace, stack, trap::TrapFrame};
+use crate::driver::console::print_in_crash;
+use crate::mm::layout::NULL_PAGE;
+use crate::rt::{End, end};
+
+static CRASHED: AtomicBool = AtomicBool::new(false);
+
+/// Says that there was a crash, once: a second crash inside the report of the first only ends the guest.
+pub(super) fn begin(how: End) {
+    // Relaxed: nothing else is published by it.
+    if CRASHED.swap(true, Ordering::Relaxed) {
+        print_in_crash(format_args!("granite: another crash ({how}) while reporting the first\n"));
+        end(how);
+    }
+}
+
+/// Prints return addresses, innermost first.
+pub(super) fn print_addresses(addresses: impl Iterator<Item = u64>) {
+    for address in addresses {
+        print_in_crash(format_args!("  at {address:#018x}\n"));
+    }
+}
+
+/// Reports an exception and ends the guest.
+pub fn exception(frame: &TrapFrame) -> ! {
+    begin(End::Exception);
+    let cause = Cause(frame);
+    let (name, code) = (frame.name(), frame.error_code);
+    print_in_crash(format_args!(
+        "granite: exception {}, {name}, error code {code:#x}{cause}\n{frame}\n",
+        frame.vector
+    ));
+    let interrupted = core::iter::once(frame.rip);
+    print_addresses(interrupted.chain(backtrace::return_addresses(frame.rbp)));
+    end(End::Exception)
+}
+
+/// The address of a page fault, and what it tells.
+struct Cause<'a>(&'a TrapFrame);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(address) = self.0.fault_address() else { return Ok(()) };
+        write!(f, ", address {address:#x}")?;
+        if let Some(span) = stack::spans().find(|span| span.guard.contains(&address)) {
+            return write!(f, ": the {} stack overflowed", span.name);
+        }
+        if NULL_PAGE.contains(&address) {
+            return f.write_str(": a null pointer");
+        }
+        const PRESENT: u64 = 1 << 0;
+        const WRITE: u64 = 1 << 1;
+        const FETCH: u64 = 1 << 4;
+        let code = self.0.error_code;
+        f.write_str(match (code & FETCH != 0, code & WRITE != 0, code & PRESENT != 0) {
+            (true, _, true) => ": not executable",
+            (true, _, false) => ": execution of a page that isn't mapped",
+            (_, true, true) => ": not writable",
+            (_, true, false) => ": write to a page that isn't mapped",
+            (_, false, _) => ": read of a page that isn't mapped",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cause;
+    use crate::arch::trap::TrapFrame;
+    use std::format;
+
+    #[test]
+    fn only_a_page_fault_has_an_address() {
+        // SAFETY: a TrapFrame is integers, for which all zeros is a value.
+        let frame: TrapFrame = unsafe { core::mem::zeroed() };
+        assert_eq!(format!("{}", Cause(&frame)), "");
+        assert_eq!(frame.name(), "divide error (#DE)");
+        assert_eq!(TrapFrame { vector: 255, ..frame }.name(), "interrupt");
+    }
+}

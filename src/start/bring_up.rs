@@ -1,0 +1,137 @@
+//! The order of things at boot. Each floor is up before the next one needs it.
+
+use spin::Once;
+
+use super::start_info::{PhysicalMemory, StartInfo};
+use super::{StartError, find_ram, memory};
+use crate::abi::{DomId, Features, start_info::Module};
+use crate::arch::{segments, stack, trap};
+use crate::driver::console::{self, Output};
+use crate::hypercall::version::{self, Version};
+use crate::hypercall::{NotXen, Xen, detect, sched};
+use crate::mm::ram::Ram;
+use crate::rt::{self, Application, End, Machine, Modules, Platform, report};
+
+core::arch::global_asm!(
+    include_str!("../../boot/entry.S"),
+    boot_stack = sym stack::BOOT_STACK,
+    boot_stack_size = const stack::BootStack::SIZE,
+    rust_entry = sym rust_entry,
+    exit_no_boot = const End::CannotStart.debug_exit_code(),
+);
+
+unsafe extern "Rust" {
+    /// What `entry!` named.
+    static GRANITE_APPLICATION: Application;
+}
+
+/// Options of the command line that are the runtime's own.
+const RUNTIME_OPTIONS: &[&str] = &["log"];
+
+static PLATFORM: Once<Platform> = Once::new();
+
+/// Called by boot/entry.S, on the boot stack and the boot page tables, with the address of the start info.
+extern "sysv64" fn rust_entry(start_info: u64) -> ! {
+    segments::load();
+    trap::load(report::exception);
+    let xen = Xen::enable();
+    console::direct_to(xen.map_or(Output::Serial, Output::Xen));
+    rt::install_logger();
+
+    // SAFETY: `entry!` defines it, with this type; a build without `entry!` doesn't link.
+    let application = unsafe { &GRANITE_APPLICATION };
+    match bring_up(start_info, xen, application) {
+        Ok(platform) => rt::end(End::Exit((application.main)(platform))),
+        Err(error) => {
+            log::error!("cannot start: {error}");
+            rt::end(End::CannotStart)
+        }
+    }
+}
+
+fn bring_up(
+    start_info: u64,
+    xen: Result<Xen, NotXen>,
+    application: &Application,
+) -> Result<&'static Platform, StartError> {
+    let start_info = StartInfo::read(&BootMapped, start_info)?;
+    read_options(&start_info, application.options);
+
+    let ram = find_ram(&start_info, xen.as_ref().ok())?;
+    memory::take_over(&ram, start_info.reserved())?;
+    let modules = modules(&start_info, &ram);
+    log::debug!("start info version {}, {} KiB of RAM", start_info.version(), ram.bytes() / 1024);
+
+    if let Err(not_xen) = xen
+        && !application.xen_optional
+    {
+        let kib = ram.bytes() / 1024;
+        crate::println!("granite: {not_xen}. This is a guest for Xen ({kib} KiB of memory seen, all well else).");
+        rt::end(End::NoXen);
+    }
+    let machine = machine(xen.ok());
+    Ok(PLATFORM.call_once(|| Platform { start_info, machine, modules, ram_bytes: ram.bytes() }))
+}
+
+fn read_options(start_info: &StartInfo, application: &[&str]) {
+    let options = start_info.options();
+    match options.parse("log") {
+        Ok(level) => rt::set_level(level.unwrap_or(rt::DEFAULT_LEVEL)),
+        Err(bad) => log::warn!("{bad}: off, error, warn, info, debug or trace"),
+    }
+    for name in options.unknown(&[RUNTIME_OPTIONS, application]) {
+        log::warn!("option {name} is unknown and ignored; known are {RUNTIME_OPTIONS:?} and {application:?}");
+    }
+}
+
+/// Takes the modules as slices. One that doesn't lie in RAM as a whole is left out.
+fn modules(start_info: &StartInfo, ram: &Ram) -> Modules {
+    let in_ram = |module: &&Module| {
+        let end = module.paddr.saturating_add(module.size);
+        let fits = module.size != 0
+            && ram.ranges.iter().any(|range| range.start <= module.paddr && end <= range.end);
+        if !fits {
+            log::warn!("a module at {:#x} with {:#x} bytes isn't in RAM; left out", module.paddr, module.size);
+        }
+        fits
+    };
+    // SAFETY: the bytes are RAM, mapped at their physical address, and reserved: nobody writes them again.
+    let slice = |module: &Module| unsafe {
+        core::slice::from_raw_parts(module.paddr as *const u8, module.size as usize)
+    };
+    start_info.modules().iter().filter(in_ram).map(slice).collect()
+}
+
+fn machine(xen: Option<Xen>) -> Machine {
+    let Some(hypervisor) = xen else {
+        let (version, features) = (Version::default(), Features::empty());
+        return Machine { xen, version, features, dom_id: DomId::SELF, vcpus: 1 };
+    };
+    let dom_id = match detect::hypervisor(detect::processor) {
+        detect::Hypervisor::Xen { base } => detect::domain(base, detect::processor),
+        _ => None,
+    };
+    Machine {
+        xen,
+        version: version::version(&hypervisor).unwrap_or_default(),
+        features: version::features(&hypervisor).unwrap_or(Features::empty()),
+        dom_id: dom_id.unwrap_or(DomId::SELF),
+        vcpus: sched::vcpus(&hypervisor),
+    }
+}
+
+/// Memory as boot/entry.S maps it.
+struct BootMapped;
+
+impl PhysicalMemory for BootMapped {
+    fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        const BOOT_MAPPED: u64 = 4 << 30;
+        let fits = address.checked_add(into.len() as u64).is_some_and(|end| end <= BOOT_MAPPED);
+        if fits {
+            // SAFETY: the boot tables map all of the first 4 GiB. Where there is no memory a read gives
+            // ones. Nothing of ours is there: the loader's structures lie outside the image.
+            unsafe { into.as_mut_ptr().copy_from_nonoverlapping(address as *const u8, into.len()) };
+        }
+        fits
+    }
+}

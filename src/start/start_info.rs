@@ -1,0 +1,226 @@
+//! Reading the start info. Nothing in it is believed: every pointer may be null or wrong, every count
+//! absurd, every text without an end.
+
+use core::fmt;
+use core::mem::offset_of;
+use core::ops::Range;
+
+use crate::abi::start_info::{
+    FLAG_INITIAL_DOMAIN, MAGIC, MemoryMapEntry, Module, RegionKind, SIZE_V0, StartInfo as Raw,
+    VERSION_WITH_MEMORY_MAP,
+};
+use crate::mm::ram;
+use crate::rt::Options;
+
+/// Modules beyond this many are not used.
+pub const MAX_MODULES: usize = 8;
+/// Entries of the memory map beyond this many are not used. Xen itself stops at 128 (E820MAX).
+pub const MAX_MAP: usize = 128;
+/// Bytes of command line beyond this many are not used. Xen gives its control domain at most 1024.
+pub const MAX_COMMAND_LINE: usize = 2048;
+
+/// Guest-physical memory, as far as it can be read at boot.
+pub trait PhysicalMemory {
+    /// Copies from `address` on; tells whether it could.
+    fn read(&self, address: u64, into: &mut [u8]) -> bool;
+}
+
+/// A start info that nothing can be learned from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StartInfoError {
+    /// Nothing can be read at the address that the loader gave.
+    Unreadable(u64),
+    /// What is there is no start info.
+    BadMagic(u32),
+}
+
+impl fmt::Display for StartInfoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(address) => write!(f, "no start info can be read at {address:#x}"),
+            Self::BadMagic(magic) => {
+                write!(f, "the start info begins with {magic:#010x}, not with {MAGIC:#010x}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for StartInfoError {}
+
+/// What the loader told, copied and checked.
+#[derive(Clone, Debug)]
+pub struct StartInfo {
+    raw: Raw,
+    command_line: heapless::String<MAX_COMMAND_LINE>,
+    modules: heapless::Vec<Module, MAX_MODULES>,
+    memory_map: Option<heapless::Vec<MemoryMapEntry, MAX_MAP>>,
+}
+
+impl StartInfo {
+    /// Reads what lies at `address`. What makes no sense is left out, with a warning in the log.
+    ///
+    /// # Errors
+    ///
+    /// [`StartInfoError`] if there is no start info at all.
+    pub fn read(memory: &impl PhysicalMemory, address: u64) -> Result<Self, StartInfoError> {
+        let raw = read_raw(memory, address)?;
+        let mut this =
+            Self { raw, command_line: heapless::String::new(), modules: heapless::Vec::new(), memory_map: None };
+        this.read_command_line(memory);
+        this.read_modules(memory);
+        this.read_memory_map(memory);
+        Ok(this)
+    }
+
+    /// The version of the structure.
+    pub fn version(&self) -> u32 {
+        self.raw.version
+    }
+
+    /// Whether this is the domain that Xen itself started.
+    pub fn is_initial_domain(&self) -> bool {
+        self.raw.flags & FLAG_INITIAL_DOMAIN != 0
+    }
+
+    /// The options of the command line.
+    pub fn options(&self) -> Options<'_> {
+        Options::new(&self.command_line)
+    }
+
+    /// The address of ACPI's root pointer, if there is one.
+    pub fn rsdp(&self) -> Option<u64> {
+        (self.raw.rsdp_paddr != 0).then_some(self.raw.rsdp_paddr)
+    }
+
+    /// Where the modules lie.
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// The memory map; version 0 has none.
+    pub fn memory_map(&self) -> Option<&[MemoryMapEntry]> {
+        self.memory_map.as_deref()
+    }
+
+    /// The memory that the loader filled for us and that must not be handed out: the modules. All else was
+    /// copied.
+    pub fn reserved(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.modules.iter().map(|module| ram::outward(module.paddr, module.size))
+    }
+
+    fn read_command_line(&mut self, memory: &impl PhysicalMemory) {
+        let start = self.raw.cmdline_paddr;
+        if start == 0 {
+            return;
+        }
+        for offset in 0.. {
+            let mut byte = [0];
+            if !start.checked_add(offset).is_some_and(|address| memory.read(address, &mut byte)) {
+                log::warn!("the command line leaves memory at {start:#x} + {offset:#x}; the rest is left out");
+                return;
+            }
+            let character = match byte[0] {
+                0 => return,
+                printable @ (b' '..=b'~' | b'\t') => char::from(printable),
+                _ => char::REPLACEMENT_CHARACTER,
+            };
+            if self.command_line.push(character).is_err() {
+                log::warn!("the command line is longer than {MAX_COMMAND_LINE} bytes; the rest is left out");
+                return;
+            }
+        }
+    }
+
+    fn read_modules(&mut self, memory: &impl PhysicalMemory) {
+        let Raw { modlist_paddr, nr_modules, .. } = self.raw;
+        self.modules = read_list(memory, "modules", modlist_paddr, nr_modules, |bytes: [u8; 32]| Module {
+            paddr: u64_at(&bytes, offset_of!(Module, paddr)),
+            size: u64_at(&bytes, offset_of!(Module, size)),
+            cmdline_paddr: u64_at(&bytes, offset_of!(Module, cmdline_paddr)),
+            reserved: 0,
+        });
+    }
+
+    fn read_memory_map(&mut self, memory: &impl PhysicalMemory) {
+        let Raw { memmap_paddr, memmap_entries, .. } = self.raw;
+        if memmap_paddr == 0 || memmap_entries == 0 {
+            return;
+        }
+        let map = read_list(memory, "memory ranges", memmap_paddr, memmap_entries, |bytes: [u8; 24]| {
+            MemoryMapEntry {
+                addr: u64_at(&bytes, offset_of!(MemoryMapEntry, addr)),
+                size: u64_at(&bytes, offset_of!(MemoryMapEntry, size)),
+                kind: RegionKind(u32_at(&bytes, offset_of!(MemoryMapEntry, kind))),
+                reserved: 0,
+            }
+        });
+        self.memory_map = Some(map);
+    }
+}
+
+fn read_raw(memory: &impl PhysicalMemory, address: u64) -> Result<Raw, StartInfoError> {
+    let mut bytes = [0; size_of::<Raw>()];
+    let readable = |bytes: &mut [u8]| address != 0 && memory.read(address, bytes);
+    if !readable(&mut bytes[..SIZE_V0]) {
+        return Err(StartInfoError::Unreadable(address));
+    }
+    let magic = u32_at(&bytes, offset_of!(Raw, magic));
+    if magic != MAGIC {
+        return Err(StartInfoError::BadMagic(magic));
+    }
+    let version = u32_at(&bytes, offset_of!(Raw, version));
+    if version >= VERSION_WITH_MEMORY_MAP && !readable(&mut bytes) {
+        log::warn!("the start info ends before its memory map");
+        bytes[SIZE_V0..].fill(0);
+    }
+    Ok(Raw {
+        magic,
+        version,
+        flags: u32_at(&bytes, offset_of!(Raw, flags)),
+        nr_modules: u32_at(&bytes, offset_of!(Raw, nr_modules)),
+        modlist_paddr: u64_at(&bytes, offset_of!(Raw, modlist_paddr)),
+        cmdline_paddr: u64_at(&bytes, offset_of!(Raw, cmdline_paddr)),
+        rsdp_paddr: u64_at(&bytes, offset_of!(Raw, rsdp_paddr)),
+        // Bytes that a version 0 doesn't have were not read: zero.
+        memmap_paddr: u64_at(&bytes, offset_of!(Raw, memmap_paddr)),
+        memmap_entries: u32_at(&bytes, offset_of!(Raw, memmap_entries)),
+        reserved: 0,
+    })
+}
+
+/// Reads `count` entries of `SIZE` bytes: as many as there is room for, and none behind one that can't be
+/// read.
+fn read_list<T, const SIZE: usize, const MAX: usize>(
+    memory: &impl PhysicalMemory,
+    what: &str,
+    start: u64,
+    count: u32,
+    parse: impl Fn([u8; SIZE]) -> T,
+) -> heapless::Vec<T, MAX> {
+    let mut list = heapless::Vec::new();
+    if start == 0 {
+        return list;
+    }
+    for index in 0..u64::from(count) {
+        let mut bytes = [0; SIZE];
+        let address = start.checked_add(index * SIZE as u64);
+        if !address.is_some_and(|address| memory.read(address, &mut bytes)) {
+            log::warn!("the list of {what} leaves memory after {index} of {count}; the rest is left out");
+            break;
+        }
+        if list.push(parse(bytes)).is_err() {
+            log::warn!("the loader lists {count} {what}; the first {MAX} are used");
+            break;
+        }
+    }
+    list
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    bytes[offset..].first_chunk().copied().map_or(0, u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    bytes[offset..].first_chunk().copied().map_or(0, u64::from_le_bytes)
+}

@@ -1,0 +1,5 @@
+//! Floor 0: locks.
+
+mod irq_mutex;
+
+pub use irq_mutex::{IrqGuard, IrqMutex};
