@@ -68,8 +68,9 @@ pvh_entry:
     lgdt [boot_gdt_pointer]
     mov esp, offset {boot_stack} + {boot_stack_size}
     push 0x08
-    push offset long_mode
-    retf
+    mov eax, offset long_mode
+    push eax
+    retf                                // a far jump to 0x08:long_mode
 
 // Nobody listens yet, so say it on both ports that a virtual machine may show: the debug console
 // and the first serial line.

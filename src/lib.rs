@@ -23,6 +23,11 @@
 #![deny(unsafe_code)]
 
 extern crate alloc;
+
+// A change of the linker script makes a new build.
+#[cfg(granite_guest)]
+const _: &str = include_str!("../linker.ld");
+
 #[cfg(not(granite_guest))]
 extern crate std;
 

@@ -13,7 +13,7 @@ fn main(platform: &'static Platform) -> ExitCode {
         platform.dom_id(),
         platform.xen_version(),
         platform.vcpus(),
-        platform.memory() >> 20,
+        platform.memory().div_ceil(1 << 20),
     );
     debug!("features: {:?}", platform.features());
 

@@ -130,8 +130,6 @@ impl Gate {
 struct Table([Gate; 256]);
 crate::abi::assert_layout!(Table, size = 4096, align = 16, {});
 
-static TABLE: Once<Table> = Once::new();
-
 const fn stack_of(vector: u64) -> TrapStack {
     match vector {
         2 => TrapStack::Nmi,
@@ -163,6 +161,7 @@ pub fn load(report: Report) {
         /// boot/traps.S
         static trap_stubs: [[u8; 16]; 256];
     }
+    static TABLE: Once<Table> = Once::new();
     REPORT.call_once(|| report);
     let table = TABLE.call_once(|| table(&raw const trap_stubs as u64, CS::get_reg().0));
     let pointer = DescriptorTablePointer {

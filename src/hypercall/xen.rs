@@ -5,7 +5,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::detect::Hypervisor;
 use super::{Hypercall, Number};
-use crate::abi::XenErrno;
 
 /// The hypervisor under us. Its existence says that the hypercall page is in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,21 +111,25 @@ mod page {
 }
 
 #[cfg(not(granite_guest))]
-impl Xen {
-    /// On the host there is none to enable, whatever the host itself runs on: a process may not ask.
-    ///
-    /// # Errors
-    ///
-    /// Always [`NotXen`].
-    pub fn enable() -> Result<Self, NotXen> {
-        Err(NotXen(Hypervisor::None))
-    }
-}
+mod absent {
+    use super::{Hypercall, Hypervisor, NotXen, Number, Xen};
+    use crate::abi::XenErrno;
 
-#[cfg(not(granite_guest))]
-// SAFETY: touches no memory.
-unsafe impl Hypercall for Xen {
-    unsafe fn call(&self, _: Number, _: [u64; 5]) -> Result<u64, XenErrno> {
-        Err(XenErrno::NOSYS)
+    impl Xen {
+        /// On the host there is none to enable, whatever the host itself runs on: a process may not ask.
+        ///
+        /// # Errors
+        ///
+        /// Always [`NotXen`].
+        pub fn enable() -> Result<Self, NotXen> {
+            Err(NotXen(Hypervisor::None))
+        }
+    }
+
+    // SAFETY: touches no memory.
+    unsafe impl Hypercall for Xen {
+        unsafe fn call(&self, _: Number, _: [u64; 5]) -> Result<u64, XenErrno> {
+            Err(XenErrno::NOSYS)
+        }
     }
 }

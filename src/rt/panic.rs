@@ -14,6 +14,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         Some(location) => print_in_crash(format_args!("granite: panic at {location}: {}\n", info.message())),
         None => print_in_crash(format_args!("granite: panic: {}\n", info.message())),
     }
-    report::print_addresses(backtrace::return_addresses(rbp));
+    report::print_callers(backtrace::return_addresses(rbp));
     end(End::Panic)
 }

@@ -19,10 +19,10 @@ pub(super) fn begin(how: End) {
     }
 }
 
-/// Prints return addresses, innermost first.
-pub(super) fn print_addresses(addresses: impl Iterator<Item = u64>) {
+/// Prints return addresses, innermost first: each is that of the instruction behind a call.
+pub(super) fn print_callers(addresses: impl Iterator<Item = u64>) {
     for address in addresses {
-        print_in_crash(format_args!("  at {address:#018x}\n"));
+        print_in_crash(format_args!("  from {address:#018x}\n"));
     }
 }
 
@@ -32,11 +32,10 @@ pub fn exception(frame: &TrapFrame) -> ! {
     let cause = Cause(frame);
     let (name, code) = (frame.name(), frame.error_code);
     print_in_crash(format_args!(
-        "granite: exception {}, {name}, error code {code:#x}{cause}\n{frame}\n",
-        frame.vector
+        "granite: exception {}, {name}, error code {code:#x}{cause}\n{frame}\n  at {:#018x}\n",
+        frame.vector, frame.rip
     ));
-    let interrupted = core::iter::once(frame.rip);
-    print_addresses(interrupted.chain(backtrace::return_addresses(frame.rbp)));
+    print_callers(backtrace::return_addresses(frame.rbp));
     end(End::Exception)
 }
 

@@ -105,7 +105,7 @@ impl StartInfo {
 
     /// The memory that the loader filled for us and that must not be handed out: the modules. All else was
     /// copied.
-    pub fn reserved(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub fn reserved(&self) -> impl Iterator<Item = Range<u64>> + Clone + '_ {
         self.modules.iter().map(|module| ram::outward(module.paddr, module.size))
     }
 

@@ -1,1 +1,83 @@
-fn main(){}
+//! `cargo xtask`: build, boot and test Granite.
+
+mod arguments;
+mod boot;
+mod check;
+mod error;
+mod guest;
+mod help;
+mod image;
+mod machine;
+mod outcome;
+mod paths;
+mod process;
+mod redzone;
+mod run;
+mod setup;
+mod symbols;
+mod test;
+
+use std::process::ExitCode;
+
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::ValueExt;
+
+use error::{Error, Result};
+use setup::provision::Effort;
+
+/// Usage and set-up.
+const BAD_USE: u8 = 2;
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(BAD_USE)
+        }
+    }
+}
+
+fn dispatch() -> Result<u8> {
+    let mut parser = lexopt::Parser::from_env();
+    let command = match parser.next()? {
+        None | Some(Short('h') | Long("help")) => {
+            print!("{}", help::MAIN);
+            return Ok(0);
+        }
+        Some(Value(command)) => command.string()?,
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    match command.as_str() {
+        "run" => match arguments::run(&mut parser)? {
+            Some(arguments) => run::run(&arguments),
+            None => shown(help::RUN),
+        },
+        "test" => match arguments::test(&mut parser)? {
+            Some(arguments) => test::test(&arguments),
+            None => shown(help::TEST),
+        },
+        "setup" => match arguments::choice(&mut parser)? {
+            Some(choice) => {
+                let tools = setup::tools(&choice, true, Effort::Thorough)?;
+                println!("{}", tools.qemu);
+                if let Some(xen) = tools.xen {
+                    println!("Xen ({})", xen.path.display());
+                }
+                Ok(0)
+            }
+            None => shown(help::SETUP),
+        },
+        "check" => match arguments::none(&mut parser)? {
+            Some(()) => check::check(),
+            None => shown(help::CHECK),
+        },
+        "help" => shown(help::MAIN),
+        other => Err(Error::new(format!("there is no command {other}\ntry: cargo xtask --help"))),
+    }
+}
+
+fn shown(text: &str) -> Result<u8> {
+    print!("{text}");
+    Ok(0)
+}

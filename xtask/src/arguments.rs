@@ -1,0 +1,236 @@
+//! The command line of xtask.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::{Parser, ValueExt};
+
+use crate::error::{Error, Result};
+use crate::guest::Program;
+use crate::machine::{Accelerator, LEAST_MEMORY, Machine, Rig};
+use crate::setup::Choice;
+
+/// `cargo xtask run`.
+#[derive(Debug)]
+pub struct Run {
+    /// What to build.
+    pub program: Program,
+    /// Build it optimised.
+    pub optimised: bool,
+    /// Where to boot it.
+    pub machine: Machine,
+    /// Wait for a debugger.
+    pub gdb: bool,
+    /// How long it may take; nothing: the default.
+    pub timeout: Option<Duration>,
+    /// Xen and QEMU.
+    pub choice: Choice,
+    /// The guest's command line.
+    pub line: String,
+}
+
+/// `cargo xtask test`.
+#[derive(Debug)]
+pub struct Test {
+    /// Run the host's tests.
+    pub host: bool,
+    /// Run guests in these rigs.
+    pub rigs: Vec<Rig>,
+    /// vCPUs of the guests.
+    pub smp: u32,
+    /// How many times; nothing: once, without a bar.
+    pub repeat: Option<u32>,
+    /// Where to write the results.
+    pub json: Option<PathBuf>,
+    /// Only tests with this in their names.
+    pub filter: String,
+    /// Xen and QEMU.
+    pub choice: Choice,
+}
+
+/// Reads `run`'s; nothing if help is asked for.
+///
+/// # Errors
+///
+/// What can't be understood.
+pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
+    let mut run = Run {
+        program: Program::Template,
+        optimised: true,
+        machine: Machine::default(),
+        gdb: false,
+        timeout: None,
+        choice: Choice::default(),
+        line: String::new(),
+    };
+    while let Some(argument) = next(parser)? {
+        let Argument::Option(name) = &argument else {
+            let Argument::Rest(line) = argument else { return Err(unexpected(argument)) };
+            run.line = line;
+            continue;
+        };
+        match name.as_str() {
+            "help" => return Ok(None),
+            "example" => run.program = Program::Example(parser.value()?.string()?),
+            "rig" => run.machine.rig = rig(&parser.value()?.string()?)?,
+            "smp" => run.machine.smp = number(parser, "--smp", 1, 64)?,
+            "mem" => run.machine.memory = number(parser, "--mem", LEAST_MEMORY, 1 << 20)?,
+            "module" => run.machine.module = Some(file(parser, "--module")?),
+            "timeout" => run.timeout = Some(Duration::from_secs(number(parser, "--timeout", 1, 86_400)?.into())),
+            "accel" => run.machine.accelerator = accelerator(&parser.value()?.string()?)?,
+            "gdb" => run.gdb = true,
+            "dev" => run.optimised = false,
+            "verbose" => run.machine.verbose = true,
+            _ => tool(parser, &mut run.choice, argument)?,
+        }
+    }
+    run.choice = run.choice.or_environment();
+    Ok(Some(run))
+}
+
+/// Reads `test`'s; nothing if help is asked for.
+///
+/// # Errors
+///
+/// What can't be understood.
+pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
+    let mut test = Test {
+        host: true,
+        rigs: vec![Rig::Solo, Rig::Direct],
+        smp: 1,
+        repeat: None,
+        json: None,
+        filter: String::new(),
+        choice: Choice::default(),
+    };
+    while let Some(argument) = next(parser)? {
+        let Argument::Option(name) = &argument else {
+            match argument {
+                Argument::Word(filter) if test.filter.is_empty() => test.filter = filter,
+                other => return Err(unexpected(other)),
+            }
+            continue;
+        };
+        match name.as_str() {
+            "help" => return Ok(None),
+            "rig" => match parser.value()?.string()?.as_str() {
+                "all" => (test.host, test.rigs) = (true, vec![Rig::Solo, Rig::Direct]),
+                "host" => (test.host, test.rigs) = (true, Vec::new()),
+                other => (test.host, test.rigs) = (false, vec![rig(other)?]),
+            },
+            "smp" => test.smp = number(parser, "--smp", 1, 64)?,
+            "repeat" => test.repeat = Some(number(parser, "--repeat", 1, 1_000_000)?),
+            "json" => test.json = Some(parser.value()?.into()),
+            _ => tool(parser, &mut test.choice, argument)?,
+        }
+    }
+    test.choice = test.choice.or_environment();
+    Ok(Some(test))
+}
+
+/// Reads only a choice of tools; nothing if help is asked for.
+///
+/// # Errors
+///
+/// What can't be understood.
+pub fn choice(parser: &mut Parser) -> Result<Option<Choice>> {
+    let mut choice = Choice::default();
+    while let Some(argument) = next(parser)? {
+        match argument {
+            Argument::Option(name) if name == "help" => return Ok(None),
+            other => tool(parser, &mut choice, other)?,
+        }
+    }
+    Ok(Some(choice.or_environment()))
+}
+
+/// Reads nothing at all; `None` if help is asked for.
+///
+/// # Errors
+///
+/// If there is something.
+pub fn none(parser: &mut Parser) -> Result<Option<()>> {
+    match next(parser)? {
+        None => Ok(Some(())),
+        Some(Argument::Option(name)) if name == "help" => Ok(None),
+        Some(other) => Err(unexpected(other)),
+    }
+}
+
+/// One argument.
+enum Argument {
+    /// An option by its long name; its value, if it has one, is still to be read.
+    Option(String),
+    /// A word.
+    Word(String),
+    /// All that follows `--`.
+    Rest(String),
+}
+
+fn next(parser: &mut Parser) -> Result<Option<Argument>> {
+    if let Some(raw) = parser.try_raw_args()
+        && raw.as_slice().first().is_some_and(|argument| argument == "--")
+    {
+        let words = raw.skip(1).map(|word| word.string());
+        return Ok(Some(Argument::Rest(words.collect::<std::result::Result<Vec<_>, _>>()?.join(" "))));
+    }
+    Ok(match parser.next()? {
+        None => None,
+        Some(Short('h')) => Some(Argument::Option("help".into())),
+        Some(Short('v')) => Some(Argument::Option("verbose".into())),
+        Some(Long(name)) => Some(Argument::Option(name.into())),
+        Some(Value(word)) => Some(Argument::Word(word.string()?)),
+        Some(other @ Short(_)) => return Err(other.unexpected().into()),
+    })
+}
+
+fn unexpected(argument: Argument) -> Error {
+    let (what, text) = match argument {
+        Argument::Option(name) => ("option --", name),
+        Argument::Word(word) => ("argument ", word),
+        Argument::Rest(rest) => ("command line of a guest: ", rest),
+    };
+    Error::new(format!("unexpected {what}{text}\ntry: cargo xtask COMMAND --help"))
+}
+
+/// Reads an option that every command knows.
+fn tool(parser: &mut Parser, choice: &mut Choice, argument: Argument) -> Result<()> {
+    match argument {
+        Argument::Option(name) if name == "xen" => choice.xen = Some(file(parser, "--xen")?),
+        Argument::Option(name) if name == "qemu" => choice.qemu = Some(file(parser, "--qemu")?),
+        other => return Err(unexpected(other)),
+    }
+    Ok(())
+}
+
+fn rig(name: &str) -> Result<Rig> {
+    match name {
+        "solo" => Ok(Rig::Solo),
+        "direct" => Ok(Rig::Direct),
+        other => Err(Error::new(format!("--rig {other}: there is no such rig\nthere are solo and direct; test has host and all too"))),
+    }
+}
+
+fn accelerator(name: &str) -> Result<Accelerator> {
+    match name {
+        "tcg" => Ok(Accelerator::Tcg),
+        "kvm" => Ok(Accelerator::Kvm),
+        other => Err(Error::new(format!("--accel {other}: it is tcg or kvm"))),
+    }
+}
+
+fn number(parser: &mut Parser, option: &str, least: u32, most: u32) -> Result<u32> {
+    let text = parser.value()?.string()?;
+    text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
+        Error::new(format!("{option} {text}: a number from {least} to {most} is wanted"))
+    })
+}
+
+/// A file that must be there; as an absolute path, for QEMU may run elsewhere.
+fn file(parser: &mut Parser, option: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(parser.value()?);
+    let is_file = path.is_file();
+    let absolute = std::path::absolute(&path).ok().filter(|_| is_file);
+    absolute.ok_or_else(|| Error::new(format!("{option} {}: there is no such file", path.display())))
+}

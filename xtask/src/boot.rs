@@ -1,0 +1,130 @@
+//! One boot: QEMU, its output, and how it ended.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::machine::{self, Machine};
+use crate::outcome::Outcome;
+use crate::process::{self, Finish, Next};
+use crate::setup::Tools;
+use crate::symbols::Symbols;
+
+/// What a boot gave.
+#[derive(Debug)]
+pub struct Boot {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long QEMU ran.
+    pub duration: Duration,
+    /// Every line, with addresses explained.
+    pub log: Vec<String>,
+}
+
+/// A line of output, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// Xen's own.
+    Xen(&'a str),
+    /// The guest's.
+    Guest(&'a str),
+}
+
+impl<'a> Line<'a> {
+    fn of(text: &'a str) -> Self {
+        if text.starts_with("(XEN)") { Self::Xen(text) } else { Self::Guest(text) }
+    }
+
+    /// Prints it to standard output: Xen's dimmed, if that is a terminal.
+    pub fn print(self) {
+        let dim = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let mut out = std::io::stdout().lock();
+        // Nobody may be left to read: then the boot still has its end.
+        let _ = match self {
+            Self::Xen(text) if dim => writeln!(out, "\x1b[2m{text}\x1b[0m"),
+            Self::Xen(text) | Self::Guest(text) => writeln!(out, "{text}"),
+        };
+    }
+}
+
+/// Boots an image and gives each line to `show`.
+///
+/// # Errors
+///
+/// If QEMU can't be started. All that happens after is an [`Outcome`].
+pub fn boot(
+    machine: &Machine,
+    tools: &Tools,
+    image: &Image,
+    command_line: &str,
+    deadline: Option<Duration>,
+    mut show: impl FnMut(Line<'_>),
+) -> Result<Boot> {
+    let command = machine.command(tools, &image.stripped, command_line)?;
+    if machine.verbose {
+        println!("{}", machine::printable(&command, &tools.qemu));
+    }
+    let mut symbols = None;
+    let mut log = Vec::new();
+    let mut last_line = None;
+    let mut xen_gave_up = None;
+    let started = Instant::now();
+    let (finish, errors) = process::stream(command, deadline, |text| {
+        let text = if text.starts_with("  at 0x") || text.starts_with("  from 0x") {
+            let symbols = symbols.get_or_insert_with(|| Symbols::load(&image.path));
+            symbols.as_ref().map_or_else(|| text.to_owned(), |symbols| symbols.explain(text))
+        } else {
+            text.to_owned()
+        };
+        show(Line::of(&text));
+        if let Some(end) = text.strip_prefix("granite: end: ") {
+            last_line = Some(end.to_owned());
+        }
+        xen_gave_up = xen_gave_up.take().or_else(|| why_xen_gave_up(&text, &log));
+        log.push(text);
+        if xen_gave_up.is_some() { Next::Stop } else { Next::Line }
+    })
+    .map_err(|error| Error::new(format!("cannot run {}: {error}", tools.qemu)))?;
+    let outcome = match finish {
+        Finish::Exited(status) => Outcome::read(status, last_line.as_deref(), &errors),
+        Finish::Deadline => Outcome::Deadline,
+        Finish::Stopped => Outcome::Crash(xen_gave_up.unwrap_or_default()),
+    };
+    Ok(Boot { outcome, duration: started.elapsed(), log })
+}
+
+/// Xen's last words, after which it would wait five seconds and reset the machine.
+fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
+    let said = text.strip_prefix("(XEN)")?;
+    if said.contains("Hardware Dom0 crashed") {
+        return Some("Xen ended the domain, as after a triple fault".into());
+    }
+    if !said.contains("Reboot in five seconds") {
+        return None;
+    }
+    let panic = before.iter().rposition(|line| line.contains("Panic on CPU"));
+    let reason = panic.and_then(|at| before.get(at + 1)).and_then(|line| line.split("] ").last());
+    Some(format!("Xen itself panicked: {}", reason.unwrap_or("it does not say why")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, why_xen_gave_up};
+
+    #[test]
+    fn lines_are_told_apart() {
+        assert_eq!(Line::of("(XEN) [    0.1] text"), Line::Xen("(XEN) [    0.1] text"));
+        assert_eq!(Line::of("hello (XEN)"), Line::Guest("hello (XEN)"));
+    }
+
+    #[test]
+    fn xens_last_words_are_understood_and_only_xens() {
+        let crash = "(XEN) [ 1.0] Hardware Dom0 crashed: rebooting machine in 5 seconds.";
+        assert!(why_xen_gave_up(crash, &[]).is_some());
+        assert!(why_xen_gave_up(&crash[6..], &[]).is_none());
+        let before = ["(XEN) [ 1.0] Panic on CPU 0:", "(XEN) [ 1.0] Could not construct d0"].map(String::from);
+        let why = why_xen_gave_up("(XEN) [ 1.0] Reboot in five seconds...", &before).unwrap();
+        assert_eq!(why, "Xen itself panicked: Could not construct d0");
+    }
+}

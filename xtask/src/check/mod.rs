@@ -1,0 +1,1 @@
+pub fn check()->crate::error::Result<u8>{Ok(0)}

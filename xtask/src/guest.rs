@@ -1,0 +1,169 @@
+//! Building a guest: the one place that knows its compiler flags.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Context, Error, Result};
+use crate::image::{self, Image};
+use crate::paths;
+
+/// Which of the package's programs to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `src/main.rs`.
+    Template,
+    /// `examples/NAME.rs`.
+    Example(String),
+    /// A test image.
+    Test(&'static str),
+}
+
+impl Program {
+    fn arguments(&self) -> [&str; 2] {
+        match self {
+            Self::Template => ["--bin", "granite"],
+            Self::Example(name) => ["--example", name],
+            Self::Test(name) => ["--test", name],
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Template => f.write_str("the template"),
+            Self::Example(name) => write!(f, "example {name}"),
+            Self::Test(name) => write!(f, "test image {name}"),
+        }
+    }
+}
+
+/// How a guest is compiled. `cargo` puts these in place of anything that the user's configuration says, since
+/// a guest built with other flags would boot and then fail in odd ways; image.rs checks the result.
+pub fn rustflags() -> Vec<String> {
+    let script = paths::root().join("linker.ld");
+    [
+        "--cfg=granite_guest",
+        "-Cpanic=abort",
+        // An interrupt may come at any instruction; see ARCHITECTURE.md.
+        "-Cno-redzone=yes",
+        "-Crelocation-model=static",
+        // Crash reports walk the frame pointers.
+        "-Cforce-frame-pointers=yes",
+        "-Clink-arg=-nostartfiles",
+        "-Clink-arg=-nostdlib",
+        "-Clink-arg=-static",
+        "-Clink-arg=-no-pie",
+        "-Clink-arg=-Wl,--build-id=none",
+        "-Clink-arg=-Wl,-z,max-page-size=4096",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .chain([format!("-Clink-arg=-Wl,-T,{}", script.display())])
+    .collect()
+}
+
+/// The target of a guest. It is named although it is the host's, to keep the flags from build scripts and
+/// procedural macros.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// A `cargo` command that builds for the guest.
+///
+/// # Errors
+///
+/// If no folder to build in can be found.
+pub fn cargo(subcommand: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(paths::root())
+        .args([subcommand, "--package", "granite", "--target", TARGET, "--target-dir"])
+        .arg(paths::target()?.join("guest"))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags().join("\x1f"))
+        .env_remove("RUSTFLAGS");
+    Ok(command)
+}
+
+/// Builds a program, checks the finished image, and writes the stripped form beside it.
+///
+/// # Errors
+///
+/// If it can't be built or isn't fit to boot.
+pub fn build(program: &Program, optimised: bool) -> Result<Image> {
+    if let Program::Example(name) = program
+        && !paths::root().join(format!("examples/{name}.rs")).exists()
+    {
+        return Err(Error::new(format!("there is no example {name}\nthere are: {}", examples().join(", "))));
+    }
+    let mut command = cargo("build")?;
+    command.args(program.arguments()).args(["--message-format", "json-render-diagnostics"]);
+    if optimised {
+        command.arg("--release");
+    }
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Error::new(format!("cannot run cargo: {error}")))?;
+    if !output.status.success() {
+        return Err(Error::new(format!("{program} does not build")));
+    }
+    let path = executable(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| Error::new(format!("cargo built {program} and did not say where")))?;
+    let bytes = fs::read(&path).context("reading", &path)?;
+    image::check(&bytes).map_err(|error| Error::new(format!("{program} is not fit to boot: {error}")))?;
+    let stripped = path.with_extension("stripped");
+    write_whole(&stripped, &image::strip(&bytes))?;
+    Ok(Image { path, stripped })
+}
+
+/// Writes a file so that whoever reads it at the same time sees the old contents or the new, and no half.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let half = path.with_extension(format!("{}.half", std::process::id()));
+    fs::write(&half, bytes).context("writing", &half)?;
+    fs::rename(&half, path).context("writing", path)
+}
+
+/// The names of the examples.
+pub fn examples() -> Vec<String> {
+    let entries = fs::read_dir(paths::root().join("examples")).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The path of the last executable in cargo's messages.
+fn executable(messages: &str) -> Option<PathBuf> {
+    const KEY: &str = "\"executable\":\"";
+    let line = messages.lines().rev().find(|line| line.contains(KEY))?;
+    let value = line.split_once(KEY)?.1;
+    let mut path = String::new();
+    let mut characters = value.chars();
+    loop {
+        match characters.next()? {
+            '"' => return Some(path.into()),
+            '\\' => path.push(characters.next()?),
+            character => path.push(character),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executable;
+    use std::path::PathBuf;
+
+    #[test]
+    fn the_executable_is_found_among_the_messages() {
+        let messages = r#"{"reason":"compiler-artifact","executable":null}
+{"reason":"compiler-artifact","executable":"/a \"b\"/c","fresh":true}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some(PathBuf::from("/a \"b\"/c")));
+        assert_eq!(executable("{}"), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! What `--help` prints.
+
+/// `cargo xtask --help`.
+pub const MAIN: &str = "\
+cargo xtask COMMAND [OPTIONS]
+
+  run     build a guest and boot it
+  test    run the tests: on the host, and in guests
+  check   formatting, lints, documentation, layers, licences
+  setup   find Xen and QEMU, or fetch them into your cache; the others do so when they must
+
+cargo xtask COMMAND --help tells more.
+";
+
+/// `cargo xtask run --help`.
+pub const RUN: &str = "\
+cargo xtask run [OPTIONS] [-- COMMAND LINE OF THE GUEST]
+
+Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU.
+
+  --example NAME    boot examples/NAME.rs instead
+  --rig RIG         solo: the control domain of Xen (default); direct: QEMU alone, without Xen
+  --smp N           vCPUs (default 1)
+  --mem MIB         the guest's memory (default 64, at least 4)
+  --module FILE     a file for the guest
+  --timeout SECONDS end it after this long (default 60; with --gdb never)
+  --accel ACCEL     tcg: QEMU's emulation (default); kvm: the host's processor, if it can
+  --gdb             wait for a debugger, and print how to attach one
+  --dev             build without optimisation
+  --verbose         tell sizes and times, QEMU's command line, and all that Xen says
+  --xen FILE        use this Xen (or GRANITE_XEN)
+  --qemu FILE       use this QEMU (or GRANITE_QEMU)
+
+Options that every guest knows: log=off|error|warn|info|debug|trace
+The template knows: panic, fail
+
+Status: 0 the guest said success, 1 it said failure, 2 wrong usage or set-up,
+        3 it crashed, 4 it found no Xen, 124 it was still running at the timeout.
+";
+
+/// `cargo xtask test --help`.
+pub const TEST: &str = "\
+cargo xtask test [OPTIONS] [FILTER]
+
+Runs the tests whose name contains FILTER: on the host, and in guests.
+
+  --rig RIG         host, solo, direct, or all (default)
+  --smp N           vCPUs of the guests (default 1)
+  --repeat N        N times in a row, with a progress bar; the guests' tests only
+  --json FILE       write the results to a file
+  --xen FILE        use this Xen (or GRANITE_XEN)
+  --qemu FILE       use this QEMU (or GRANITE_QEMU)
+
+Verdicts: PASS, SKIP with the reason, FAIL, CRASH, TIMEOUT. A test that isn't heard of has crashed.
+Status: 0 if all passed or were skipped, 1 if not, 2 wrong usage or set-up.
+";
+
+/// `cargo xtask setup --help`.
+pub const SETUP: &str = "\
+cargo xtask setup [OPTIONS]
+
+Finds Xen and QEMU. What is not installed is fetched from the packages of Debian or Ubuntu, as an ordinary
+user, into ~/.cache/granite (or GRANITE_CACHE); nothing is installed. What was fetched before is checked to
+the byte, and fetched again where it is damaged.
+
+  --xen FILE        use this Xen (or GRANITE_XEN)
+  --qemu FILE       use this QEMU (or GRANITE_QEMU)
+";
+
+/// `cargo xtask check --help`.
+pub const CHECK: &str = "\
+cargo xtask check
+
+Formatting, clippy on the host's and the guest's build, documentation, the layers of src/, and the licences
+of all dependencies.
+";

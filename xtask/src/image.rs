@@ -1,0 +1,168 @@
+//! A finished guest: is it fit to boot? A build that lost its flags still links, so the file itself is asked.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use object::elf::{
+    EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, SHT_REL, SHT_RELA,
+};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::{Endianness, LittleEndian};
+
+use crate::redzone;
+
+type Elf = FileHeader64<LittleEndian>;
+const LE: LittleEndian = LittleEndian;
+const _: Endianness = Endianness::Little;
+
+/// A guest that was built and checked.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// With symbols, for crash reports and debuggers.
+    pub path: PathBuf,
+    /// What is booted.
+    pub stripped: PathBuf,
+}
+
+/// Why an image may not be booted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It can't be read as a 64-bit ELF file.
+    NotElf,
+    /// It is not a static x86-64 executable.
+    NotStatic(&'static str),
+    /// It has relocations, in this section.
+    Relocations(String),
+    /// A loader finds no PVH entry point.
+    NoNote(&'static str),
+    /// The entry point isn't in executable memory.
+    BadEntry(u32),
+    /// A segment is both writable and executable, or shares a page with one of other rights.
+    BadSegment(u64, &'static str),
+    /// Instructions reach below the stack pointer.
+    RedZone(Vec<redzone::Access>),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FLAGS: &str = "the guest's compiler flags did not reach the build (xtask/src/guest.rs)";
+        match self {
+            Self::NotElf => f.write_str("it is no 64-bit little-endian ELF file"),
+            Self::NotStatic(what) => write!(f, "it is {what}, not a static x86-64 executable\n{FLAGS}"),
+            Self::Relocations(section) => write!(f, "it has relocations in {section}\n{FLAGS}"),
+            Self::NoNote(what) => write!(
+                f,
+                "{what}\nwithout a PHYS32_ENTRY note Xen has no entry point: does it use granite::entry!, and was \
+                 it linked with linker.ld?"
+            ),
+            Self::BadEntry(entry) => write!(f, "its entry point {entry:#x} isn't in executable memory"),
+            Self::BadSegment(address, what) => write!(f, "the segment at {address:#x} {what}; see linker.ld"),
+            Self::RedZone(accesses) => {
+                write!(f, "{} instructions reach below the stack pointer:", accesses.len())?;
+                for access in accesses.iter().take(5) {
+                    write!(f, "\n  {access}")?;
+                }
+                write!(f, "\n{FLAGS}, or a precompiled function uses the red zone")
+            }
+        }
+    }
+}
+
+/// Checks a finished image.
+///
+/// # Errors
+///
+/// The first thing that makes it unfit.
+pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
+    let elf = Elf::parse(bytes).map_err(|_| Unfit::NotElf)?;
+    if elf.e_machine.get(LE) != EM_X86_64 || elf.e_type.get(LE) != ET_EXEC {
+        return Err(Unfit::NotStatic("of another type or machine"));
+    }
+    let segments = elf.program_headers(LE, bytes).map_err(|_| Unfit::NotElf)?;
+    if segments.iter().any(|segment| matches!(segment.p_type(LE), PT_INTERP | PT_DYNAMIC)) {
+        return Err(Unfit::NotStatic("dynamically linked"));
+    }
+    let sections = elf.sections(LE, bytes).map_err(|_| Unfit::NotElf)?;
+    for section in sections.iter() {
+        if matches!(section.sh_type(LE), SHT_REL | SHT_RELA) && section.sh_size(LE) != 0 {
+            let name = sections.section_name(LE, section).unwrap_or_default();
+            return Err(Unfit::Relocations(String::from_utf8_lossy(name).into_owned()));
+        }
+    }
+
+    check_segments(segments)?;
+    let entry = entry_point(elf, bytes)?;
+    let executable = |segment: &&object::elf::ProgramHeader64<LittleEndian>| {
+        let start = segment.p_paddr(LE);
+        segment.p_type(LE) == PT_LOAD
+            && segment.p_flags(LE) & PF_X != 0
+            && (start..start + segment.p_filesz(LE)).contains(&entry.into())
+    };
+    if !segments.iter().any(|segment| executable(&segment)) {
+        return Err(Unfit::BadEntry(entry));
+    }
+    let accesses = redzone::find(bytes).ok_or(Unfit::NotElf)?;
+    if accesses.is_empty() { Ok(()) } else { Err(Unfit::RedZone(accesses)) }
+}
+
+/// No segment is both writable and executable, and no page belongs to two.
+fn check_segments(segments: &[object::elf::ProgramHeader64<LittleEndian>]) -> Result<(), Unfit> {
+    const PAGE: u64 = 4096;
+    let mut end = 0;
+    for segment in segments.iter().filter(|segment| segment.p_type(LE) == PT_LOAD) {
+        let start = segment.p_vaddr(LE);
+        let unfit = |what| Err(Unfit::BadSegment(start, what));
+        if segment.p_flags(LE) & (PF_W | PF_X) == PF_W | PF_X {
+            return unfit("is writable and executable");
+        }
+        if segment.p_paddr(LE) != start {
+            return unfit("isn't linked where it is loaded");
+        }
+        if !start.is_multiple_of(PAGE) || start < end {
+            return unfit("shares a page with another");
+        }
+        end = (start + segment.p_memsz(LE)).next_multiple_of(PAGE);
+    }
+    Ok(())
+}
+
+/// The address in the PHYS32_ENTRY note.
+fn entry_point(elf: &Elf, bytes: &[u8]) -> Result<u32, Unfit> {
+    const PHYS32_ENTRY: u32 = 18;
+    let segments = elf.program_headers(LE, bytes).map_err(|_| Unfit::NotElf)?;
+    for segment in segments.iter().filter(|segment| segment.p_type(LE) == PT_NOTE) {
+        let Ok(Some(mut notes)) = segment.notes(LE, bytes) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() != b"Xen" || note.n_type(LE) != PHYS32_ENTRY {
+                continue;
+            }
+            if segment.p_align(LE) != 4 {
+                return Err(Unfit::NoNote("its note's segment isn't aligned to 4, by which QEMU reads it"));
+            }
+            return note
+                .desc()
+                .first_chunk()
+                .map(|bytes| u32::from_le_bytes(*bytes))
+                .ok_or(Unfit::NoNote("its PHYS32_ENTRY note is cut short"));
+        }
+    }
+    Err(Unfit::NoNote("it has no PHYS32_ENTRY note"))
+}
+
+/// The image without symbols and debugging information: all that is loaded, and nothing else. Those come
+/// behind the segments in the file, so it is cut off there.
+pub fn strip(bytes: &[u8]) -> Vec<u8> {
+    let Some(end) = loaded_end(bytes) else { return bytes.to_vec() };
+    let mut stripped = bytes[..end].to_vec();
+    stripped[40..48].fill(0); // e_shoff
+    stripped[58..64].fill(0); // e_shentsize, e_shnum, e_shstrndx
+    stripped
+}
+
+fn loaded_end(bytes: &[u8]) -> Option<usize> {
+    let elf = Elf::parse(bytes).ok()?;
+    let segments = elf.program_headers(LE, bytes).ok()?;
+    let ends = segments.iter().map(|segment| segment.p_offset(LE).saturating_add(segment.p_filesz(LE)));
+    let end = usize::try_from(ends.max()?).ok()?;
+    (64..=bytes.len()).contains(&end).then_some(end)
+}

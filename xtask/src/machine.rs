@@ -1,0 +1,204 @@
+//! The virtual machine that a guest boots in: a rig, and how it becomes a QEMU command line.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::setup::{Qemu, Tools};
+
+/// Where a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rig {
+    /// As the PVH control domain of Xen, in QEMU.
+    Solo,
+    /// In QEMU alone, where there is no Xen to be found.
+    Direct,
+}
+
+impl fmt::Display for Rig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Solo => "solo",
+            Self::Direct => "direct",
+        })
+    }
+}
+
+/// What runs the processor's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// QEMU itself: slow, and the same everywhere.
+    Tcg,
+    /// The host's processor, where it lets a guest be a hypervisor.
+    Kvm,
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Where the guest runs.
+    pub rig: Rig,
+    /// The guest's vCPUs, and QEMU's.
+    pub smp: u32,
+    /// The guest's memory in MiB.
+    pub memory: u32,
+    /// What runs it.
+    pub accelerator: Accelerator,
+    /// Have Xen tell everything.
+    pub verbose: bool,
+    /// A file for the guest, beside the kernel.
+    pub module: Option<PathBuf>,
+    /// Wait for a debugger on this port of the loopback.
+    pub gdb: Option<u16>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            rig: Rig::Solo,
+            smp: 1,
+            memory: 64,
+            accelerator: Accelerator::Tcg,
+            verbose: false,
+            module: None,
+            gdb: None,
+        }
+    }
+}
+
+/// The least memory that `--mem` takes: the image is linked at 2 MiB, and Xen refuses a domain that it
+/// doesn't fit into.
+pub const LEAST_MEMORY: u32 = 4;
+/// What Xen needs beside the guest's memory.
+const XEN_MEMORY: u32 = 192;
+
+impl Machine {
+    /// The command that boots `kernel`, with this command line, in this machine.
+    ///
+    /// # Errors
+    ///
+    /// If a file's name can't be passed to QEMU.
+    pub fn command(&self, tools: &Tools, kernel: &Path, line: &str) -> Result<Command> {
+        let mut command = tools.qemu.command();
+        command.args(["-machine", "q35", "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio"]);
+        command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        command.args(["-smp", &self.smp.to_string()]);
+        match self.accelerator {
+            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt,+rdrand"]),
+            Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+        };
+        if let Some(port) = self.gdb {
+            command.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
+        }
+        match (self.rig, &tools.xen) {
+            (Rig::Solo, Some(xen)) => {
+                command.args(["-m", &(self.memory + XEN_MEMORY).to_string()]);
+                command.arg("-kernel").arg(&xen.path);
+                command.args(["-initrd", &self.modules(kernel, line)?, "-append", &self.xen_options()]);
+            }
+            (Rig::Solo, None) => return Err(Error::new("the rig solo needs Xen")),
+            (Rig::Direct, _) => {
+                command.args(["-m", &self.memory.to_string()]);
+                command.arg("-kernel").arg(kernel).args(["-append", line]);
+                if let Some(module) = &self.module {
+                    command.arg("-initrd").arg(module);
+                }
+            }
+        }
+        Ok(command)
+    }
+
+    /// The files for Xen, as QEMU's multiboot loader wants them: a comma begins the next, two are one.
+    fn modules(&self, kernel: &Path, line: &str) -> Result<String> {
+        let mut modules = format!("{} {}", file_name(kernel)?, line.replace(',', ",,"));
+        if let Some(module) = &self.module {
+            modules.push(',');
+            modules.push_str(&file_name(module)?);
+        }
+        Ok(modules)
+    }
+
+    fn xen_options(&self) -> String {
+        let level = if self.verbose { "all" } else { "warning" };
+        format!(
+            "dom0=pvh dom0-iommu=none dom0_mem={}M dom0_max_vcpus={} com1=115200,8n1 console=com1 \
+             loglvl={level} guest_loglvl={level} console_timestamps=boot",
+            self.memory, self.smp
+        )
+    }
+}
+
+/// A file's name as QEMU's module list can hold it.
+fn file_name(path: &Path) -> Result<String> {
+    let name = path.to_str().filter(|name| !name.contains(' '));
+    let name = name.ok_or_else(|| {
+        Error::new(format!("{} has a space, which QEMU's list of modules can't hold\nmove it", path.display()))
+    })?;
+    Ok(name.replace(',', ",,"))
+}
+
+/// Whether the host's KVM can run Xen, which needs virtualisation inside virtualisation.
+///
+/// # Errors
+///
+/// If it can't, and why.
+pub fn check_kvm(device: &Path, parameters: &Path) -> Result<()> {
+    let advice = "leave out --accel kvm: QEMU's own emulation runs everywhere";
+    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(device) {
+        return Err(Error::new(format!("no KVM: {}: {error}\n{advice}", device.display())));
+    }
+    let nested = ["kvm_amd", "kvm_intel"].iter().any(|module| {
+        let parameter = parameters.join(module).join("parameters/nested");
+        std::fs::read_to_string(parameter).is_ok_and(|text| matches!(text.trim(), "1" | "Y"))
+    });
+    if nested {
+        return Ok(());
+    }
+    Err(Error::new(format!("KVM is there, but does not let a guest run Xen: its parameter nested is off\n{advice}")))
+}
+
+/// How QEMU is told from the command line that it is run with, for a person to repeat.
+pub fn printable(command: &Command, qemu: &Qemu) -> String {
+    let mut text = qemu.environment_text();
+    for argument in std::iter::once(command.get_program()).chain(command.get_args()) {
+        let argument = argument.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:".contains(c);
+        if argument.chars().all(plain) && !argument.is_empty() {
+            text.push_str(&argument);
+        } else {
+            text.push_str(&format!("'{}'", argument.replace('\'', r"'\''")));
+        }
+        text.push(' ');
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Machine, check_kvm, file_name};
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn commas_are_doubled_and_modules_are_not() {
+        let machine = Machine { module: Some("/m,n".into()), ..Machine::default() };
+        assert_eq!(machine.modules(Path::new("/k"), "a=1,2 b").unwrap(), "/k a=1,,2 b,/m,,n");
+        assert!(file_name(Path::new("/a b")).unwrap_err().to_string().contains("move it"));
+    }
+
+    #[test]
+    fn kvm_without_nesting_is_refused_with_advice() {
+        let folder = std::env::temp_dir().join(format!("granite-kvm-{}", std::process::id()));
+        let parameter = folder.join("kvm_amd/parameters");
+        fs::create_dir_all(&parameter).unwrap();
+        let device = folder.join("kvm");
+        assert!(check_kvm(&device, &folder).unwrap_err().to_string().starts_with("no KVM"));
+        fs::write(&device, "").unwrap();
+        fs::write(parameter.join("nested"), "0\n").unwrap();
+        assert!(check_kvm(&device, &folder).unwrap_err().to_string().contains("leave out --accel kvm"));
+        fs::write(parameter.join("nested"), "1\n").unwrap();
+        assert!(check_kvm(&device, &folder).is_ok());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

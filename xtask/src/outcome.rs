@@ -1,0 +1,103 @@
+//! How a boot ended, and the status that xtask ends with.
+
+use std::fmt;
+use std::process::ExitStatus;
+
+/// How a boot ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest said success, on the console and by QEMU's status.
+    Success,
+    /// The guest's application returned a failure.
+    Failure,
+    /// The guest found no Xen.
+    NoXen,
+    /// The guest could not start in what it was given.
+    CannotStart,
+    /// It crashed; how.
+    Crash(String),
+    /// It was still running at the deadline.
+    Deadline,
+    /// QEMU itself failed; what it said.
+    Qemu(String),
+}
+
+impl Outcome {
+    /// xtask's own status.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::CannotStart | Self::Qemu(_) => 2,
+            Self::Crash(_) => 3,
+            Self::NoXen => 4,
+            Self::Deadline => 124,
+        }
+    }
+
+    /// Reads QEMU's status and the guest's last line, which must agree: QEMU's `isa-debug-exit` gives
+    /// `2c + 1` for the `c` of `End::debug_exit_code` in the guest's src/rt/exit.rs.
+    pub fn read(status: ExitStatus, last_line: Option<&str>, qemu_errors: &str) -> Self {
+        let (said, outcome) = match status.code() {
+            Some(0x21) => ("success", Self::Success),
+            Some(0x23) => ("failure", Self::Failure),
+            Some(0x25) => ("panic", Self::Crash("panic".into())),
+            Some(0x27) => ("exception", Self::Crash("exception".into())),
+            Some(0x29) => ("no-xen", Self::NoXen),
+            Some(0x2b) => ("cannot-start", Self::CannotStart),
+            // QEMU ends with 0 when the machine resets: after a triple fault, or when Xen gives up.
+            Some(0) => return Self::Crash("the machine was reset: a triple fault, or Xen gave up".into()),
+            Some(1) => return Self::Qemu(qemu_errors.trim().to_owned()),
+            _ => return Self::Crash(format!("QEMU ended with {status}: {}", qemu_errors.trim())),
+        };
+        match last_line.and_then(|line| line.split_whitespace().next()) {
+            Some(word) if word == said => outcome,
+            Some(word) => Self::Crash(format!("the guest's status says {said}, its last line {word}")),
+            None => Self::Crash(format!("the guest's status says {said}, but it printed no last line")),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("success"),
+            Self::Failure => f.write_str("the guest reported a failure"),
+            Self::NoXen => f.write_str("the guest found no Xen"),
+            Self::CannotStart => f.write_str("the guest could not start"),
+            Self::Crash(how) => write!(f, "the guest crashed: {how}"),
+            Self::Deadline => f.write_str("the guest was still running at the deadline"),
+            Self::Qemu(text) => write!(f, "QEMU failed: {text}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn read(code: i32, last_line: Option<&str>) -> u8 {
+        Outcome::read(ExitStatus::from_raw(code << 8), last_line, "").exit_code()
+    }
+
+    #[test]
+    fn success_needs_both_signals() {
+        assert_eq!(read(33, Some("success")), 0);
+        assert_eq!(read(33, None), 3);
+        assert_eq!(read(33, Some("failure 1")), 3);
+        assert_eq!(read(0, Some("success")), 3, "a reset is never a success");
+    }
+
+    #[test]
+    fn every_end_has_its_status() {
+        assert_eq!(read(35, Some("failure 7")), 1);
+        assert_eq!(read(37, Some("panic")), 3);
+        assert_eq!(read(39, Some("exception")), 3);
+        assert_eq!(read(41, Some("no-xen")), 4);
+        assert_eq!(read(43, Some("cannot-start")), 2);
+        assert_eq!(read(1, None), 2);
+        assert_eq!(Outcome::read(ExitStatus::from_raw(9), None, "").exit_code(), 3, "killed by a signal");
+    }
+}

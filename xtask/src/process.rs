@@ -1,0 +1,150 @@
+//! A child process that never outlives xtask.
+
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Makes the child die when xtask does, however that comes: also when it is killed.
+#[cfg(target_os = "linux")]
+pub fn die_together(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    let parent = std::process::id();
+    let set = move || {
+        // SAFETY: prctl with these arguments reads and writes no memory of ours.
+        let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        // Had xtask died before the call, its child would now have another parent, and get no signal.
+        if set != 0 || std::os::unix::process::parent_id() != parent {
+            return Err(io::Error::other("xtask is gone"));
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec, and only makes system calls: it takes no lock and,
+    // unless it fails, allocates nothing.
+    unsafe { command.pre_exec(set) };
+}
+
+/// Elsewhere the kill on drop and the terminal's signals must do.
+#[cfg(not(target_os = "linux"))]
+pub fn die_together(_: &mut Command) {}
+
+/// A child that is killed when this is dropped.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // It may have ended by itself: then there is nothing to kill, and the wait returns at once.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How a streamed process ended.
+#[derive(Debug)]
+pub enum Finish {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It was killed at the deadline.
+    Deadline,
+    /// It was killed because the reader of its lines asked for that.
+    Stopped,
+}
+
+/// What a reader of lines wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next line.
+    Line,
+    /// The end of the process.
+    Stop,
+}
+
+/// Runs a command, gives each line of its output to `line` as it comes, and ends it at the deadline. Returns
+/// how it ended and what it wrote to standard error.
+///
+/// # Errors
+///
+/// If it can't be started.
+pub fn stream(
+    mut command: Command,
+    deadline: Option<Duration>,
+    mut line: impl FnMut(&str) -> Next,
+) -> io::Result<(Finish, String)> {
+    die_together(&mut command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = Instant::now();
+    let mut child = Guarded(command.spawn()?);
+    let (sender, lines) = mpsc::channel();
+    if let Some(output) = child.0.stdout.take() {
+        thread::spawn(move || send_lines(output, &sender));
+    }
+    let errors = child.0.stderr.take().map(|stderr| thread::spawn(move || io::read_to_string(stderr)));
+
+    let finish = loop {
+        let received = match deadline {
+            Some(deadline) => lines.recv_timeout(deadline.saturating_sub(started.elapsed())),
+            None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match received {
+            Ok(text) => {
+                if line(&text) == Next::Stop {
+                    break Finish::Stopped;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => break Finish::Deadline,
+            Err(RecvTimeoutError::Disconnected) => break Finish::Exited(child.0.wait()?),
+        }
+    };
+    drop(child);
+    let errors = errors.and_then(|thread| thread.join().ok()).and_then(Result::ok);
+    Ok((finish, errors.unwrap_or_default()))
+}
+
+fn send_lines(output: ChildStdout, lines: &mpsc::Sender<String>) {
+    let mut output = BufReader::new(output);
+    let mut bytes = Vec::new();
+    while output.read_until(b'\n', &mut bytes).is_ok_and(|count| count != 0) {
+        let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
+        bytes.clear();
+        if lines.send(line).is_err() {
+            return; // nobody reads any more
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Finish, Next, stream};
+    use std::process::Command;
+    use std::time::Duration;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn lines_come_in_order_and_the_status_last() {
+        let mut lines = Vec::new();
+        let read = |line: &str| {
+            lines.push(line.to_owned());
+            Next::Line
+        };
+        let (finish, errors) = stream(sh("echo one; echo bad >&2; printf 'two\\r\\nrest'; exit 5"), None, read).unwrap();
+        assert_eq!(lines, ["one", "two", "rest"]);
+        assert_eq!(errors, "bad\n");
+        assert!(matches!(finish, Finish::Exited(status) if status.code() == Some(5)));
+    }
+
+    #[test]
+    fn a_process_ends_at_its_deadline_or_when_told() {
+        let deadline = Some(Duration::from_millis(50));
+        let (finish, _) = stream(sh("exec sleep 100"), deadline, |_| Next::Line).unwrap();
+        assert!(matches!(finish, Finish::Deadline));
+        let (finish, _) = stream(sh("echo x; exec sleep 100"), None, |_| Next::Stop).unwrap();
+        assert!(matches!(finish, Finish::Stopped));
+    }
+}

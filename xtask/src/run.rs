@@ -1,0 +1,76 @@
+//! `cargo xtask run`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::arguments::Run;
+use crate::boot::{self, Line};
+use crate::error::{Context, Error, Result};
+use crate::image::Image;
+use crate::machine::{self, Accelerator, Rig};
+use crate::outcome::Outcome;
+use crate::setup::provision::Effort;
+use crate::{guest, setup};
+
+/// How long a guest may run where `--timeout` doesn't say.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Builds, checks and boots a guest, and gives xtask's status.
+///
+/// # Errors
+///
+/// If it doesn't come to a boot.
+pub fn run(arguments: &Run) -> Result<u8> {
+    if arguments.machine.accelerator == Accelerator::Kvm {
+        machine::check_kvm(Path::new("/dev/kvm"), Path::new("/sys/module"))?;
+    }
+    let tools = setup::tools(&arguments.choice, arguments.machine.rig == Rig::Solo, Effort::Quick)?;
+    let image = guest::build(&arguments.program, arguments.optimised)?;
+    let mut machine = arguments.machine.clone();
+    if machine.verbose {
+        tell(&image, &tools, machine.memory)?;
+    }
+    let mut timeout = arguments.timeout;
+    if arguments.gdb {
+        let port = free_port()?;
+        machine.gdb = Some(port);
+        println!(
+            "waiting for a debugger: gdb -ex 'target remote 127.0.0.1:{port}' -ex 'hbreak rust_entry' -ex continue {}",
+            image.path.display()
+        );
+    } else {
+        timeout = timeout.or(Some(TIMEOUT));
+    }
+
+    let boot = boot::boot(&machine, &tools, &image, &arguments.line, timeout, |line: Line<'_>| line.print())?;
+    if machine.verbose {
+        println!("QEMU ran for {:.2} s", boot.duration.as_secs_f64());
+    }
+    if boot.outcome != Outcome::Success {
+        eprintln!("{}", boot.outcome);
+    }
+    if boot.outcome == Outcome::Deadline && arguments.timeout.is_none() {
+        eprintln!("that is {} s; --timeout SECONDS gives it more", TIMEOUT.as_secs());
+    }
+    Ok(boot.outcome.exit_code())
+}
+
+/// What `--verbose` says before the boot.
+fn tell(image: &Image, tools: &setup::Tools, memory: u32) -> Result<()> {
+    let size = fs::metadata(&image.stripped).context("reading", &image.stripped)?.len();
+    println!("image: {:.1} KiB stripped ({})", size as f64 / 1024.0, image.stripped.display());
+    println!("memory: {memory} MiB for the guest");
+    println!("{}", tools.qemu);
+    if let Some(xen) = &tools.xen {
+        println!("Xen ({})", xen.path.display());
+    }
+    Ok(())
+}
+
+/// A port that nobody listens on: for a moment later, which is as good as it gets.
+fn free_port() -> Result<u16> {
+    let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(|error| Error::new(format!("no port for the debugger: {error}")))
+}

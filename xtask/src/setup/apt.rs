@@ -1,0 +1,197 @@
+//! The distribution's packages, by `apt-get`, as an ordinary user: every state that apt keeps is in a folder
+//! of ours, so that nothing of the system is read but its list of sources, and nothing is written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::error::{Context, Error, Result};
+use crate::process;
+
+/// A package to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// The name of its file.
+    pub file: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// apt, with its state in `folder`.
+#[derive(Debug)]
+pub struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    /// Makes the state.
+    ///
+    /// # Errors
+    ///
+    /// If this system has no apt: then with what to do instead. If the folder can't be written.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let output = Command::new("apt-get").arg("--version").output();
+        if !output.is_ok_and(|output| output.status.success()) {
+            return Err(Error::new(elsewhere()));
+        }
+        for sub in ["lists/partial", "cache/archives/partial", "etc"] {
+            let path = folder.join(sub);
+            fs::create_dir_all(&path).context("making", &path)?;
+        }
+        // An empty list of what is installed: so that every library comes too, and what is unpacked runs
+        // whatever this system has.
+        let status = folder.join("status");
+        fs::write(&status, "").context("writing", &status)?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Where packages arrive.
+    pub fn archives(&self) -> PathBuf {
+        self.folder.join("cache/archives")
+    }
+
+    /// A command of apt's with this state.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let mut option = |name: &str, value: &Path| {
+            command.arg("-o").arg(format!("{name}={}", value.display()));
+        };
+        option("Dir::State", &self.folder);
+        option("Dir::State::lists", &self.folder.join("lists"));
+        option("Dir::State::status", &self.folder.join("status"));
+        option("Dir::Cache", &self.folder.join("cache"));
+        if let Some(sources) = std::env::var_os("GRANITE_APT_SOURCES") {
+            option("Dir::Etc::sourcelist", Path::new(&sources));
+            option("Dir::Etc::sourceparts", Path::new("-"));
+        }
+        for fixed in [
+            "APT::Architecture=amd64",
+            "APT::Install-Recommends=false",
+            "APT::Sandbox::User=root", // or apt, run by root, could not write here as its own user
+            "Acquire::Languages=none",
+            "Acquire::ForceHash=SHA256",
+            "Acquire::Retries=3",
+            "DPkg::Post-Invoke::=",
+        ] {
+            command.arg("-o").arg(fixed);
+        }
+        command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
+        process::die_together(&mut command);
+        command
+    }
+
+    /// Fetches the lists of packages. Returns what apt complained of; an error only if nothing came.
+    ///
+    /// # Errors
+    ///
+    /// If apt can't be run.
+    pub fn update(&self) -> Result<String> {
+        let output = run(self.command("apt-get").arg("update"))?;
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let complaints = text.lines().filter(|line| ["Err:", "W:", "E:", "  "].iter().any(|p| line.starts_with(p)));
+        Ok(complaints.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// The name of a Xen package: of version 4.17, which the tests run with, or else of the newest.
+    ///
+    /// # Errors
+    ///
+    /// If apt can't be run.
+    pub fn xen_package(&self) -> Result<Option<String>> {
+        let output = run(self.command("apt-cache").args(["pkgnames", "xen-hypervisor-"]))?;
+        let names = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(choose_xen(names.lines()))
+    }
+
+    /// Everything that these packages need, themselves included.
+    ///
+    /// # Errors
+    ///
+    /// If apt doesn't know them.
+    pub fn resolve(&self, names: &[String]) -> Result<Vec<Package>> {
+        let mut command = self.command("apt-get");
+        command.args(["--print-uris", "--yes", "--quiet=2", "install"]).args(names);
+        let output = run(&mut command)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let packages: Vec<_> = text.lines().filter_map(parse_uri).collect();
+        if !output.status.success() || packages.is_empty() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(Error::new(format!("apt does not give {}: {}", names.join(" and "), errors.trim())));
+        }
+        Ok(packages)
+    }
+
+    /// Begins to fetch them: what is there in part is gone on with.
+    pub fn download(&self, names: &[String]) -> Command {
+        let mut command = self.command("apt-get");
+        command.args(["--download-only", "--yes", "--quiet=2", "install"]).args(names);
+        command
+    }
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.output().map_err(|error| Error::new(format!("cannot run {program}: {error}")))
+}
+
+/// A line of `--print-uris`: `'URI' FILE SIZE SHA256:SUM`.
+fn parse_uri(line: &str) -> Option<Package> {
+    let rest = line.strip_prefix('\'')?.split_once("' ")?.1;
+    let mut words = rest.split_whitespace();
+    let file = words.next()?;
+    let size = words.next()?.parse().ok()?;
+    let sha256 = words.next()?.strip_prefix("SHA256:")?;
+    let is_name = !file.is_empty() && !file.contains('/');
+    is_name.then(|| Package { file: file.to_owned(), size, sha256: sha256.to_owned() })
+}
+
+fn choose_xen<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let version = |name: &str| {
+        let number = name.strip_prefix("xen-hypervisor-")?.strip_suffix("-amd64")?;
+        let (major, minor) = number.split_once('.')?;
+        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    };
+    let versioned = names.filter_map(|name| Some((version(name)?, name)));
+    let best = versioned.max_by_key(|&(version, _)| (version == (4, 17), version))?;
+    Some(best.1.to_owned())
+}
+
+/// What to do on a system without apt.
+fn elsewhere() -> String {
+    let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("this system");
+    format!(
+        "Xen or QEMU is missing, and {} has no apt-get to fetch them with\n\
+         Fedora: sudo dnf install qemu-system-x86-core xen-hypervisor\n\
+         Arch:   sudo pacman -S qemu-system-x86, and xen from the AUR\n\
+         macOS:  brew install qemu, and xen-*-amd64.gz out of Debian's package xen-hypervisor-4.17-amd64\n\
+         then: cargo xtask run --xen /boot/xen-VERSION.gz [--qemu FILE], or set GRANITE_XEN and GRANITE_QEMU",
+        name.trim_matches('"')
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Package, choose_xen, parse_uri};
+
+    #[test]
+    fn uris_are_read_and_nothing_else() {
+        let line = "'http://h/pool/a_1%3a2_amd64.deb' a_1%3a2_amd64.deb 1234 SHA256:00ff";
+        let package = Package { file: "a_1%3a2_amd64.deb".into(), size: 1234, sha256: "00ff".into() };
+        assert_eq!(parse_uri(line), Some(package));
+        for line in ["", "Reading lists...", "'u' f x SHA256:1", "'u' ../f 1 SHA256:1", "'u' f 1 MD5Sum:1"] {
+            assert_eq!(parse_uri(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_tested_xen_is_preferred_and_the_newest_else() {
+        let choose = |names: &[&str]| choose_xen(names.iter().copied());
+        let [old, tested, new] = [14, 17, 20].map(|minor| format!("xen-hypervisor-4.{minor}-amd64"));
+        assert_eq!(choose(&[&old, &tested, &new]), Some(tested));
+        assert_eq!(choose(&[&new, &old, "xen-hypervisor-common"]), Some(new));
+        assert_eq!(choose(&["xen-hypervisor-common", "xen-hypervisor-4.17-arm64"]), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! Finding Xen and QEMU, or providing them.
+
+pub mod apt;
+pub mod provision;
+mod qemu;
+mod verify;
+mod xen;
+
+use std::path::PathBuf;
+
+pub use qemu::Qemu;
+pub use xen::Xen;
+
+use crate::error::{Error, Result};
+use provision::{Effort, Want};
+
+/// Which Xen and QEMU to use, where the user says.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// `--qemu`, or `GRANITE_QEMU`.
+    pub qemu: Option<PathBuf>,
+    /// `--xen`, or `GRANITE_XEN`.
+    pub xen: Option<PathBuf>,
+}
+
+impl Choice {
+    /// Fills what no option said from the environment.
+    pub fn or_environment(mut self) -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.qemu = self.qemu.or_else(|| set("GRANITE_QEMU"));
+        self.xen = self.xen.or_else(|| set("GRANITE_XEN"));
+        self
+    }
+}
+
+/// What a boot needs.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The machine.
+    pub qemu: Qemu,
+    /// The hypervisor; nothing if the rig does without.
+    pub xen: Option<Xen>,
+}
+
+/// Finds what a boot needs: what the user names, else what is installed, else what the distribution's
+/// packages give, in a cache of the user's own. With [`Effort::Thorough`] everything is checked to the byte.
+///
+/// # Errors
+///
+/// If something is missing and can't be provided, with what to do about it; if what the user names is unfit.
+pub fn tools(choice: &Choice, needs_xen: bool, effort: Effort) -> Result<Tools> {
+    let named_qemu = choice.qemu.as_deref().map(Qemu::named).transpose()?;
+    let installed_qemu = if named_qemu.is_none() { Qemu::installed() } else { None };
+    let named_xen = choice.xen.as_deref().filter(|_| needs_xen).map(Xen::named).transpose()?;
+    let installed_xen = if needs_xen && named_xen.is_none() { Xen::installed() } else { None };
+
+    let qemu = named_qemu.or(installed_qemu);
+    let xen = named_xen.or(installed_xen);
+    let want = Want { qemu: qemu.is_none(), xen: needs_xen && xen.is_none() };
+    if !want.anything() {
+        return Ok(Tools { qemu: qemu.ok_or_else(missing)?, xen });
+    }
+    let provided = provision::provide(want, effort)?;
+    Ok(Tools { qemu: qemu.or(provided.qemu).ok_or_else(missing)?, xen: xen.or(provided.xen) })
+}
+
+/// Never seen, unless `provide` breaks its promise.
+fn missing() -> Error {
+    Error::new("set-up ended without QEMU\nname one with --qemu FILE")
+}

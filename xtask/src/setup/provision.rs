@@ -1,0 +1,290 @@
+//! Xen and QEMU out of the distribution's packages, unpacked into the user's cache.
+//!
+//! ```text
+//! CACHE/packages/   apt's state, the packages, and the list of their sums
+//! CACHE/root/       what they hold, and beside it the sums and sizes of its files
+//! ```
+//!
+//! Every step leaves something that the next attempt goes on from, and what is finished is only ever put in
+//! place as a whole.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::apt::{Apt, Package};
+use super::{Qemu, Xen, verify};
+use crate::error::{Context, Error, Result};
+use crate::{paths, process};
+
+/// What is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// QEMU.
+    pub qemu: bool,
+    /// Xen.
+    pub xen: bool,
+}
+
+impl Want {
+    /// Whether anything is.
+    pub fn anything(self) -> bool {
+        self.qemu || self.xen
+    }
+}
+
+/// How closely to look at what was provided before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// At the files' sizes: for every run.
+    Quick,
+    /// At every byte of the packages and of what they hold: for `setup`.
+    Thorough,
+}
+
+/// What was provided.
+#[derive(Debug)]
+pub struct Provided {
+    /// QEMU, if it was wanted.
+    pub qemu: Option<Qemu>,
+    /// Xen, if it was wanted.
+    pub xen: Option<Xen>,
+}
+
+/// Provides what is wanted.
+///
+/// # Errors
+///
+/// If it can't be had, with what to do.
+pub fn provide(want: Want, effort: Effort) -> Result<Provided> {
+    let store = Store::open(want)?;
+    if effort == Effort::Quick
+        && let Some(provided) = store.finished(want)
+    {
+        return Ok(provided);
+    }
+    let _lock = store.lock()?;
+    // Somebody else may have provided it while this process waited.
+    let finished = store.finished(want);
+    if effort == Effort::Quick
+        && let Some(provided) = finished
+    {
+        return Ok(provided);
+    }
+    if effort == Effort::Thorough && finished.is_some() {
+        store.check()?;
+    }
+    store.fetch(want)?;
+    if let Some(provided) = store.finished(want) {
+        return Ok(provided);
+    }
+    store.unpack()?;
+    let qemu = want.qemu.then(|| Qemu::unpacked(&store.root())).transpose()?;
+    let version = qemu.as_ref().map_or("", Qemu::version);
+    store.write("version", version)?;
+    let xen = want.xen.then(|| Xen::unpacked(&store.root())).transpose()?;
+    Ok(Provided { qemu, xen })
+}
+
+/// The cache's part for one set of wanted things: a system that has QEMU needs fewer packages.
+struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    fn open(want: Want) -> Result<Self> {
+        let name = match want {
+            Want { qemu: true, xen: true } => "qemu+xen",
+            Want { qemu: true, xen: false } => "qemu",
+            Want { .. } => "xen",
+        };
+        // Who has both needs no second QEMU for the rig that does without Xen.
+        let cache = paths::cache()?;
+        let name = if name == "qemu" && cache.join("qemu+xen/version").exists() { "qemu+xen" } else { name };
+        let folder = cache.join(name);
+        let made = fs::create_dir_all(&folder);
+        made.map_err(|error| {
+            let advice = "set GRANITE_CACHE to a folder that can be written";
+            Error::new(format!("making {}: {error}\n{advice}", folder.display()))
+        })?;
+        Ok(Self { folder })
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
+    fn packages(&self) -> PathBuf {
+        self.folder.join("packages")
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        fs::write(&path, text).context("writing", &path)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>> {
+        verify::read_if_there(&self.folder.join(name))
+    }
+
+    /// One set-up at a time. The lock goes with the process, however that ends.
+    fn lock(&self) -> Result<File> {
+        let path = self.folder.join("lock");
+        let file = File::create(&path).context("making", &path)?;
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another set-up, which holds {}", path.display());
+            file.lock().context("locking", &path)?;
+        }
+        Ok(file)
+    }
+
+    /// What was provided before, if nothing of it was cut short or removed since.
+    fn finished(&self, want: Want) -> Option<Provided> {
+        let version = self.read("version").ok()??;
+        let sizes = self.read("root.sizes").ok()??;
+        if !verify::sizes_match(&self.root(), &sizes) {
+            return None;
+        }
+        let qemu = want.qemu.then(|| Qemu::known(&self.root(), &version));
+        let xen = if want.xen { Some(Xen::unpacked(&self.root()).ok()?) } else { None };
+        Some(Provided { qemu, xen })
+    }
+
+    /// Looks at every byte of what was unpacked, and forgets it if any differs.
+    fn check(&self) -> Result<()> {
+        let Some(sums) = self.read("root.sha256")? else { return self.forget() };
+        let damaged = verify::damaged(&self.root(), &sums)?;
+        if let Some(first) = damaged.first() {
+            eprintln!("{first} is damaged ({} files in all); unpacking again", damaged.len());
+            self.forget()?;
+        }
+        Ok(())
+    }
+
+    fn forget(&self) -> Result<()> {
+        self.write("root.sizes", "0 none\n")
+    }
+
+    /// Fetches all packages that aren't there whole.
+    fn fetch(&self, want: Want) -> Result<()> {
+        if let Some(list) = self.read("packages.sha256")?
+            && self.drop_damaged(&Apt::new(&self.packages())?, &list)? == 0
+        {
+            return Ok(()); // all are there: no network is needed
+        }
+        let apt = Apt::new(&self.packages())?;
+        eprintln!("asking the distribution for packages");
+        let complaints = apt.update()?;
+        let no_packages = |why: &str| {
+            Error::new(format!(
+                "{why}\n{complaints}\nis there no network? name what you have with --qemu FILE and --xen FILE, \
+                 or set GRANITE_QEMU and GRANITE_XEN"
+            ))
+        };
+        let mut names = Vec::new();
+        if want.xen {
+            names.push(apt.xen_package()?.ok_or_else(|| no_packages("the package sources give no Xen"))?);
+        }
+        if want.qemu {
+            names.push("qemu-system-x86".to_owned());
+        }
+        let packages = apt.resolve(&names).map_err(|error| no_packages(&error.to_string()))?;
+        let list: String =
+            packages.iter().map(|package| format!("{}  {}\n", package.sha256, package.file)).collect();
+        self.drop_damaged(&apt, &list)?;
+        download(&apt, &names, &packages)?;
+        let damaged = verify::damaged(&apt.archives(), &list)?;
+        if let Some(first) = damaged.first() {
+            return Err(Error::new(format!("{first} did not arrive whole\ntry again: what is there is kept")));
+        }
+        self.write("packages.sha256", &list)
+    }
+
+    /// Removes packages that are there and not what they should be, and counts those that are to be fetched.
+    fn drop_damaged(&self, apt: &Apt, list: &str) -> Result<usize> {
+        let damaged = verify::damaged(&apt.archives(), list)?;
+        for file in &damaged {
+            let path = apt.archives().join(file);
+            if path.exists() {
+                eprintln!("{file} is damaged; fetching it again");
+                fs::remove_file(&path).context("removing", &path)?;
+                self.forget()?;
+            }
+        }
+        Ok(damaged.len())
+    }
+
+    /// Unpacks all packages, and puts the result in place.
+    fn unpack(&self) -> Result<()> {
+        let Some(list) = self.read("packages.sha256")? else {
+            return Err(Error::new("no packages to unpack\nrun: cargo xtask setup"));
+        };
+        let half = self.folder.join("root.half");
+        remove_folder(&half)?;
+        let files: Vec<_> = list.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect();
+        let bar = progress(files.len() as u64, "unpacking", "{pos}/{len} packages");
+        for file in files {
+            let mut command = Command::new("dpkg-deb");
+            process::die_together(&mut command);
+            command.arg("--extract").arg(self.packages().join("cache/archives").join(file)).arg(&half);
+            let output = command.output().map_err(|error| Error::new(format!("cannot run dpkg-deb: {error}")))?;
+            if !output.status.success() {
+                return Err(Error::new(format!("unpacking {file}: {}", String::from_utf8_lossy(&output.stderr))));
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let sums = verify::manifest(&half)?;
+        let sizes = verify::sizes(&half, &sums)?;
+        remove_folder(&self.root())?;
+        fs::rename(&half, self.root()).context("putting in place", &self.root())?;
+        self.write("root.sha256", &sums)?;
+        self.write("root.sizes", &sizes)
+    }
+}
+
+fn remove_folder(path: &Path) -> Result<()> {
+    if path.exists() { fs::remove_dir_all(path).context("removing", path) } else { Ok(()) }
+}
+
+/// Runs the download, and shows how far it is by what has arrived.
+fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
+    let total = packages.iter().map(|package| package.size).sum();
+    let bar = progress(total, "fetching", "{bytes}/{total_bytes}");
+    let child = apt.download(names).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| Error::new(format!("cannot run apt-get: {error}")))?;
+    let mut stderr = child.stderr.take();
+    let errors = thread::spawn(move || stderr.as_mut().map(std::io::read_to_string));
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|error| Error::new(format!("apt-get: {error}")))? {
+            break status;
+        }
+        bar.set_position(arrived(&apt.archives()));
+        thread::sleep(Duration::from_millis(100));
+    };
+    bar.finish_and_clear();
+    if status.success() {
+        return Ok(());
+    }
+    let errors = errors.join().ok().flatten().and_then(std::result::Result::ok).unwrap_or_default();
+    Err(Error::new(format!("the download failed:\n{}\ntry again: what has arrived is kept", errors.trim())))
+}
+
+/// Bytes of packages that have arrived, whole or in part.
+fn arrived(archives: &Path) -> u64 {
+    let sizes = |folder: &Path| -> u64 {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+    };
+    sizes(archives) + sizes(&archives.join("partial"))
+}
+
+fn progress(total: u64, verb: &'static str, count: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{msg:>12}} [{{bar:40}}] {count}"));
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_message(verb).with_style(style.progress_chars("=> "))
+}

@@ -1,0 +1,109 @@
+//! Turning the addresses of a crash report into functions and lines.
+
+use std::fs;
+use std::path::Path;
+
+use addr2line::gimli::{self, EndianSlice, LittleEndian, SectionId};
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader, SectionHeader};
+
+use crate::paths;
+
+type Reader = EndianSlice<'static, LittleEndian>;
+
+/// The debugging information of one image.
+pub struct Symbols {
+    context: addr2line::Context<Reader>,
+}
+
+impl Symbols {
+    /// Reads it from an image; nothing if there is none, for a report without names is still a report.
+    pub fn load(image: &Path) -> Option<Self> {
+        // One image a boot, and xtask ends soon after: the bytes may stay.
+        let bytes: &'static [u8] = fs::read(image).ok()?.leak();
+        let elf = FileHeader64::<object::LittleEndian>::parse(bytes).ok()?;
+        let sections = elf.sections(object::LittleEndian, bytes).ok()?;
+        let load = |id: SectionId| {
+            let section = sections.section_by_name(object::LittleEndian, id.name().as_bytes());
+            let data = section.and_then(|(_, section)| section.data(object::LittleEndian, bytes).ok());
+            Ok::<_, gimli::Error>(EndianSlice::new(data.unwrap_or_default(), LittleEndian))
+        };
+        let dwarf = gimli::Dwarf::load(load).ok()?;
+        Some(Self { context: addr2line::Context::from_dwarf(dwarf).ok()? })
+    }
+
+    /// A line of a crash report, with what lies at its address; any other line as it is.
+    pub fn explain(&self, line: &str) -> String {
+        let Some((address, back)) = crash_address(line) else { return line.to_owned() };
+        let mut text = line.to_owned();
+        for (i, place) in self.places(address - back).into_iter().enumerate() {
+            text.push_str(if i == 0 { "  " } else { "\n                             in " });
+            text.push_str(&place);
+        }
+        text
+    }
+
+    /// The function at an address, and those that it was inlined into.
+    fn places(&self, address: u64) -> Vec<String> {
+        let mut places = Vec::new();
+        let Ok(mut frames) = self.context.find_frames(address).skip_all_loads() else { return places };
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame.function.as_ref().and_then(|name| Some(name.demangle().ok()?.into_owned()));
+            let location = frame.location.as_ref();
+            let file = location.and_then(|location| location.file).map(relative);
+            let line = location.and_then(|location| location.line);
+            places.push(match (name, file, line) {
+                (Some(name), Some(file), Some(line)) => format!("{name} ({file}:{line})"),
+                (Some(name), ..) => name,
+                (None, Some(file), Some(line)) => format!("{file}:{line}"),
+                (None, ..) => continue,
+            });
+        }
+        places
+    }
+}
+
+/// The address on a line of a crash report, and how far back to look: a return address points behind the call.
+fn crash_address(line: &str) -> Option<(u64, u64)> {
+    let (word, back) =
+        [("  at 0x", 0), ("  from 0x", 1)].into_iter().find(|(word, _)| line.starts_with(word))?;
+    let digits = line[word.len()..].split_whitespace().next()?;
+    let address = u64::from_str_radix(digits, 16).ok()?;
+    (address >= back).then_some((address, back))
+}
+
+/// A source file as a person would name it: from the checkout, or from the folder of its crate.
+fn relative(file: &str) -> String {
+    let root = paths::root().to_string_lossy();
+    let file = file.strip_prefix(root.as_ref()).map_or(file, |rest| rest.trim_start_matches('/'));
+    match file.rsplit_once("/src/") {
+        Some((head, tail)) if file.starts_with('/') => {
+            let package = head.rsplit('/').next().unwrap_or(head);
+            format!("{package}/src/{tail}")
+        }
+        _ => file.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{crash_address, relative};
+    use crate::paths;
+
+    #[test]
+    fn only_report_lines_have_an_address() {
+        assert_eq!(crash_address("  at 0x0000000000201000"), Some((0x20_1000, 0)));
+        assert_eq!(crash_address("  from 0x0000000000201000"), Some((0x20_1000, 1)));
+        for line in ["", "at 0x10", "  at 0xnonsense", "  from 0x0", "  at 0x"] {
+            assert_eq!(crash_address(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn files_are_named_from_the_checkout_or_their_crate() {
+        let ours = format!("{}/src/rt/exit.rs", paths::root().display());
+        assert_eq!(relative(&ours), "src/rt/exit.rs");
+        assert_eq!(relative("/any/where/spin-0.12/src/once.rs"), "spin-0.12/src/once.rs");
+        assert_eq!(relative("src/main.rs"), "src/main.rs");
+    }
+}
