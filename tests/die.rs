@@ -1,2 +1,125 @@
-//! x
-fn main(){}
+//! The deaths: `case=NAME` on the command line chooses one. Each is a boot of its own, and
+//! `cargo xtask test` knows what each must look like from outside.
+
+#![cfg_attr(granite_guest, no_std, no_main)]
+#![cfg_attr(not(granite_guest), allow(dead_code, reason = "there is nothing to die on the host"))]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::fmt;
+use core::hint::black_box;
+
+use granite::prelude::*;
+
+#[cfg(granite_guest)]
+granite::entry!(guest_main, options = ["case"]);
+
+#[cfg(not(granite_guest))]
+fn main() {
+    println!("This is a guest for Xen: cargo xtask test die");
+}
+
+fn guest_main(platform: &'static Platform) -> ExitCode {
+    match platform.options().get("case") {
+        Some("panic") => outer_function(),
+        Some("panic-in-panic") => panic!("{}", PanicsWhenShown),
+        Some("null") => read(0x10),
+        Some("unmapped") => write(0x7000_0000_0000),
+        Some("write-to-code") => write(guest_main as *const () as usize),
+        Some("run-data") => run_data(),
+        Some("stack-overflow") => {
+            black_box(descend(black_box(1)));
+        }
+        Some("invalid-opcode") => invalid_opcode(),
+        Some("double-fault") => double_fault(),
+        Some("triple-fault") => triple_fault(),
+        Some("heap-exhaustion") => exhaust_the_heap(),
+        Some("hang") => loop {
+            core::hint::spin_loop();
+        },
+        Some("wrong-exit") => return ExitCode(7),
+        other => println!("there is no case {other:?}"),
+    }
+    println!("still alive");
+    ExitCode::SUCCESS
+}
+
+/// These two are looked for in the report.
+#[inline(never)]
+fn outer_function() {
+    inner_function(black_box(3));
+    black_box(());
+}
+
+#[inline(never)]
+fn inner_function(number: u32) {
+    assert!(number != 3, "number is {number}");
+    black_box(number);
+}
+
+/// A value whose very report is a crash.
+struct PanicsWhenShown;
+
+impl fmt::Display for PanicsWhenShown {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("shown")
+    }
+}
+
+fn read(address: usize) {
+    // SAFETY: none: it must fault, and the guest ends there.
+    black_box(unsafe { (address as *const u64).read_volatile() });
+}
+
+fn write(address: usize) {
+    // SAFETY: none: it must fault, and the guest ends there.
+    unsafe { (address as *mut u64).write_volatile(1) };
+}
+
+fn run_data() {
+    let code = black_box([0xc3u8; 16]);
+    // SAFETY: none: it must fault, and the guest ends there.
+    unsafe { asm!("call {}", in(reg) code.as_ptr(), clobber_abi("sysv64")) };
+}
+
+#[allow(unconditional_recursion, reason = "until the guard page ends it")]
+fn descend(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    descend(depth + 1) + frame[63]
+}
+
+fn invalid_opcode() {
+    // SAFETY: none: it must fault, and the guest ends there.
+    unsafe { asm!("ud2") };
+}
+
+/// Takes the gate of the page fault out of the interrupt table: the processor finds a second exception while
+/// it delivers the first.
+fn double_fault() {
+    let mut pointer = [0u8; 10];
+    // SAFETY: stores ten bytes, limit and base; then clears the attributes of gate 14, which lies in RAM that
+    // may be written.
+    unsafe {
+        asm!("sidt [{}]", in(reg) pointer.as_mut_ptr());
+        let base = pointer[2..].first_chunk().copied().map_or(0, u64::from_le_bytes);
+        ((base + 14 * 16 + 5) as *mut u8).write_volatile(0);
+    }
+    read(0x10);
+}
+
+/// Takes the whole interrupt table away.
+fn triple_fault() {
+    let pointer = [0u8; 10];
+    // SAFETY: none: the guest ends there.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) pointer.as_ptr()) };
+}
+
+fn exhaust_the_heap() {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    loop {
+        kept.push(Vec::with_capacity(1 << 20));
+        black_box(&kept);
+    }
+}

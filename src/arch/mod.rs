@@ -1,6 +1,8 @@
 //! Floor 1: the processor. Descriptor tables, traps, stacks, ports and the page-table register.
 
 pub mod backtrace;
+#[cfg(any(granite_guest, test))]
+pub mod interrupt_table;
 pub mod paging;
 pub mod port;
 pub mod segments;

@@ -1,12 +1,9 @@
-//! The interrupt table: one stub a vector (boot/traps.S), each on a stack of its own kind, all of them
-//! through [`TrapFrame`].
+//! What a trap interrupted, and what becomes of it. Every vector comes here through boot/traps.S.
 
 use core::fmt;
 
 use spin::Once;
 use x86_64::registers::control::Cr2;
-
-use super::stack::TrapStack;
 
 /// Everything that a trap interrupted. The order is that of boot/traps.S and of the processor.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +37,8 @@ pub struct TrapFrame {
 
 const BREAKPOINT: u64 = 3;
 const PAGE_FAULT: u64 = 14;
-const EXCEPTIONS: u64 = 32;
+/// Vectors below this one are the processor's own.
+pub(super) const EXCEPTIONS: u64 = 32;
 
 impl TrapFrame {
     /// The exception's name, as the manuals have it.
@@ -96,89 +94,14 @@ pub type Report = fn(&TrapFrame) -> !;
 
 static REPORT: Once<Report> = Once::new();
 
-/// A gate of the interrupt table. Source: Intel SDM volume 3, 64-bit IDT gate descriptors.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Gate {
-    offset_low: u16,
-    selector: u16,
-    ist: u8,
-    attributes: u8,
-    offset_middle: u16,
-    offset_high: u32,
-    reserved: u32,
-}
-
-impl Gate {
-    /// A present interrupt gate for ring 0: further interrupts stay masked while it runs.
-    const INTERRUPT: u8 = 0x8e;
-
-    const fn new(handler: u64, selector: u16, stack: TrapStack) -> Self {
-        Self {
-            offset_low: handler as u16,
-            selector,
-            ist: stack as u8 + 1, // slot 0 means: no switch
-            attributes: Self::INTERRUPT,
-            offset_middle: (handler >> 16) as u16,
-            offset_high: (handler >> 32) as u32,
-            reserved: 0,
-        }
-    }
-}
-
-#[repr(C, align(16))]
-struct Table([Gate; 256]);
-crate::abi::assert_layout!(Table, size = 4096, align = 16, {});
-
-const fn stack_of(vector: u64) -> TrapStack {
-    match vector {
-        2 => TrapStack::Nmi,
-        8 => TrapStack::DoubleFault,
-        18 => TrapStack::MachineCheck,
-        0..EXCEPTIONS => TrapStack::Exception,
-        _ => TrapStack::Interrupt,
-    }
-}
-
-/// Builds the table over `stubs`, 256 of them, 16 bytes apart.
-fn table(stubs: u64, selector: u16) -> Table {
-    const STUB_SIZE: u64 = 16;
-    Table(core::array::from_fn(|vector| {
-        let vector = vector as u64;
-        Gate::new(stubs + vector * STUB_SIZE, selector, stack_of(vector))
-    }))
-}
-
-/// Loads the interrupt table. From here on an exception is a report and not a triple fault.
-#[cfg(granite_guest)]
-pub fn load(report: Report) {
-    use x86_64::VirtAddr;
-    use x86_64::instructions::segmentation::{CS, Segment};
-    use x86_64::instructions::tables::lidt;
-    use x86_64::structures::DescriptorTablePointer;
-
-    unsafe extern "C" {
-        /// boot/traps.S
-        static trap_stubs: [[u8; 16]; 256];
-    }
-    static TABLE: Once<Table> = Once::new();
+/// Says what becomes of exceptions. The first call counts.
+pub fn report_with(report: Report) {
     REPORT.call_once(|| report);
-    let table = TABLE.call_once(|| table(&raw const trap_stubs as u64, CS::get_reg().0));
-    let pointer = DescriptorTablePointer {
-        limit: (size_of::<Table>() - 1) as u16,
-        base: VirtAddr::from_ptr(table),
-    };
-    // SAFETY: the table is static, each gate leads to a stub, and segments::load has filled each IST slot
-    // that a gate names.
-    unsafe { lidt(&pointer) };
 }
-
-#[cfg(granite_guest)]
-core::arch::global_asm!(include_str!("../../boot/traps.S"), dispatch = sym dispatch);
 
 /// Called by boot/traps.S on a trap stack, with interrupts masked. Returning resumes what was interrupted.
 #[cfg_attr(not(granite_guest), expect(dead_code, reason = "called by boot/traps.S, which is the guest's"))]
-extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
+pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
     if frame.vector == BREAKPOINT {
         log::info!("breakpoint at {:#x}", frame.rip);
         return;
@@ -190,28 +113,5 @@ extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
     match REPORT.get() {
         Some(report) => report(frame),
         None => super::halt(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{TrapStack, table};
-
-    #[test]
-    fn gates_hold_the_whole_address_and_a_stack() {
-        let table = table(0x1234_5678_9abc_0000, 8);
-        let gate = &table.0[14];
-        assert_eq!((gate.offset_low, gate.offset_middle, gate.offset_high), (0x00e0, 0x9abc, 0x1234_5678));
-        assert_eq!((gate.selector, gate.attributes, gate.ist), (8, 0x8e, 1));
-        let stacks = [2, 8, 18, 32, 255].map(|vector| table.0[vector].ist - 1);
-        let expected = [
-            TrapStack::Nmi,
-            TrapStack::DoubleFault,
-            TrapStack::MachineCheck,
-            TrapStack::Interrupt,
-            TrapStack::Interrupt,
-        ];
-        assert_eq!(stacks, expected.map(|stack| stack as u8));
-        assert!(table.0.iter().all(|gate| gate.ist != 0), "no trap may run on the interrupted stack");
     }
 }

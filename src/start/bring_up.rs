@@ -5,7 +5,7 @@ use spin::Once;
 use super::start_info::{PhysicalMemory, StartInfo};
 use super::{StartError, find_ram, memory};
 use crate::abi::{DomId, Features, start_info::Module};
-use crate::arch::{segments, stack, trap};
+use crate::arch::{interrupt_table, segments, stack, trap};
 use crate::driver::console::{self, Output};
 use crate::hypercall::version::{self, Version};
 use crate::hypercall::{NotXen, Xen, detect, sched};
@@ -33,7 +33,8 @@ static PLATFORM: Once<Platform> = Once::new();
 /// Called by boot/entry.S, on the boot stack and the boot page tables, with the address of the start info.
 extern "sysv64" fn rust_entry(start_info: u64) -> ! {
     segments::load();
-    trap::load(report::exception);
+    trap::report_with(report::exception);
+    interrupt_table::load();
     let xen = Xen::enable();
     console::direct_to(xen.map_or(Output::Serial, Output::Xen));
     rt::install_logger();

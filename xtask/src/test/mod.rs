@@ -1,1 +1,84 @@
-pub fn test(_:&crate::arguments::Test)->crate::error::Result<u8>{Ok(0)}
+//! `cargo xtask test`: the host's tests, the table of cases in guests, the deaths, and xtask's own commands.
+
+mod commands;
+mod deaths;
+mod host;
+mod report;
+mod table;
+
+use std::collections::HashMap;
+
+use crate::arguments::Test;
+use crate::error::Result;
+use crate::guest::{self, Program};
+use crate::image::Image;
+use crate::machine::Rig;
+use crate::setup::provision::Effort;
+use crate::setup::{self, Tools};
+
+use report::Report;
+
+/// What every group of tests needs.
+struct Session<'a> {
+    arguments: &'a Test,
+    report: Report,
+    tools: Option<Tools>,
+    images: HashMap<&'static str, Image>,
+}
+
+/// Runs the tests, and gives xtask's status.
+///
+/// # Errors
+///
+/// If it doesn't come to testing, or the results can't be written.
+pub fn test(arguments: &Test) -> Result<u8> {
+    let mut session = Session {
+        arguments,
+        report: Report::new(arguments.repeat),
+        tools: None,
+        images: HashMap::new(),
+    };
+    if arguments.host && arguments.repeat.is_none() {
+        host::run(&mut session)?;
+    }
+    for _ in 0..arguments.repeat.unwrap_or(1) {
+        for &rig in &arguments.rigs {
+            table::run(&mut session, rig)?;
+            if rig == Rig::Solo {
+                deaths::run(&mut session)?;
+            }
+            commands::run(&mut session, rig)?;
+        }
+        session.report.round_ends();
+    }
+    if let Some(path) = &arguments.json {
+        session.report.write_json(path)?;
+    }
+    Ok(session.report.finish(&arguments.filter))
+}
+
+impl Session<'_> {
+    /// Whether a test is asked for.
+    fn selects(&self, name: &str) -> bool {
+        name.contains(&self.arguments.filter)
+    }
+
+    /// Xen and QEMU.
+    fn tools(&mut self) -> Result<Tools> {
+        if let Some(tools) = &self.tools {
+            return Ok(tools.clone());
+        }
+        let needs_xen = self.arguments.rigs.contains(&Rig::Solo);
+        let tools = setup::tools(&self.arguments.choice, needs_xen, Effort::Quick)?;
+        Ok(self.tools.insert(tools).clone())
+    }
+
+    /// A test image, built once.
+    fn image(&mut self, name: &'static str) -> Result<Image> {
+        if let Some(image) = self.images.get(name) {
+            return Ok(image.clone());
+        }
+        let image = guest::build(&Program::Test(name), true)?;
+        Ok(self.images.entry(name).or_insert(image).clone())
+    }
+}

@@ -1,0 +1,80 @@
+//! Xen answers as the ABI says.
+
+use granite::abi::{Features, XenErrno};
+use granite::driver::console::Output;
+use granite::hypercall::{Hypercall, Number, Xen, console, memory};
+
+use crate::harness::{Case, Context, NotPassed, Rig};
+use crate::{check, check_same};
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case { name: "xen::version", rigs: &[Rig::Solo], run: version },
+    Case { name: "xen::features", rigs: &[Rig::Solo], run: features },
+    Case { name: "xen::vcpus", rigs: &[Rig::Solo], run: vcpus },
+    Case { name: "xen::unknown_hypercall", rigs: &[Rig::Solo], run: unknown_hypercall },
+    Case { name: "xen::bad_pointer", rigs: &[Rig::Solo], run: bad_pointer },
+    Case { name: "xen::short_buffer", rigs: &[Rig::Solo], run: short_buffer },
+    Case { name: "xen::console", rigs: &[Rig::Solo], run: console_text },
+    Case { name: "xen::absent", rigs: &[Rig::Host, Rig::Direct], run: absent },
+];
+
+fn xen(context: &Context) -> Result<Xen, NotPassed> {
+    context.platform()?.xen().ok_or_else(|| NotPassed::Fail("there is no Xen in this rig".into()))
+}
+
+fn version(context: &Context) -> Result<(), NotPassed> {
+    let version = context.platform()?.xen_version();
+    check!(version.major >= 4 && !version.extra().is_empty(), "{version}");
+    Ok(())
+}
+
+fn features(context: &Context) -> Result<(), NotPassed> {
+    let features = context.platform()?.features();
+    let expected = Features::AUTO_TRANSLATED_PHYSMAP | Features::HVM_CALLBACK_VECTOR | Features::DOM0;
+    check!(features.contains(expected), "{features:?}");
+    Ok(())
+}
+
+fn vcpus(context: &Context) -> Result<(), NotPassed> {
+    let platform = context.platform()?;
+    check_same!(Ok(Some(platform.vcpus())), platform.options().parse("smp"));
+    Ok(())
+}
+
+fn unknown_hypercall(context: &Context) -> Result<(), NotPassed> {
+    // SAFETY: Xen has no such call, and so reads no argument of it.
+    let result = unsafe { xen(context)?.call(Number(63), [0; 5]) };
+    check_same!(result, Err(XenErrno::NOSYS));
+    Ok(())
+}
+
+/// A pointer to nothing is Xen's error, and no fault of ours.
+fn bad_pointer(context: &Context) -> Result<(), NotPassed> {
+    // SAFETY: nothing is mapped there: Xen can neither read nor write it, which is the point.
+    let result = unsafe { xen(context)?.call(Number::MEMORY_OP, [9, 1 << 45, 0, 0, 0]) };
+    check_same!(result, Err(XenErrno::FAULT));
+    Ok(())
+}
+
+fn short_buffer(context: &Context) -> Result<(), NotPassed> {
+    let mut room = [Default::default(); 2];
+    let map = memory::memory_map(&xen(context)?, &mut room).map(<[_]>::len);
+    check!(map == Ok(2) || map == Err(XenErrno::NOSPC), "{map:?}");
+    Ok(())
+}
+
+fn console_text(context: &Context) -> Result<(), NotPassed> {
+    check_same!(console::write(&xen(context)?, b"straight to Xen\n"), Ok(()));
+    check!(matches!(context.platform()?.console(), Output::Xen(_)));
+    Ok(())
+}
+
+fn absent(context: &Context) -> Result<(), NotPassed> {
+    check_same!(Xen::enabled(), None);
+    if context.rig == Rig::Direct {
+        check_same!(context.platform()?.xen(), None);
+        check_same!(context.platform()?.console(), Output::Serial);
+    }
+    Ok(())
+}

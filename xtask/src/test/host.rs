@@ -1,0 +1,122 @@
+//! The host's tests, by `cargo test`, whose output is read line by line.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::Session;
+use super::report::{Entry, Verdict};
+use crate::error::{Error, Result};
+use crate::paths;
+use crate::process::{self, Finish, Next};
+
+/// How long all of it may take, building included.
+const DEADLINE: Duration = Duration::from_secs(1200);
+
+pub fn run(session: &mut Session<'_>) -> Result<()> {
+    // Through a shell, so that cargo's own messages and the tests' come in one order.
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1", "sh"]);
+    command.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target()?);
+    command.args(["--", &session.arguments.filter]).current_dir(paths::root());
+
+    let mut suite = String::new();
+    let mut failed = false;
+    let mut case = String::new();
+    let mut log = Vec::new();
+    let (finish, _) = process::stream(command, Some(DEADLINE), |line| {
+        log.push(line.to_owned());
+        if let Some(name) = suite_of(line) {
+            suite = name;
+        } else if let Some(name) = line.strip_prefix("##test run ") {
+            case = name.split_once(' ').map_or(name, |(_, name)| name).to_owned();
+        } else if let Some((name, verdict, detail)) = verdict_of(line, &case) {
+            failed |= verdict == Verdict::Fail;
+            let name = format!("{suite}::{name}");
+            let (rig, duration) = ("host".into(), Duration::ZERO);
+            session.report.add(Entry { rig, name, verdict, detail, duration }, &[]);
+        } else if line.trim_start().starts_with("Compiling") {
+            session.report.say(line);
+        }
+        Next::Line
+    })
+    .map_err(|error| Error::new(format!("cannot run cargo test: {error}")))?;
+
+    let (verdict, detail) = match finish {
+        Finish::Exited(status) if status.success() && !failed => return Ok(()),
+        Finish::Exited(status) if status.success() => (Verdict::Fail, "a test failed, and cargo says success".into()),
+        Finish::Exited(status) => (Verdict::Fail, status.to_string()),
+        Finish::Deadline | Finish::Stopped => {
+            (Verdict::Timeout, format!("still running after {} s", DEADLINE.as_secs()))
+        }
+    };
+    if !failed || verdict == Verdict::Timeout {
+        // Not a test's failure: the build's, or that of a process that died.
+        let entry =
+            Entry { rig: "host".into(), name: "cargo test".into(), verdict, detail, duration: Duration::ZERO };
+        session.report.add(entry, &log);
+        return Ok(());
+    }
+    for line in log.iter().skip_while(|line| !line.starts_with("failures:")) {
+        session.report.say(&format!("    | {line}"));
+    }
+    Ok(())
+}
+
+/// The name of the test program that a line of cargo's announces.
+fn suite_of(line: &str) -> Option<String> {
+    let line = line.trim_start();
+    if let Some(package) = line.strip_prefix("Doc-tests ") {
+        return Some(format!("{package}::doc"));
+    }
+    let path = line.strip_prefix("Running ")?.rsplit_once('(')?.1.strip_suffix(')')?;
+    let file = path.rsplit('/').next()?;
+    Some(file.rsplit_once('-').map_or(file, |(name, _)| name).to_owned())
+}
+
+/// The end of a test, by the test harness of Rust or by that of the table.
+fn verdict_of(line: &str, case: &str) -> Option<(String, Verdict, String)> {
+    if let Some(rest) = line.strip_prefix("##test ") {
+        let (word, rest) = rest.split_once(' ')?;
+        let detail = rest.split_once(' ').map_or("", |(_, detail)| detail).to_owned();
+        let verdict = match word {
+            "pass" => Verdict::Pass,
+            "skip" => Verdict::Skip,
+            "fail" => Verdict::Fail,
+            _ => return None,
+        };
+        return Some((case.to_owned(), verdict, detail));
+    }
+    let (name, end) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    let (verdict, detail) = match end.split_once(", ").unwrap_or((end, "")) {
+        ("ok", _) => (Verdict::Pass, ""),
+        ("FAILED", _) => (Verdict::Fail, "see below"),
+        ("ignored", reason) => (Verdict::Skip, reason),
+        _ => return None,
+    };
+    Some((name.to_owned(), verdict, detail.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, suite_of, verdict_of};
+
+    #[test]
+    fn suites_are_named_by_their_files() {
+        let line = "     Running unittests src/lib.rs (target/debug/deps/granite-31480eeaeb28a615)";
+        assert_eq!(suite_of(line).as_deref(), Some("granite"));
+        assert_eq!(suite_of("   Doc-tests granite").as_deref(), Some("granite::doc"));
+        assert_eq!(suite_of("   Compiling granite v0.1.0 (/x)"), None);
+    }
+
+    #[test]
+    fn ends_of_tests_are_understood() {
+        let end = |line| verdict_of(line, "case").map(|(name, verdict, _)| (name, verdict));
+        assert_eq!(end("test a::b ... ok"), Some(("a::b".into(), Verdict::Pass)));
+        assert_eq!(end("test a::b ... FAILED"), Some(("a::b".into(), Verdict::Fail)));
+        assert_eq!(end("test a::b ... ignored, needs apt"), Some(("a::b".into(), Verdict::Skip)));
+        assert_eq!(end("##test fail 3 why"), Some(("case".into(), Verdict::Fail)));
+        assert_eq!(end("test result: ok. 1 passed"), None);
+        assert_eq!(end("##test done"), None);
+    }
+}

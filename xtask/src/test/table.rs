@@ -1,0 +1,166 @@
+//! The table of cases (tests/guest) in a guest. Where a case ends the guest, the next boot goes on behind it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::Session;
+use super::report::{Entry, Verdict};
+use crate::boot::{self, Boot};
+use crate::error::{Context, Result};
+use crate::machine::{Machine, Rig};
+use crate::outcome::Outcome;
+use crate::paths;
+
+/// How long one boot with all the cases may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+const MEMORY: u32 = 64;
+/// What the guest is given as a module.
+const MODULE: &str = "contents-of-the-module";
+
+pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
+    let image = session.image("guest")?;
+    let tools = session.tools()?;
+    let mut machine = Machine { rig, smp: session.arguments.smp, memory: MEMORY, ..Machine::default() };
+    let mut line = format!("probe=\"a,b two words\" mem={MEMORY} smp={}", machine.smp);
+    if rig == Rig::Solo {
+        let module = paths::target()?.join("guest/module");
+        fs::write(&module, MODULE).context("writing", &module)?;
+        machine.module = Some(module);
+        line.push_str(&format!(" module={MODULE}"));
+    }
+    let filter = session.arguments.filter.replace('"', "");
+    let mut from = 0;
+    loop {
+        let line = format!("{line} from={from} filter=\"{filter}\"");
+        let mut table = Table::new(rig);
+        let boot = boot::boot(&machine, &tools, &image, &line, Some(DEADLINE), |line| {
+            if let boot::Line::Guest(text) = line
+                && let Some(entry) = table.read(text)
+            {
+                let log = std::mem::take(&mut table.log);
+                session.report.add(entry, &log);
+            }
+        })?;
+        match table.end(&boot) {
+            End::Complete => return Ok(()),
+            End::Lost(entry) => {
+                session.report.add(entry, &boot.log);
+                return Ok(());
+            }
+            End::Cut { entry, next } => {
+                session.report.add(entry, &table.log);
+                from = next;
+            }
+        }
+    }
+}
+
+/// What a guest has said of the table so far.
+struct Table {
+    rig: Rig,
+    running: Option<(usize, String, Instant)>,
+    failed: bool,
+    done: bool,
+    /// What the running case printed.
+    log: Vec<String>,
+}
+
+/// How a boot ended.
+enum End {
+    /// The table is through.
+    Complete,
+    /// The guest ended inside a case: the next boot begins behind it.
+    Cut { entry: Entry, next: usize },
+    /// The guest ended in a way that no case accounts for.
+    Lost(Entry),
+}
+
+impl Table {
+    fn new(rig: Rig) -> Self {
+        Self { rig, running: None, failed: false, done: false, log: Vec::new() }
+    }
+
+    /// Reads a line of the guest's; gives the end of a case.
+    fn read(&mut self, text: &str) -> Option<Entry> {
+        let Some(rest) = text.strip_prefix("##test ") else {
+            self.log.push(text.to_owned());
+            return None;
+        };
+        let mut words = rest.splitn(3, ' ');
+        let word = words.next()?;
+        if word == "done" {
+            self.done = self.running.is_none();
+            return None;
+        }
+        let index: usize = words.next()?.parse().ok()?;
+        let text = words.next().unwrap_or_default();
+        if word == "run" {
+            self.log.clear();
+            self.running = Some((index, text.to_owned(), Instant::now()));
+            return None;
+        }
+        let verdict = match word {
+            "pass" => Verdict::Pass,
+            "skip" => Verdict::Skip,
+            _ => Verdict::Fail,
+        };
+        self.failed |= verdict == Verdict::Fail;
+        let (_, name, started) = self.running.take().filter(|(running, ..)| *running == index)?;
+        Some(self.entry(name, verdict, text.to_owned(), started.elapsed()))
+    }
+
+    fn end(&mut self, boot: &Boot) -> End {
+        let verdict = if boot.outcome == Outcome::Deadline { Verdict::Timeout } else { Verdict::Crash };
+        let detail = boot.outcome.to_string();
+        if let Some((index, name, started)) = self.running.take() {
+            let entry = self.entry(name, verdict, detail, started.elapsed());
+            return End::Cut { entry, next: index + 1 };
+        }
+        let expected = if self.failed { Outcome::Failure } else { Outcome::Success };
+        if self.done && boot.outcome == expected {
+            return End::Complete;
+        }
+        End::Lost(self.entry("the guest around the table".into(), verdict, detail, boot.duration))
+    }
+
+    fn entry(&self, name: String, verdict: Verdict, detail: String, duration: Duration) -> Entry {
+        Entry { rig: self.rig.to_string(), name, verdict, detail, duration }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Boot, Duration, End, Outcome, Rig, Table, Verdict};
+
+    fn read(lines: &[&str], outcome: Outcome) -> (Vec<(String, Verdict)>, End) {
+        let mut table = Table::new(Rig::Solo);
+        let entries = lines.iter().filter_map(|line| table.read(line));
+        let entries = entries.map(|entry| (entry.name, entry.verdict)).collect();
+        let end = table.end(&Boot { outcome, duration: Duration::ZERO, log: Vec::new() });
+        (entries, end)
+    }
+
+    #[test]
+    fn cases_are_counted_and_the_end_must_fit() {
+        let lines = ["noise", "##test run 0 a", "text", "##test pass 0", "##test run 1 b", "##test fail 1 x:1: y", "##test done"];
+        let (entries, end) = read(&lines, Outcome::Failure);
+        assert_eq!(entries, [("a".into(), Verdict::Pass), ("b".into(), Verdict::Fail)]);
+        assert!(matches!(end, End::Complete));
+        assert!(matches!(read(&lines, Outcome::Success).1, End::Lost(_)), "a failure and success");
+        assert!(matches!(read(&lines[..4], Outcome::Success).1, End::Lost(_)), "no last word");
+        assert!(matches!(read(&[], Outcome::Success).1, End::Lost(_)), "silence is no pass");
+    }
+
+    #[test]
+    fn a_case_that_ends_the_guest_is_named_and_stepped_over() {
+        let lines = ["##test run 4 a", "##test pass 4", "##test run 5 b", "last words"];
+        for (outcome, verdict) in [
+            (Outcome::Crash("panic".into()), Verdict::Crash),
+            (Outcome::Deadline, Verdict::Timeout),
+            (Outcome::Success, Verdict::Crash),
+        ] {
+            let End::Cut { entry, next } = read(&lines, outcome).1 else { panic!("not cut") };
+            assert_eq!((entry.name.as_str(), entry.verdict, next), ("b", verdict, 6));
+        }
+    }
+}
