@@ -36,8 +36,9 @@ impl<const N: usize> GuardedStack<N> {
     }
 }
 
-/// The stack that boot/entry.S starts on and the application runs on.
-pub type BootStack = GuardedStack<{ 64 << 10 }>;
+/// The stack that boot/entry.S starts on and the application runs on. An unoptimised build needs the half of
+/// it before `main`.
+pub type BootStack = GuardedStack<{ 128 << 10 }>;
 /// See [`BootStack`].
 pub static BOOT_STACK: BootStack = BootStack::new();
 

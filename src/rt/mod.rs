@@ -31,8 +31,10 @@ pub struct Application {
 ///
 /// The command-line options that it knows may follow; the rest of the command line is warned about.
 ///
-/// ```
-/// # #![no_main]
+/// ```no_run
+/// #![no_std]
+/// #![no_main]
+///
 /// use granite::prelude::*;
 ///
 /// granite::entry!(main, options = ["name"]);

@@ -21,11 +21,12 @@ pub enum Program {
 }
 
 impl Program {
-    fn arguments(&self) -> [&str; 2] {
+    /// What cargo calls it: the kind of target and its name.
+    fn target(&self) -> (&'static str, &str) {
         match self {
-            Self::Template => ["--bin", "granite"],
-            Self::Example(name) => ["--example", name],
-            Self::Test(name) => ["--test", name],
+            Self::Template => ("bin", "granite"),
+            Self::Example(name) => ("example", name),
+            Self::Test(name) => ("test", name),
         }
     }
 }
@@ -69,18 +70,21 @@ pub fn rustflags() -> Vec<String> {
 /// procedural macros.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// A `cargo` command that builds for the guest.
+/// Where guests are built, in the target folder.
+pub const FOLDER: &str = "guest";
+
+/// A `cargo` command for the guest, with these flags, that builds in this folder of the target folder.
 ///
 /// # Errors
 ///
 /// If no folder to build in can be found.
-pub fn cargo(subcommand: &str) -> Result<Command> {
+pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(paths::root())
         .args([subcommand, "--package", "granite", "--target", TARGET, "--target-dir"])
-        .arg(paths::target()?.join("guest"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags().join("\x1f"))
+        .arg(paths::target()?.join(folder))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
         .env_remove("RUSTFLAGS");
     Ok(command)
 }
@@ -96,8 +100,9 @@ pub fn build(program: &Program, optimised: bool) -> Result<Image> {
     {
         return Err(Error::new(format!("there is no example {name}\nthere are: {}", examples().join(", "))));
     }
-    let mut command = cargo("build")?;
-    command.args(program.arguments()).args(["--message-format", "json-render-diagnostics"]);
+    let mut command = cargo("build", FOLDER, &rustflags())?;
+    let (kind, name) = program.target();
+    command.arg(format!("--{kind}")).args([name, "--message-format", "json-render-diagnostics"]);
     if optimised {
         command.arg("--release");
     }
@@ -108,7 +113,7 @@ pub fn build(program: &Program, optimised: bool) -> Result<Image> {
     if !output.status.success() {
         return Err(Error::new(format!("{program} does not build")));
     }
-    let path = executable(&String::from_utf8_lossy(&output.stdout))
+    let path = executable(&String::from_utf8_lossy(&output.stdout), kind, name)
         .ok_or_else(|| Error::new(format!("cargo built {program} and did not say where")))?;
     let bytes = fs::read(&path).context("reading", &path)?;
     image::check(&bytes).map_err(|error| Error::new(format!("{program} is not fit to boot: {error}")))?;
@@ -137,11 +142,13 @@ pub fn examples() -> Vec<String> {
     names
 }
 
-/// The path of the last executable in cargo's messages.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// The path of an executable in cargo's messages. A test image has the package's program built too, in either
+/// order, so the target is looked for by kind and name.
+fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
     const KEY: &str = "\"executable\":\"";
-    let line = messages.lines().rev().find(|line| line.contains(KEY))?;
-    let value = line.split_once(KEY)?.1;
+    let target = [format!("\"kind\":[\"{kind}\"]"), format!("\"name\":\"{name}\"")];
+    let is_it = |line: &&str| line.contains(KEY) && target.iter().all(|part| line.contains(part));
+    let value = messages.lines().find(is_it)?.split_once(KEY)?.1;
     let mut path = String::new();
     let mut characters = value.chars();
     loop {
@@ -159,11 +166,16 @@ mod tests {
     use std::path::PathBuf;
 
     #[test]
-    fn the_executable_is_found_among_the_messages() {
-        let messages = r#"{"reason":"compiler-artifact","executable":null}
-{"reason":"compiler-artifact","executable":"/a \"b\"/c","fresh":true}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages), Some(PathBuf::from("/a \"b\"/c")));
-        assert_eq!(executable("{}"), None);
+    fn the_executable_is_found_among_the_messages_in_any_order() {
+        let messages = [
+            r#"{"target":{"kind":["lib"],"name":"granite"},"executable":null}"#,
+            r#"{"target":{"kind":["test"],"name":"guest"},"executable":"/a \"b\"/guest","fresh":true}"#,
+            r#"{"target":{"kind":["bin"],"name":"granite"},"executable":"/a/granite","fresh":true}"#,
+        ];
+        for messages in [messages.join("\n"), messages.into_iter().rev().collect::<Vec<_>>().join("\n")] {
+            assert_eq!(executable(&messages, "test", "guest"), Some(PathBuf::from("/a \"b\"/guest")));
+            assert_eq!(executable(&messages, "bin", "granite"), Some(PathBuf::from("/a/granite")));
+            assert_eq!(executable(&messages, "test", "die"), None);
+        }
     }
 }

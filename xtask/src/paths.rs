@@ -3,13 +3,18 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
-/// The checkout.
+/// The checkout: cargo says where, and without cargo it is where xtask was built.
 pub fn root() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let xtask = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let xtask = PathBuf::from(xtask);
+        xtask.parent().map(Path::to_owned).unwrap_or(xtask)
+    })
 }
 
 /// The user's cache: `GRANITE_CACHE`, or `granite` in the system's place for caches.

@@ -48,7 +48,7 @@ pub fn find(bytes: &[u8]) -> Option<Vec<Access>> {
         let start = usize::try_from(symbol.st_value(LE).checked_sub(section.sh_addr(LE))?).ok()?;
         let size = usize::try_from(symbol.st_size(LE)).ok()?;
         let code = data.get(start..start + size)?;
-        found.extend(in_code(code, symbol.st_value(LE)).map(|(address, below)| Access {
+        found.extend(in_code(code, symbol.st_value(LE)).into_iter().map(|(address, below)| Access {
             address,
             function: addr2line::demangle_auto(name.clone(), None).into_owned(),
             below,
@@ -59,22 +59,82 @@ pub fn find(bytes: &[u8]) -> Option<Vec<Access>> {
     Some(found)
 }
 
-/// The addresses of instructions that read or write below RSP, and how far.
-fn in_code(code: &[u8], address: u64) -> impl Iterator<Item = (u64, u64)> {
+/// The instructions of one function that read or write below RSP, and how far below: those that say so, and
+/// those that go by RBP further down than the function ever moves RSP.
+fn in_code(code: &[u8], address: u64) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    let mut frame = Frame::default();
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
-    std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
-        .filter_map(|instruction| Some((instruction.ip(), below_stack_pointer(&instruction)?)))
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        frame.follow(&instruction);
+        match memory_below(&instruction) {
+            Some((Register::RSP, below)) => found.push((instruction.ip(), below)),
+            Some((Register::RBP, below)) if frame.kept => frame.used.push((instruction.ip(), below)),
+            _ => {}
+        }
+    }
+    let deepest = frame.deepest;
+    // What lies between RBP and the deepest RSP is the function's; only what lies below is nobody's.
+    found.extend(frame.used.iter().filter(|(_, below)| *below > deepest).map(|(ip, below)| (*ip, below - deepest)));
+    found
 }
 
-fn below_stack_pointer(instruction: &Instruction) -> Option<u64> {
+/// A base register and how far below it an instruction reads or writes.
+fn memory_below(instruction: &Instruction) -> Option<(Register, u64)> {
     // `lea` computes an address and touches nothing, `nop` neither.
     if matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
         return None;
     }
     let has_memory = (0..instruction.op_count()).any(|i| instruction.op_kind(i) == OpKind::Memory);
     let displacement = instruction.memory_displacement64().cast_signed();
-    let below = has_memory && instruction.memory_base() == Register::RSP && displacement < 0;
-    below.then(|| displacement.unsigned_abs())
+    // With an index the place isn't known from the instruction alone.
+    let known = has_memory && instruction.memory_index() == Register::None && displacement < 0;
+    known.then(|| (instruction.memory_base(), displacement.unsigned_abs()))
+}
+
+/// How far below RBP the stack pointer goes in a function that keeps a frame pointer. Followed in the order of
+/// addresses, which is enough: the prologue comes first, and nothing later goes deeper than it must.
+#[derive(Default)]
+struct Frame {
+    /// RBP points into this function's frame.
+    kept: bool,
+    depth: u64,
+    deepest: u64,
+    /// Uses of memory below RBP.
+    used: Vec<(u64, u64)>,
+}
+
+impl Frame {
+    fn follow(&mut self, instruction: &Instruction) {
+        let is = |operand, register| {
+            instruction.op_kind(operand) == OpKind::Register && instruction.op_register(operand) == register
+        };
+        let moves_rsp = instruction.op_count() == 2 && is(0, Register::RSP);
+        match instruction.mnemonic() {
+            Mnemonic::Mov if is(0, Register::RBP) && is(1, Register::RSP) => (self.kept, self.depth) = (true, 0),
+            Mnemonic::Mov if moves_rsp && is(1, Register::RBP) => self.depth = 0,
+            Mnemonic::Push => self.depth += 8,
+            Mnemonic::Pop => self.depth = self.depth.saturating_sub(8),
+            Mnemonic::Sub if moves_rsp => {
+                // By a register: an array whose size is known at run time, or probing. Then nothing is known.
+                let constant = instruction.try_immediate(1).ok();
+                self.depth = constant.map_or(u64::MAX / 2, |constant| self.depth.saturating_add(constant));
+            }
+            Mnemonic::And if moves_rsp => self.depth = u64::MAX / 2,
+            Mnemonic::Add if moves_rsp => {
+                self.depth = self.depth.saturating_sub(instruction.try_immediate(1).unwrap_or(0));
+            }
+            Mnemonic::Lea if moves_rsp && instruction.memory_base() == Register::RBP => {
+                self.depth = 0u64.wrapping_sub(instruction.memory_displacement64());
+            }
+            Mnemonic::Lea if moves_rsp => self.depth = u64::MAX / 2,
+            _ => {}
+        }
+        if self.kept {
+            self.deepest = self.deepest.max(self.depth);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -84,15 +144,29 @@ mod tests {
     #[test]
     fn accesses_below_the_stack_pointer_are_seen_and_others_are_not() {
         let code = [
-            &[0x48, 0x89, 0x44, 0x24, 0xf8][..],       // mov [rsp-8], rax
-            &[0x0f, 0x29, 0x44, 0x24, 0x80],           // movaps [rsp-0x80], xmm0
-            &[0x48, 0x8b, 0x44, 0x24, 0x08],           // mov rax, [rsp+8]
-            &[0x48, 0x8d, 0x64, 0x24, 0xf8],           // lea rsp, [rsp-8]
-            &[0x48, 0x8b, 0x45, 0xf8],                 // mov rax, [rbp-8]
-            &[0x66, 0x0f, 0x1f, 0x44, 0x24, 0xf8],     // nop [rsp-8]
+            &[0x48, 0x89, 0x44, 0x24, 0xf8][..],   // mov [rsp-8], rax
+            &[0x0f, 0x29, 0x44, 0x24, 0x80],       // movaps [rsp-0x80], xmm0
+            &[0x48, 0x8b, 0x44, 0x24, 0x08],       // mov rax, [rsp+8]
+            &[0x48, 0x8d, 0x64, 0x24, 0xf8],       // lea rsp, [rsp-8]
+            &[0x48, 0x8b, 0x45, 0xf8],             // mov rax, [rbp-8]
+            &[0x66, 0x0f, 0x1f, 0x44, 0x24, 0xf8], // nop [rsp-8]
         ]
         .concat();
-        let found: Vec<_> = in_code(&code, 0x1000).collect();
-        assert_eq!(found, [(0x1000, 8), (0x1005, 0x80)]);
+        assert_eq!(in_code(&code, 0x1000), [(0x1000, 8), (0x1005, 0x80)]);
+    }
+
+    #[test]
+    fn a_frame_pointer_hides_nothing() {
+        let prologue = [0x55, 0x48, 0x89, 0xe5]; // push rbp; mov rbp, rsp
+        let store = [0x48, 0x89, 0x45, 0xf0]; // mov [rbp-16], rax
+        let leave = [0x5d, 0xc3]; // pop rbp; ret
+        let function = |middle: &[u8]| [&prologue[..], middle, &store, &leave].concat();
+        assert_eq!(in_code(&function(&[]), 0), [(4, 16)], "a leaf function in the red zone");
+        let sub = [0x48, 0x83, 0xec, 0x10]; // sub rsp, 16
+        assert_eq!(in_code(&function(&sub), 0), []);
+        assert_eq!(in_code(&function(&[0x53]), 0), [(5, 8)], "push rbx makes room for 8 of the 16");
+        assert_eq!(in_code(&function(&[0x53, 0x50]), 0), []);
+        let align = [0x48, 0x83, 0xe4, 0xe0]; // and rsp, -32
+        assert_eq!(in_code(&function(&align), 0), []);
     }
 }

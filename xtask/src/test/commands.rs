@@ -1,3 +1,119 @@
-//! xtask itself, as a person uses it: each case is a command line, the status that it must end with, and what it
-//! must say.
-pub fn run(_: &mut super::Session<'_>, _: crate::machine::Rig) -> crate::error::Result<()> { Ok(()) }
+//! xtask as a person uses it: each case is a command line, the status that it must end with, and what it must
+//! say.
+
+use std::process::{Command, Stdio};
+
+use super::{Case, NotPassed, Session};
+use crate::guest;
+use crate::machine::Rig;
+
+/// One command line.
+struct Use {
+    rig: Rig,
+    name: &'static str,
+    arguments: &'static str,
+    status: u8,
+    /// What must be seen.
+    shows: &'static [&'static str],
+}
+
+const fn solo(name: &'static str, arguments: &'static str, status: u8, shows: &'static [&'static str]) -> Use {
+    Use { rig: Rig::Solo, name, arguments, status, shows }
+}
+
+const fn direct(name: &'static str, arguments: &'static str, status: u8, shows: &'static [&'static str]) -> Use {
+    Use { rig: Rig::Direct, name, arguments, status, shows }
+}
+
+const USES: &[Use] = &[
+    solo("run::template", "run", 0, &["Hello from domain 0 on Xen 4.", "1 vCPU, 64 MiB", "(XEN)"]),
+    solo("run::verbose", "run --verbose", 0, &["KiB stripped", "memory: 64 MiB", "QEMU ran for", "-kernel"]),
+    solo("run::panic", "run -- panic", 3, &["panic at src/main.rs", "(src/main.rs:", "crashed: panic"]),
+    solo("run::fail", "run -- fail", 1, &["granite: end: failure 1", "the guest reported a failure"]),
+    solo("run::unoptimised", "run --dev", 0, &["Hello from domain 0 on Xen 4."]),
+    solo("run::smp", "run --smp 4", 0, &["4 vCPU"]),
+    solo("run::memory_4", "run --mem 4", 0, &["4 MiB of memory"]),
+    solo("run::memory_8", "run --mem 8", 0, &["8 MiB of memory"]),
+    solo("run::memory_16", "run --mem 16", 0, &["16 MiB of memory"]),
+    solo("run::memory_too_little", "run --mem 3", 2, &["--mem 3: a number from 4"]),
+    solo("run::memory_above_4_gib", "run --mem 4608 -- log=debug", 0, &["map 0x100000000..", "4608 MiB of memory"]),
+    solo("run::log_level", "run -- log=debug", 0, &["[DEBUG granite", "Execute"]),
+    solo("run::unknown_option", "run -- bogus=1 more", 0, &["option bogus is unknown", "option more is unknown"]),
+    solo("run::bad_log_level", "run -- log=loud", 0, &["option log: \"loud\""]),
+    solo("run::no_such_module", "run --module no/such/file", 2, &["--module no/such/file: there is no such file"]),
+    solo("run::no_such_example", "run --example none", 2, &["there is no example none", "hello"]),
+    solo("run::no_such_option", "run --bogus", 2, &["--bogus", "--help"]),
+    solo("run::no_such_rig", "run --rig none", 2, &["there is no such rig"]),
+    solo("run::no_such_command", "fly", 2, &["there is no command fly"]),
+    solo("run::help", "run --help", 0, &["--example NAME", "124"]),
+    solo("run::debugger_never_comes", "run --gdb --timeout 1", 124, &["gdb -ex 'target remote 127.0.0.1:"]),
+    direct("direct::no_xen", "run --rig direct", 4, &["no Xen here", "the guest found no Xen"]),
+    direct("direct::memory_16", "run --rig direct --mem 16", 4, &["no Xen here"]),
+    direct("direct::unoptimised", "run --rig direct --dev", 4, &["no Xen here"]),
+    direct("direct::many_vcpus", "run --rig direct --smp 4", 4, &["no Xen here"]),
+];
+
+/// Runs all of a rig.
+pub fn run(session: &mut Session<'_>, rig: Rig) {
+    for each in USES.iter().filter(|each| each.rig == rig) {
+        session.case(rig, each.name, || {
+            let words: Vec<_> = each.arguments.split(' ').collect();
+            expect(&words, each.status, each.shows)
+        });
+    }
+    if rig == Rig::Solo {
+        for example in guest::examples() {
+            session.case(rig, &format!("run::example_{example}"), || {
+                expect(&["run", "--example", &example], 0, &["granite: end: success"])
+            });
+        }
+        session.case(rig, "run::image_size", image_size);
+        session.case(rig, "run::kvm", kvm);
+    }
+}
+
+/// xtask with these arguments.
+pub fn xtask(arguments: &[&str]) -> Result<Command, NotPassed> {
+    let xtask = std::env::current_exe().map_err(|error| NotPassed::fail(error.to_string()))?;
+    let mut command = Command::new(xtask);
+    crate::process::die_together(&mut command);
+    command.args(arguments).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs xtask and compares its end; gives all that it said.
+pub fn output_of(mut command: Command, status: u8, shows: &[&str]) -> Result<String, NotPassed> {
+    let output = command.output().map_err(|error| NotPassed::fail(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let fail = |why| Err(NotPassed::Fail(why, text.lines().map(str::to_owned).collect()));
+    if output.status.code() != Some(status.into()) {
+        return fail(format!("{}, expected {status}", output.status));
+    }
+    match shows.iter().find(|expected| !text.contains(**expected)) {
+        Some(missing) => fail(format!("the output doesn't show \"{missing}\"")),
+        None => Ok(text),
+    }
+}
+
+fn expect(arguments: &[&str], status: u8, shows: &[&str]) -> Case {
+    output_of(xtask(arguments)?, status, shows).map(|_| ())
+}
+
+/// The template stays small: what a person starts from should not be a burden.
+fn image_size() -> Case {
+    const MOST_KIB: f64 = 120.0;
+    let text = output_of(xtask(&["run", "--verbose"])?, 0, &["KiB stripped"])?;
+    let size = text.lines().find_map(|line| line.strip_prefix("image: ")?.split(' ').next()?.parse::<f64>().ok());
+    match size {
+        Some(size) if size <= MOST_KIB => Ok(()),
+        Some(size) => Err(NotPassed::fail(format!("{size} KiB are more than {MOST_KIB}"))),
+        None => Err(NotPassed::fail("no size was told")),
+    }
+}
+
+/// Where KVM can't run Xen there is an error that says so, and where it can, it runs.
+fn kvm() -> Case {
+    let usable = crate::machine::check_kvm("/dev/kvm".as_ref(), "/sys/module".as_ref()).is_ok();
+    let arguments = ["run", "--accel", "kvm"];
+    if usable { expect(&arguments, 0, &["Hello from"]) } else { expect(&arguments, 2, &["leave out --accel kvm"]) }
+}

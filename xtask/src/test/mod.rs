@@ -1,12 +1,15 @@
 //! `cargo xtask test`: the host's tests, the table of cases in guests, the deaths, and xtask's own commands.
 
+mod checkout;
 mod commands;
 mod deaths;
 mod host;
+mod live;
 mod report;
 mod table;
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use crate::arguments::Test;
 use crate::error::Result;
@@ -16,7 +19,25 @@ use crate::machine::Rig;
 use crate::setup::provision::Effort;
 use crate::setup::{self, Tools};
 
-use report::Report;
+use report::{Entry, Report, Verdict};
+
+/// The end of a case that is a function.
+type Case = std::result::Result<(), NotPassed>;
+
+/// Why a case didn't pass.
+#[derive(Debug)]
+enum NotPassed {
+    /// It can't be run here.
+    Skip(String),
+    /// What was wrong, and what there was to see.
+    Fail(String, Vec<String>),
+}
+
+impl NotPassed {
+    fn fail(why: impl Into<String>) -> Self {
+        Self::Fail(why.into(), Vec::new())
+    }
+}
 
 /// What every group of tests needs.
 struct Session<'a> {
@@ -47,7 +68,11 @@ pub fn test(arguments: &Test) -> Result<u8> {
             if rig == Rig::Solo {
                 deaths::run(&mut session)?;
             }
-            commands::run(&mut session, rig)?;
+            commands::run(&mut session, rig);
+            if rig == Rig::Solo {
+                live::run(&mut session);
+                checkout::run(&mut session);
+            }
         }
         session.report.round_ends();
     }
@@ -61,6 +86,21 @@ impl Session<'_> {
     /// Whether a test is asked for.
     fn selects(&self, name: &str) -> bool {
         name.contains(&self.arguments.filter)
+    }
+
+    /// Runs a case that is a function, if it is asked for.
+    fn case(&mut self, rig: Rig, name: &str, run: impl FnOnce() -> Case) {
+        if !self.selects(name) {
+            return;
+        }
+        let started = Instant::now();
+        let (verdict, detail, log) = match run() {
+            Ok(()) => (Verdict::Pass, String::new(), Vec::new()),
+            Err(NotPassed::Skip(reason)) => (Verdict::Skip, reason, Vec::new()),
+            Err(NotPassed::Fail(why, log)) => (Verdict::Fail, why, log),
+        };
+        let (rig, name, duration) = (rig.to_string(), name.to_owned(), started.elapsed());
+        self.report.add(Entry { rig, name, verdict, detail, duration }, &log);
     }
 
     /// Xen and QEMU.

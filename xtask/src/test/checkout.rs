@@ -1,0 +1,159 @@
+//! Checkouts and images that aren't as they should be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::commands::output_of;
+use super::{Case, NotPassed, Session};
+use crate::error::Error;
+use crate::guest::{self, Program};
+use crate::image::{self, Unfit};
+use crate::machine::Rig;
+use crate::paths;
+
+/// Runs all cases.
+pub fn run(session: &mut Session<'_>) {
+    session.case(Rig::Solo, "image::each_fault_is_found", faults);
+    session.case(Rig::Solo, "image::a_build_without_its_flags_is_refused", lost_flags);
+    session.case(Rig::Solo, "run::read_only_checkout", read_only);
+}
+
+fn io(error: std::io::Error) -> NotPassed {
+    NotPassed::fail(error.to_string())
+}
+
+fn set_up(error: Error) -> NotPassed {
+    NotPassed::fail(error.to_string())
+}
+
+/// Damages a good image in one place after another.
+fn faults() -> Case {
+    let image = guest::build(&Program::Template, true).map_err(set_up)?;
+    let good = fs::read(&image.path).map_err(io)?;
+    if let Err(unfit) = image::check(&good) {
+        return Err(NotPassed::fail(format!("a good image is refused: {unfit}")));
+    }
+    let note = find(&good, b"\x04\0\0\0\x04\0\0\0\x12\0\0\0Xen\0")?;
+    let text_flags = 64 + 4; // of the first program header
+    type IsRight = fn(&Unfit) -> bool;
+    let damages: [(&str, usize, u8, IsRight); 7] = [
+        ("no ELF magic", 0, 0, |unfit| matches!(unfit, Unfit::NotElf)),
+        ("a shared object", 16, 3, |unfit| matches!(unfit, Unfit::NotStatic(_))),
+        ("another machine", 18, 3, |unfit| matches!(unfit, Unfit::NotStatic(_))),
+        ("a note of another owner", note + 12, b'x', |unfit| matches!(unfit, Unfit::NoNote(_))),
+        ("a note of another type", note + 8, 17, |unfit| matches!(unfit, Unfit::NoNote(_))),
+        ("an entry point in the sky", note + 19, 0x70, |unfit| matches!(unfit, Unfit::BadEntry(_))),
+        ("writable code", text_flags, 7, |unfit| matches!(unfit, Unfit::BadSegment(..))),
+    ];
+    for (what, at, value, is_right) in damages {
+        let mut bad = good.clone();
+        bad[at] = value;
+        match image::check(&bad) {
+            Err(unfit) if is_right(&unfit) => {}
+            other => return Err(NotPassed::fail(format!("{what}: {other:?}"))),
+        }
+    }
+    for length in [0, 10, 63, 64, 100, 4096, good.len() / 2] {
+        if image::check(&good[..length]).is_ok() {
+            return Err(NotPassed::fail(format!("cut to {length} bytes it is taken")));
+        }
+    }
+    Ok(())
+}
+
+fn find(bytes: &[u8], pattern: &[u8]) -> Result<usize, NotPassed> {
+    let at = bytes.windows(pattern.len()).position(|window| window == pattern);
+    at.ok_or_else(|| NotPassed::fail("the image has no note to damage"))
+}
+
+/// What happens to a guest where `RUSTFLAGS` or another folder's configuration takes the flags away: it links,
+/// and the check must see it.
+fn lost_flags() -> Case {
+    let flags = guest::rustflags().into_iter().filter(|flag| flag != "-Cno-redzone=yes").collect::<Vec<_>>();
+    const FOLDER: &str = "guest-with-red-zone";
+    let mut command = guest::cargo("build", FOLDER, &flags).map_err(set_up)?;
+    command.args(["--release", "--quiet", "--bin", "granite"]);
+    output_of(command, 0, &[])?;
+    let built = paths::target().map_err(set_up)?.join(FOLDER).join(guest::TARGET);
+    let bytes = fs::read(built.join("release/granite")).map_err(io)?;
+    match image::check(&bytes) {
+        Err(Unfit::RedZone(accesses)) if !accesses.is_empty() => Ok(()),
+        other => Err(NotPassed::fail(format!("{other:?}"))),
+    }
+}
+
+/// A checkout that can't be written, with the build elsewhere.
+fn read_only() -> Case {
+    let target = paths::target().map_err(set_up)?;
+    let copy = target.join("read-only-checkout");
+    let _cleanup = Writable(copy.clone());
+    if copy.exists() {
+        make_writable(&copy)?;
+        fs::remove_dir_all(&copy).map_err(io)?;
+    }
+    copy_sources(paths::root(), &copy, &target)?;
+    let command = format!("cd '{}' && exec cargo xtask run", copy.display());
+    let mut run = if is_root() {
+        // Rights don't bind root; a mount does, in a name space of its own.
+        let script = format!("mount --bind '{0}' '{0}' && mount -o remount,bind,ro '{0}' && {command}", copy.display());
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", &script]);
+        if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+            return Err(NotPassed::Skip("root can't make a mount name space here".into()));
+        }
+        unshare
+    } else {
+        shell(&format!("chmod -R a-w '{}'", copy.display()))?;
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &command]);
+        sh
+    };
+    run.env("CARGO_TARGET_DIR", target.join("read-only-build"));
+    // What cargo told this xtask is about this checkout.
+    for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO"] {
+        run.env_remove(name);
+    }
+    output_of(run, 0, &["Hello from domain 0"]).map(|_| ())
+}
+
+/// Makes a folder writable again, so that whoever cleans up can.
+struct Writable(PathBuf);
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        let _ = make_writable(&self.0);
+    }
+}
+
+fn make_writable(folder: &Path) -> Case {
+    shell(&format!("chmod -R u+w '{}'", folder.display()))
+}
+
+fn shell(script: &str) -> Case {
+    let status = Command::new("sh").args(["-c", script]).status().map_err(io)?;
+    if status.success() { Ok(()) } else { Err(NotPassed::fail(format!("{script}: {status}"))) }
+}
+
+fn is_root() -> bool {
+    // SAFETY: takes nothing and touches no memory.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Copies a checkout without its history and without what was built.
+fn copy_sources(from: &Path, to: &Path, target: &Path) -> Case {
+    fs::create_dir_all(to).map_err(io)?;
+    for entry in fs::read_dir(from).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let (path, place) = (entry.path(), to.join(entry.file_name()));
+        if path == target || entry.file_name() == ".git" || entry.file_name() == "target" {
+            continue;
+        }
+        if entry.file_type().map_err(io)?.is_dir() {
+            copy_sources(&path, &place, target)?;
+        } else {
+            fs::copy(&path, &place).map_err(io)?;
+        }
+    }
+    Ok(())
+}

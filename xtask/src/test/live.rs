@@ -1,0 +1,120 @@
+//! xtask while it runs: a debugger that comes, two at a time, and an xtask that is killed.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::commands::{output_of, xtask};
+use super::{Case, NotPassed, Session};
+use crate::machine::Rig;
+
+/// How long anything here may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs all cases.
+pub fn run(session: &mut Session<'_>) {
+    session.case(Rig::Solo, "run::debugger", debugger);
+    session.case(Rig::Solo, "run::two_at_once", two_at_once);
+    for (name, signal) in [("kill", libc::SIGKILL), ("interrupt", libc::SIGINT), ("terminate", libc::SIGTERM)] {
+        session.case(Rig::Solo, &format!("run::qemu_dies_with_xtask_on_{name}"), || dies_together(signal));
+    }
+}
+
+/// An xtask whose QEMU waits for a debugger.
+struct Waiting {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // It may have ended already, as most cases want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn io(error: std::io::Error) -> NotPassed {
+    NotPassed::fail(error.to_string())
+}
+
+impl Waiting {
+    fn start() -> Result<Self, NotPassed> {
+        let mut command = xtask(&["run", "--gdb", "--timeout", "60"])?;
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(io)?;
+        let mut this = Self { child, port: 0 };
+        let output = this.child.stdout.as_mut().ok_or_else(|| NotPassed::fail("no output"))?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map_err(io)?;
+        let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split('\'').next()?.parse().ok());
+        this.port = port.ok_or_else(|| NotPassed::fail(format!("no port in: {line}")))?;
+        Ok(this)
+    }
+
+    fn connect(&self) -> Result<TcpStream, NotPassed> {
+        let started = Instant::now();
+        loop {
+            match TcpStream::connect(("127.0.0.1", self.port)) {
+                Ok(stream) => return Ok(stream),
+                Err(error) if started.elapsed() > PATIENCE => return Err(io(error)),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// The processes that it started.
+    fn children(&self) -> Vec<String> {
+        let id = self.child.id();
+        let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        list.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+/// A debugger attaches and says "go on": the guest runs to its end.
+fn debugger() -> Case {
+    let mut waiting = Waiting::start()?;
+    let mut stream = waiting.connect()?;
+    stream.write_all(b"$c#63").map_err(io)?; // the remote protocol's "continue"
+    let status = waiting.child.wait().map_err(io)?;
+    if status.success() { Ok(()) } else { Err(NotPassed::fail(format!("ended with {status}"))) }
+}
+
+fn two_at_once() -> Case {
+    let other = xtask(&["run"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut other = other.map_err(io)?;
+    let first = output_of(xtask(&["run"])?, 0, &["Hello from domain 0"]);
+    let second = other.wait().map_err(io)?;
+    first?;
+    if second.success() { Ok(()) } else { Err(NotPassed::fail(format!("the other ended with {second}"))) }
+}
+
+/// Whatever ends xtask ends its QEMU.
+fn dies_together(signal: i32) -> Case {
+    let mut waiting = Waiting::start()?;
+    drop(waiting.connect()?); // QEMU is up
+    let children = waiting.children();
+    if children.is_empty() {
+        return Err(NotPassed::fail("xtask has no child"));
+    }
+    let id = i32::try_from(waiting.child.id()).map_err(|error| NotPassed::fail(error.to_string()))?;
+    // SAFETY: sends a signal to a child of ours that has not been waited for, so the number is its own.
+    unsafe { libc::kill(id, signal) };
+    waiting.child.wait().map_err(io)?;
+    let started = Instant::now();
+    while let Some(alive) = children.iter().find(|child| is_alive(child)) {
+        if started.elapsed() > PATIENCE {
+            return Err(NotPassed::fail(format!("QEMU, process {alive}, lives on")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Whether a process runs: one that has ended and that nobody has waited for does not.
+fn is_alive(id: &str) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
