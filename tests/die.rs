@@ -2,6 +2,7 @@
 //! `cargo xtask test` knows what each must look like from outside.
 
 #![cfg_attr(granite_guest, no_std, no_main)]
+#![allow(clippy::panic, reason = "it is what is tested")]
 #![cfg_attr(not(granite_guest), allow(dead_code, reason = "there is nothing to die on the host"))]
 
 extern crate alloc;

@@ -73,10 +73,8 @@ pub fn load() {
     }
     static TABLE: Once<Table> = Once::new();
     let table = TABLE.call_once(|| table(&raw const trap_stubs as u64, CS::get_reg().0));
-    let pointer = DescriptorTablePointer {
-        limit: (size_of::<Table>() - 1) as u16,
-        base: VirtAddr::from_ptr(table),
-    };
+    let pointer =
+        DescriptorTablePointer { limit: (size_of::<Table>() - 1) as u16, base: VirtAddr::from_ptr(table) };
     // SAFETY: the table is static, each gate leads to a stub, and segments::load has filled each IST slot
     // that a gate names.
     unsafe { lidt(&pointer) };

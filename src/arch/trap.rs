@@ -67,8 +67,8 @@ impl TrapFrame {
             28 => "hypervisor injection exception (#HV)",
             29 => "VMM communication exception (#VC)",
             30 => "security exception (#SX)",
-            0..EXCEPTIONS => "reserved exception",
-            _ => "interrupt",
+            EXCEPTIONS.. => "interrupt",
+            _ => "reserved exception",
         }
     }
 

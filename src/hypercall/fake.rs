@@ -85,7 +85,11 @@ unsafe impl Hypercall for FakeXen {
             }
             (Number::CONSOLE_IO, _) => Err(XenErrno::PERM),
             (Number::VCPU_OP, op) if op == u64::from(VCPU_IS_UP) => {
-                if second < self.vcpus { Ok(u64::from(second == 0)) } else { Err(XenErrno::NOENT) }
+                if second < self.vcpus {
+                    Ok(u64::from(second == 0))
+                } else {
+                    Err(XenErrno::NOENT)
+                }
             }
             (Number::SCHED_OP, op) if op == u64::from(xen_sys::SCHEDOP_shutdown) => {
                 // SAFETY: the caller gives a pointer to a Shutdown.

@@ -60,7 +60,7 @@ impl Frames {
             used.fill(0);
             if let Some(last) = used.last_mut() {
                 // Bits past the end never come free.
-                *last = if count % 64 == 0 { 0 } else { !0 << (count % 64) };
+                *last = if count.is_multiple_of(64) { 0 } else { !0 << (count % 64) };
             }
             let span = Span { first: Gfn::containing(range.start).0, count, used, hint: 0 };
             if this.spans.push(span).is_err() {
@@ -157,7 +157,7 @@ impl Span {
     fn find_run(&self, count: usize) -> Option<usize> {
         let mut start = self.hint;
         while start + count <= self.count {
-            if start % 64 == 0 && self.used[start / 64] == !0 {
+            if start.is_multiple_of(64) && self.used[start / 64] == !0 {
                 start += 64; // a full word, stepped over at once
                 continue;
             }

@@ -77,9 +77,7 @@ impl<S: Supply> State<S> {
         }
         // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which
         // is where the list ends. A piece is at least a page, more than the smallest that the list takes.
-        unsafe {
-            if self.list.size() == 0 { self.list.init(start, bytes) } else { self.list.extend(bytes) }
-        }
+        unsafe { if self.list.size() == 0 { self.list.init(start, bytes) } else { self.list.extend(bytes) } }
     }
 }
 

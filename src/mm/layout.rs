@@ -95,11 +95,8 @@ mod tests {
 
     #[test]
     fn the_plan_covers_ram_once_without_guards_and_null_page() {
-        let image = Image {
-            text: 0x20_0000..0x21_0000,
-            rodata: 0x21_0000..0x21_8000,
-            data: 0x21_8000..0x24_0000,
-        };
+        let image =
+            Image { text: 0x20_0000..0x21_0000, rodata: 0x21_0000..0x21_8000, data: 0x21_8000..0x24_0000 };
         let ram = Ram::new([(0, 0xa_0000), (0x10_0000, 0x80_0000)].into_iter(), core::iter::empty());
         let guards = [0x21_9000..0x21_a000, 0x22_9000..0x22_a000];
         let holes = holes(&image);

@@ -101,6 +101,7 @@ pub fn gaps<'h>(range: Range<u64>, holes: &'h [Range<u64>]) -> impl Iterator<Ite
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 mod tests {
     use super::{LIMIT, MAX_RANGES, Ram, gaps};
     use core::ops::Range;
@@ -124,7 +125,9 @@ mod tests {
 
     #[test]
     fn absurd_entries_are_left_out() {
-        assert!(ram(&[(u64::MAX - 5, 100), (0x1000, 0), (LIMIT + 1, 0x5000), (0x1001, 0xffe)], &[]).is_empty());
+        assert!(
+            ram(&[(u64::MAX - 5, 100), (0x1000, 0), (LIMIT + 1, 0x5000), (0x1001, 0xffe)], &[]).is_empty()
+        );
         assert_eq!(ram(&[(0x1000, u64::MAX)], &[]), [0x1000..LIMIT]);
     }
 

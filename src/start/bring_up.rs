@@ -67,7 +67,9 @@ fn bring_up(
         && !application.xen_optional
     {
         let kib = ram.bytes() / 1024;
-        crate::println!("granite: {not_xen}. This is a guest for Xen ({kib} KiB of memory seen, all well else).");
+        crate::println!(
+            "granite: {not_xen}. This is a guest for Xen ({kib} KiB of memory seen, all well else)."
+        );
         rt::end(End::NoXen);
     }
     let machine = machine(xen.ok());
@@ -92,7 +94,11 @@ fn modules(start_info: &StartInfo, ram: &Ram) -> Modules {
         let fits = module.size != 0
             && ram.ranges.iter().any(|range| range.start <= module.paddr && end <= range.end);
         if !fits {
-            log::warn!("a module at {:#x} with {:#x} bytes isn't in RAM; left out", module.paddr, module.size);
+            log::warn!(
+                "a module at {:#x} with {:#x} bytes isn't in RAM; left out",
+                module.paddr,
+                module.size
+            );
         }
         fits
     };

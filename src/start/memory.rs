@@ -36,7 +36,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StartInfo(error) => error.fmt(f),
-            Self::NoMemoryMap => f.write_str("the loader gave no memory map, and there is no Xen to ask for one"),
+            Self::NoMemoryMap => {
+                f.write_str("the loader gave no memory map, and there is no Xen to ask for one")
+            }
             Self::MemoryMapRefused(error) => write!(f, "Xen refuses the memory map: {error}"),
             Self::TooLittleMemory { bytes } => {
                 write!(f, "{} KiB of memory are too little; {NEEDED_MIB} MiB are needed", bytes / 1024)
@@ -80,7 +82,8 @@ pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Ram, S
 fn ram_of(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Ram {
     let range = |entry: MemoryMapEntry| (entry.addr, entry.size);
     let is_ram = |entry: &MemoryMapEntry| entry.kind == RegionKind::RAM;
-    let ram = Ram::new(map.clone().filter(is_ram).map(range), map.filter(move |entry| !is_ram(entry)).map(range));
+    let ram =
+        Ram::new(map.clone().filter(is_ram).map(range), map.filter(move |entry| !is_ram(entry)).map(range));
     if ram.lost {
         log::warn!("the memory map has more ranges than can be used; the rest is left out");
     }
@@ -108,7 +111,10 @@ mod build {
     /// # Errors
     ///
     /// [`StartError`] where there is too little of it.
-    pub fn take_over(ram: &Ram, reserved: impl Iterator<Item = Range<u64>> + Clone) -> Result<(), StartError> {
+    pub fn take_over(
+        ram: &Ram,
+        reserved: impl Iterator<Item = Range<u64>> + Clone,
+    ) -> Result<(), StartError> {
         let image = Image::running();
         let mut frames = frame_allocator(ram, &image, reserved)?;
 
@@ -116,7 +122,8 @@ mod build {
         guards.sort_unstable_by_key(|guard| guard.start);
         // SAFETY: frames are handed out lowest first, so the tables lie in what the boot tables map, as the
         // new ones will; what is in use was reserved.
-        let mut space = unsafe { AddressSpace::new(Identity, &mut frames) }.map_err(StartError::PageTables)?;
+        let mut space =
+            unsafe { AddressSpace::new(Identity, &mut frames) }.map_err(StartError::PageTables)?;
         for mapping in layout::mappings(ram, &image, &guards, &layout::holes(&image)) {
             log::debug!("map {:#x?}..{:#x?} {:?}", mapping.range.start, mapping.range.end, mapping.access);
             // SAFETY: the plan gives each part of the image the rights that its contents need.

@@ -65,8 +65,12 @@ impl StartInfo {
     /// [`StartInfoError`] if there is no start info at all.
     pub fn read(memory: &impl PhysicalMemory, address: u64) -> Result<Self, StartInfoError> {
         let raw = read_raw(memory, address)?;
-        let mut this =
-            Self { raw, command_line: heapless::String::new(), modules: heapless::Vec::new(), memory_map: None };
+        let mut this = Self {
+            raw,
+            command_line: heapless::String::new(),
+            modules: heapless::Vec::new(),
+            memory_map: None,
+        };
         this.read_command_line(memory);
         this.read_modules(memory);
         this.read_memory_map(memory);
@@ -117,7 +121,9 @@ impl StartInfo {
         for offset in 0.. {
             let mut byte = [0];
             if !start.checked_add(offset).is_some_and(|address| memory.read(address, &mut byte)) {
-                log::warn!("the command line leaves memory at {start:#x} + {offset:#x}; the rest is left out");
+                log::warn!(
+                    "the command line leaves memory at {start:#x} + {offset:#x}; the rest is left out"
+                );
                 return;
             }
             let character = match byte[0] {

@@ -4,9 +4,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::start_info::{
-    MAX_COMMAND_LINE, MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError,
-};
+use super::start_info::{MAX_COMMAND_LINE, MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};
 use crate::abi::start_info::{MAGIC, MemoryMapEntry, RegionKind};
 
 /// Sixty-four KiB of memory from [`Loader::BASE`] on, with a start info in it.
@@ -95,7 +93,10 @@ fn version_0_has_no_memory_map_whatever_lies_behind_it() {
 fn version_1_and_later_have_one() {
     for version in [1, 2, u32::MAX] {
         let entry = memory_map_entry(0x1000, 0x2000, 1);
-        assert_eq!(Loader::version(version).with_memory_map(&[entry]).read().memory_map(), Some(&[entry][..]));
+        assert_eq!(
+            Loader::version(version).with_memory_map(&[entry]).read().memory_map(),
+            Some(&[entry][..])
+        );
         assert!(Loader::version(version).read().memory_map().is_none(), "a null pointer is no map");
     }
 }
@@ -113,7 +114,8 @@ fn what_is_no_start_info_is_an_error() {
 #[test]
 fn a_command_line_is_copied_up_to_its_end_or_ours() {
     assert_eq!(Loader::version(1).read().options().line(), "");
-    let line = |bytes: &[u8]| String::from(Loader::version(1).with_command_line(bytes).read().options().line());
+    let line =
+        |bytes: &[u8]| String::from(Loader::version(1).with_command_line(bytes).read().options().line());
     assert_eq!(line(b"log=debug name=x\0rest"), "log=debug name=x");
     assert_eq!(line(b"bad \xff\x01 bytes\0"), "bad \u{FFFD}\u{FFFD} bytes");
     let endless = line(&vec![b'x'; 0x8000]);

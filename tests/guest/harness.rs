@@ -60,8 +60,9 @@ pub enum NotPassed {
 /// Ends the case as failed unless a condition holds.
 #[macro_export]
 macro_rules! check {
-    ($condition:expr $(, $($message:tt)+)?) => {
-        if !$condition {
+    ($condition:expr $(, $($message:tt)+)?) => {{
+        let holds: bool = $condition;
+        if !holds {
             #[allow(unused_mut, unused_assignments, reason = "without a message it stays")]
             let mut detail = alloc::string::String::new();
             $(detail = alloc::format!(": {}", format_args!($($message)+));)?
@@ -69,7 +70,7 @@ macro_rules! check {
                 "{}:{}: {}{detail}", file!(), line!(), stringify!($condition)
             )));
         }
-    };
+    }};
 }
 
 /// Ends the case as failed unless two values are the same.

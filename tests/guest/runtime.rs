@@ -21,11 +21,13 @@ pub const CASES: &[Case] = &[
 
 /// Copies within one buffer in both directions, against the same done byte by byte.
 fn memory_functions(_: &Context) -> Result<(), NotPassed> {
-    for (from, to, count) in [(0, 0, 64), (0, 1, 63), (1, 0, 63), (0, 32, 32), (5, 20, 40), (20, 5, 40), (9, 3, 0)] {
+    for (from, to, count) in
+        [(0, 0, 64), (0, 1, 63), (1, 0, 63), (0, 32, 32), (5, 20, 40), (20, 5, 40), (9, 3, 0)]
+    {
         let original: Vec<u8> = (0..64).collect();
         let mut expected = original.clone();
-        for i in 0..count {
-            expected[to + i] = original[from + i];
+        for (place, byte) in (to..).zip(&original[from..from + count]) {
+            expected[place] = *byte;
         }
         let mut moved = original.clone();
         moved.copy_within(black_box(from)..from + black_box(count), black_box(to));

@@ -2,8 +2,8 @@
 
 use core::arch::asm;
 
-use crate::harness::{Case, Context, GUESTS, NotPassed};
 use crate::check_same;
+use crate::harness::{Case, Context, GUESTS, NotPassed};
 
 /// The cases.
 pub const CASES: &[Case] = &[

@@ -77,7 +77,9 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             "smp" => run.machine.smp = number(parser, "--smp", 1, 64)?,
             "mem" => run.machine.memory = number(parser, "--mem", LEAST_MEMORY, 1 << 20)?,
             "module" => run.machine.module = Some(file(parser, "--module")?),
-            "timeout" => run.timeout = Some(Duration::from_secs(number(parser, "--timeout", 1, 86_400)?.into())),
+            "timeout" => {
+                run.timeout = Some(Duration::from_secs(number(parser, "--timeout", 1, 86_400)?.into()))
+            }
             "accel" => run.machine.accelerator = accelerator(&parser.value()?.string()?)?,
             "gdb" => run.gdb = true,
             "dev" => run.optimised = false,
@@ -208,7 +210,9 @@ fn rig(name: &str) -> Result<Rig> {
     match name {
         "solo" => Ok(Rig::Solo),
         "direct" => Ok(Rig::Direct),
-        other => Err(Error::new(format!("--rig {other}: there is no such rig\nthere are solo and direct; test has host and all too"))),
+        other => Err(Error::new(format!(
+            "--rig {other}: there is no such rig\nthere are solo and direct; test has host and all too"
+        ))),
     }
 }
 
@@ -222,9 +226,10 @@ fn accelerator(name: &str) -> Result<Accelerator> {
 
 fn number(parser: &mut Parser, option: &str, least: u32, most: u32) -> Result<u32> {
     let text = parser.value()?.string()?;
-    text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
-        Error::new(format!("{option} {text}: a number from {least} to {most} is wanted"))
-    })
+    text.parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| Error::new(format!("{option} {text}: a number from {least} to {most} is wanted")))
 }
 
 /// A file that must be there; as an absolute path, for QEMU may run elsewhere.

@@ -123,7 +123,8 @@ mod tests {
         let crash = "(XEN) [ 1.0] Hardware Dom0 crashed: rebooting machine in 5 seconds.";
         assert!(why_xen_gave_up(crash, &[]).is_some());
         assert!(why_xen_gave_up(&crash[6..], &[]).is_none());
-        let before = ["(XEN) [ 1.0] Panic on CPU 0:", "(XEN) [ 1.0] Could not construct d0"].map(String::from);
+        let before =
+            ["(XEN) [ 1.0] Panic on CPU 0:", "(XEN) [ 1.0] Could not construct d0"].map(String::from);
         let why = why_xen_gave_up("(XEN) [ 1.0] Reboot in five seconds...", &before).unwrap();
         assert_eq!(why, "Xen itself panicked: Could not construct d0");
     }

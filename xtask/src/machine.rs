@@ -81,11 +81,22 @@ impl Machine {
     /// If a file's name can't be passed to QEMU.
     pub fn command(&self, tools: &Tools, kernel: &Path, line: &str) -> Result<Command> {
         let mut command = tools.qemu.command();
-        command.args(["-machine", "q35", "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio"]);
+        command.args([
+            "-machine",
+            "q35",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(["-smp", &self.smp.to_string()]);
         match self.accelerator {
-            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt,+rdrand"]),
+            Accelerator::Tcg => {
+                command.args(["-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt,+rdrand"])
+            }
             Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
         };
         if let Some(port) = self.gdb {
@@ -133,7 +144,10 @@ impl Machine {
 fn file_name(path: &Path) -> Result<String> {
     let name = path.to_str().filter(|name| !name.contains(' '));
     let name = name.ok_or_else(|| {
-        Error::new(format!("{} has a space, which QEMU's list of modules can't hold\nmove it", path.display()))
+        Error::new(format!(
+            "{} has a space, which QEMU's list of modules can't hold\nmove it",
+            path.display()
+        ))
     })?;
     Ok(name.replace(',', ",,"))
 }
@@ -155,7 +169,9 @@ pub fn check_kvm(device: &Path, parameters: &Path) -> Result<()> {
     if nested {
         return Ok(());
     }
-    Err(Error::new(format!("KVM is there, but does not let a guest run Xen: its parameter nested is off\n{advice}")))
+    Err(Error::new(format!(
+        "KVM is there, but does not let a guest run Xen: its parameter nested is off\n{advice}"
+    )))
 }
 
 /// How QEMU is told from the command line that it is run with, for a person to repeat.

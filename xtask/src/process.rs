@@ -133,7 +133,8 @@ mod tests {
             lines.push(line.to_owned());
             Next::Line
         };
-        let (finish, errors) = stream(sh("echo one; echo bad >&2; printf 'two\\r\\nrest'; exit 5"), None, read).unwrap();
+        let (finish, errors) =
+            stream(sh("echo one; echo bad >&2; printf 'two\\r\\nrest'; exit 5"), None, read).unwrap();
         assert_eq!(lines, ["one", "two", "rest"]);
         assert_eq!(errors, "bad\n");
         assert!(matches!(finish, Finish::Exited(status) if status.code() == Some(5)));

@@ -76,7 +76,9 @@ fn in_code(code: &[u8], address: u64) -> Vec<(u64, u64)> {
     }
     let deepest = frame.deepest;
     // What lies between RBP and the deepest RSP is the function's; only what lies below is nobody's.
-    found.extend(frame.used.iter().filter(|(_, below)| *below > deepest).map(|(ip, below)| (*ip, below - deepest)));
+    found.extend(
+        frame.used.iter().filter(|(_, below)| *below > deepest).map(|(ip, below)| (*ip, below - deepest)),
+    );
     found
 }
 
@@ -112,7 +114,9 @@ impl Frame {
         };
         let moves_rsp = instruction.op_count() == 2 && is(0, Register::RSP);
         match instruction.mnemonic() {
-            Mnemonic::Mov if is(0, Register::RBP) && is(1, Register::RSP) => (self.kept, self.depth) = (true, 0),
+            Mnemonic::Mov if is(0, Register::RBP) && is(1, Register::RSP) => {
+                (self.kept, self.depth) = (true, 0)
+            }
             Mnemonic::Mov if moves_rsp && is(1, Register::RBP) => self.depth = 0,
             Mnemonic::Push => self.depth += 8,
             Mnemonic::Pop => self.depth = self.depth.saturating_sub(8),

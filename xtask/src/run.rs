@@ -72,5 +72,7 @@ fn tell(image: &Image, tools: &setup::Tools, memory: u32) -> Result<()> {
 /// A port that nobody listens on: for a moment later, which is as good as it gets.
 fn free_port() -> Result<u16> {
     let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    address.map(|address| address.port()).map_err(|error| Error::new(format!("no port for the debugger: {error}")))
+    address
+        .map(|address| address.port())
+        .map_err(|error| Error::new(format!("no port for the debugger: {error}")))
 }

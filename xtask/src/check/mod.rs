@@ -1,1 +1,70 @@
-pub fn check()->crate::error::Result<u8>{Ok(0)}
+//! `cargo xtask check`: what a machine can see of the code's shape.
+
+mod layers;
+mod licences;
+
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::{guest, paths};
+
+/// Runs all checks, each to its end, and gives xtask's status.
+///
+/// # Errors
+///
+/// If one can't be run.
+pub fn check() -> Result<u8> {
+    let mut failed = Vec::new();
+    let mut step = |name: &'static str, passed: bool| {
+        println!("{} {name}", if passed { "PASS   " } else { "FAIL   " });
+        if !passed {
+            failed.push(name);
+        }
+    };
+    step("formatting", cargo(&["fmt", "--all", "--check"])?);
+    step("clippy, host", cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?);
+    step("clippy, guest", clippy_guest()?);
+    step("documentation", documentation()?);
+    step("layers", found_nothing(&layers::violations(&paths::root().join("src"))?));
+    step("licences", found_nothing(&licences::unknown()?));
+    if failed.is_empty() {
+        return Ok(0);
+    }
+    eprintln!("failed: {}", failed.join(", "));
+    Ok(1)
+}
+
+fn found_nothing(findings: &[String]) -> bool {
+    findings.iter().for_each(|finding| println!("{finding}"));
+    findings.is_empty()
+}
+
+fn run(mut command: Command) -> Result<bool> {
+    let status = command.status().map_err(|error| Error::new(format!("cannot run cargo: {error}")))?;
+    Ok(status.success())
+}
+
+/// A command of cargo's on the host, building where `cargo test` builds.
+fn host(arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(paths::root()).env("CARGO_TARGET_DIR", paths::target()?);
+    Ok(command)
+}
+
+fn cargo(arguments: &[&str]) -> Result<bool> {
+    run(host(arguments)?)
+}
+
+/// What only a guest's build has: the entry point, the panic handler, the bodies of the tests.
+fn clippy_guest() -> Result<bool> {
+    let mut command = guest::cargo("clippy", guest::FOLDER, &guest::rustflags())?;
+    command.args(["--release", "--lib", "--bins", "--examples", "--test", "guest", "--test", "die"]);
+    command.args(["--", "--deny", "warnings"]);
+    run(command)
+}
+
+fn documentation() -> Result<bool> {
+    let mut command = host(&["doc", "--workspace", "--no-deps", "--document-private-items"])?;
+    command.env("RUSTDOCFLAGS", "--deny warnings");
+    run(command)
+}

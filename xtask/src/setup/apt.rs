@@ -36,7 +36,7 @@ impl Apt {
         if !output.is_ok_and(|output| output.status.success()) {
             return Err(Error::new(elsewhere()));
         }
-        for sub in ["lists/partial", "cache/archives/partial", "etc"] {
+        for sub in ["lists/partial", "cache/archives/partial", "nothing/partial"] {
             let path = folder.join(sub);
             fs::create_dir_all(&path).context("making", &path)?;
         }
@@ -90,7 +90,8 @@ impl Apt {
     pub fn update(&self) -> Result<String> {
         let output = run(self.command("apt-get").arg("update"))?;
         let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        let complaints = text.lines().filter(|line| ["Err:", "W:", "E:", "  "].iter().any(|p| line.starts_with(p)));
+        let complaints =
+            text.lines().filter(|line| ["Err:", "W:", "E:", "  "].iter().any(|p| line.starts_with(p)));
         Ok(complaints.collect::<Vec<_>>().join("\n"))
     }
 
@@ -112,6 +113,8 @@ impl Apt {
     /// If apt doesn't know them.
     pub fn resolve(&self, names: &[String]) -> Result<Vec<Package>> {
         let mut command = self.command("apt-get");
+        // apt leaves out what has arrived already: so let it look where nothing ever arrives.
+        command.arg("-o").arg(format!("Dir::Cache::archives={}", self.folder.join("nothing").display()));
         command.args(["--print-uris", "--yes", "--quiet=2", "install"]).args(names);
         let output = run(&mut command)?;
         let text = String::from_utf8_lossy(&output.stdout);

@@ -199,7 +199,9 @@ impl Store {
         download(&apt, &names, &packages)?;
         let damaged = verify::damaged(&apt.archives(), &list)?;
         if let Some(first) = damaged.first() {
-            return Err(Error::new(format!("{first} did not arrive whole\ntry again: what is there is kept")));
+            return Err(Error::new(format!(
+                "{first} did not arrive whole\ntry again: what is there is kept"
+            )));
         }
         self.write("packages.sha256", &list)
     }
@@ -225,15 +227,20 @@ impl Store {
         };
         let half = self.folder.join("root.half");
         remove_folder(&half)?;
-        let files: Vec<_> = list.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect();
+        let files: Vec<_> =
+            list.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect();
         let bar = progress(files.len() as u64, "unpacking", "{pos}/{len} packages");
         for file in files {
             let mut command = Command::new("dpkg-deb");
             process::die_together(&mut command);
             command.arg("--extract").arg(self.packages().join("cache/archives").join(file)).arg(&half);
-            let output = command.output().map_err(|error| Error::new(format!("cannot run dpkg-deb: {error}")))?;
+            let output =
+                command.output().map_err(|error| Error::new(format!("cannot run dpkg-deb: {error}")))?;
             if !output.status.success() {
-                return Err(Error::new(format!("unpacking {file}: {}", String::from_utf8_lossy(&output.stderr))));
+                return Err(Error::new(format!(
+                    "unpacking {file}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                )));
             }
             bar.inc(1);
         }
@@ -278,7 +285,11 @@ fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
 fn arrived(archives: &Path) -> u64 {
     let sizes = |folder: &Path| -> u64 {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+        entries
+            .filter_map(|entry| entry.metadata().ok())
+            .filter(fs::Metadata::is_file)
+            .map(|file| file.len())
+            .sum()
     };
     sizes(archives) + sizes(&archives.join("partial"))
 }

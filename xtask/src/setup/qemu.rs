@@ -42,7 +42,8 @@ impl Qemu {
     /// The one on the search path, if there is one that is fit. One that isn't is said, and left.
     pub fn installed() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
-        let program = std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| file.is_file())?;
+        let program =
+            std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| file.is_file())?;
         match Self::bare(program).probed() {
             Ok(qemu) => Some(qemu),
             Err(error) => {
@@ -120,15 +121,19 @@ impl Qemu {
     /// Asks it for its version and its abilities.
     fn probed(mut self) -> Result<Self> {
         let text = self.ask(&["--version"])?;
-        let version = text.strip_prefix("QEMU emulator version ").and_then(|rest| rest.split_whitespace().next());
+        let version =
+            text.strip_prefix("QEMU emulator version ").and_then(|rest| rest.split_whitespace().next());
         let version = version.ok_or_else(|| self.unfit("it doesn't say that it is QEMU"))?;
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
         let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if number < OLDEST {
             let (major, minor) = OLDEST;
-            return Err(self.unfit(&format!("version {version} is too old; at least {major}.{minor} is needed")));
+            return Err(
+                self.unfit(&format!("version {version} is too old; at least {major}.{minor} is needed"))
+            );
         }
-        let has = |text: &str, word: &str| text.split(|c: char| !c.is_alphanumeric()).any(|each| each == word);
+        let has =
+            |text: &str, word: &str| text.split(|c: char| !c.is_alphanumeric()).any(|each| each == word);
         if !has(&self.ask(&["-accel", "help"])?, "tcg") {
             return Err(self.unfit("it is built without its emulator, TCG"));
         }
@@ -143,16 +148,22 @@ impl Qemu {
     fn ask(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.command();
         process::die_together(&mut command);
-        let output =
-            command.args(arguments).output().map_err(|error| self.unfit(&format!("it does not run: {error}")))?;
+        let output = command
+            .args(arguments)
+            .output()
+            .map_err(|error| self.unfit(&format!("it does not run: {error}")))?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
-            return Err(self.unfit(&format!("it does not run: {}", errors.lines().next().unwrap_or("no reason given"))));
+            return Err(self
+                .unfit(&format!("it does not run: {}", errors.lines().next().unwrap_or("no reason given"))));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn unfit(&self, why: &str) -> Error {
-        Error::new(format!("{}: {why}\nname another with --qemu FILE or GRANITE_QEMU", self.program.display()))
+        Error::new(format!(
+            "{}: {why}\nname another with --qemu FILE or GRANITE_QEMU",
+            self.program.display()
+        ))
     }
 }

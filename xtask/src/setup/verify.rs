@@ -34,7 +34,8 @@ pub fn damaged(folder: &Path, list: &str) -> Result<Vec<String>> {
     // If the child ended early its output says so: files that it didn't get to are not in it.
     let _ = writer.join();
     let report = String::from_utf8_lossy(&output.stdout);
-    let good: std::collections::HashSet<_> = report.lines().filter_map(|line| line.strip_suffix(": OK")).collect();
+    let good: std::collections::HashSet<_> =
+        report.lines().filter_map(|line| line.strip_suffix(": OK")).collect();
     let names = list.lines().filter_map(|line| line.split_once("  ")).map(|(_, name)| name);
     Ok(names.filter(|name| !good.contains(name)).map(str::to_owned).collect())
 }

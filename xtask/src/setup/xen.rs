@@ -33,7 +33,9 @@ impl Xen {
             return Ok(Self { path: file.to_owned() });
         }
         let mut unpacked = Vec::new();
-        GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).map_err(|_| unfit("its compressed data is damaged"))?;
+        GzDecoder::new(&bytes[..])
+            .read_to_end(&mut unpacked)
+            .map_err(|_| unfit("its compressed data is damaged"))?;
         check(&unpacked).map_err(unfit)?;
         Ok(Self { path: keep(&unpacked)? })
     }

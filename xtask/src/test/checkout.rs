@@ -96,7 +96,10 @@ fn read_only() -> Case {
     let command = format!("cd '{}' && exec cargo xtask run", copy.display());
     let mut run = if is_root() {
         // Rights don't bind root; a mount does, in a name space of its own.
-        let script = format!("mount --bind '{0}' '{0}' && mount -o remount,bind,ro '{0}' && {command}", copy.display());
+        let script = format!(
+            "mount --bind '{0}' '{0}' && mount -o remount,bind,ro '{0}' && {command}",
+            copy.display()
+        );
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "sh", "-c", &script]);
         if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {

@@ -17,11 +17,21 @@ struct Use {
     shows: &'static [&'static str],
 }
 
-const fn solo(name: &'static str, arguments: &'static str, status: u8, shows: &'static [&'static str]) -> Use {
+const fn solo(
+    name: &'static str,
+    arguments: &'static str,
+    status: u8,
+    shows: &'static [&'static str],
+) -> Use {
     Use { rig: Rig::Solo, name, arguments, status, shows }
 }
 
-const fn direct(name: &'static str, arguments: &'static str, status: u8, shows: &'static [&'static str]) -> Use {
+const fn direct(
+    name: &'static str,
+    arguments: &'static str,
+    status: u8,
+    shows: &'static [&'static str],
+) -> Use {
     Use { rig: Rig::Direct, name, arguments, status, shows }
 }
 
@@ -36,11 +46,26 @@ const USES: &[Use] = &[
     solo("run::memory_8", "run --mem 8", 0, &["8 MiB of memory"]),
     solo("run::memory_16", "run --mem 16", 0, &["16 MiB of memory"]),
     solo("run::memory_too_little", "run --mem 3", 2, &["--mem 3: a number from 4"]),
-    solo("run::memory_above_4_gib", "run --mem 4608 -- log=debug", 0, &["map 0x100000000..", "4608 MiB of memory"]),
+    solo(
+        "run::memory_above_4_gib",
+        "run --mem 4608 -- log=debug",
+        0,
+        &["map 0x100000000..", "4608 MiB of memory"],
+    ),
     solo("run::log_level", "run -- log=debug", 0, &["[DEBUG granite", "Execute"]),
-    solo("run::unknown_option", "run -- bogus=1 more", 0, &["option bogus is unknown", "option more is unknown"]),
+    solo(
+        "run::unknown_option",
+        "run -- bogus=1 more",
+        0,
+        &["option bogus is unknown", "option more is unknown"],
+    ),
     solo("run::bad_log_level", "run -- log=loud", 0, &["option log: \"loud\""]),
-    solo("run::no_such_module", "run --module no/such/file", 2, &["--module no/such/file: there is no such file"]),
+    solo(
+        "run::no_such_module",
+        "run --module no/such/file",
+        2,
+        &["--module no/such/file: there is no such file"],
+    ),
     solo("run::no_such_example", "run --example none", 2, &["there is no example none", "hello"]),
     solo("run::no_such_option", "run --bogus", 2, &["--bogus", "--help"]),
     solo("run::no_such_rig", "run --rig none", 2, &["there is no such rig"]),
@@ -84,7 +109,8 @@ pub fn xtask(arguments: &[&str]) -> Result<Command, NotPassed> {
 /// Runs xtask and compares its end; gives all that it said.
 pub fn output_of(mut command: Command, status: u8, shows: &[&str]) -> Result<String, NotPassed> {
     let output = command.output().map_err(|error| NotPassed::fail(error.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let fail = |why| Err(NotPassed::Fail(why, text.lines().map(str::to_owned).collect()));
     if output.status.code() != Some(status.into()) {
         return fail(format!("{}, expected {status}", output.status));
@@ -95,7 +121,8 @@ pub fn output_of(mut command: Command, status: u8, shows: &[&str]) -> Result<Str
     }
 }
 
-fn expect(arguments: &[&str], status: u8, shows: &[&str]) -> Case {
+/// Runs xtask and compares its end.
+pub fn expect(arguments: &[&str], status: u8, shows: &[&str]) -> Case {
     output_of(xtask(arguments)?, status, shows).map(|_| ())
 }
 
@@ -103,7 +130,8 @@ fn expect(arguments: &[&str], status: u8, shows: &[&str]) -> Case {
 fn image_size() -> Case {
     const MOST_KIB: f64 = 120.0;
     let text = output_of(xtask(&["run", "--verbose"])?, 0, &["KiB stripped"])?;
-    let size = text.lines().find_map(|line| line.strip_prefix("image: ")?.split(' ').next()?.parse::<f64>().ok());
+    let size =
+        text.lines().find_map(|line| line.strip_prefix("image: ")?.split(' ').next()?.parse::<f64>().ok());
     match size {
         Some(size) if size <= MOST_KIB => Ok(()),
         Some(size) => Err(NotPassed::fail(format!("{size} KiB are more than {MOST_KIB}"))),
@@ -115,5 +143,9 @@ fn image_size() -> Case {
 fn kvm() -> Case {
     let usable = crate::machine::check_kvm("/dev/kvm".as_ref(), "/sys/module".as_ref()).is_ok();
     let arguments = ["run", "--accel", "kvm"];
-    if usable { expect(&arguments, 0, &["Hello from"]) } else { expect(&arguments, 2, &["leave out --accel kvm"]) }
+    if usable {
+        expect(&arguments, 0, &["Hello from"])
+    } else {
+        expect(&arguments, 2, &["leave out --accel kvm"])
+    }
 }

@@ -26,13 +26,25 @@ const FAILURE: u8 = 1;
 const DEADLINE: u8 = 124;
 
 const DEATHS: &[Death] = &[
-    death("panic", CRASH, &["panic at tests/die.rs", "number is 3", "inner_function (tests/die.rs:", "outer_function"]),
+    death(
+        "panic",
+        CRASH,
+        &["panic at tests/die.rs", "number is 3", "inner_function (tests/die.rs:", "outer_function"],
+    ),
     death("panic-in-panic", CRASH, &["another crash (panic) while reporting the first"]),
-    death("null", CRASH, &["exception 14, page fault (#PF)", "address 0x10: a null pointer", "rip 0", "(tests/die.rs:"]),
+    death(
+        "null",
+        CRASH,
+        &["exception 14, page fault (#PF)", "address 0x10: a null pointer", "rip 0", "(tests/die.rs:"],
+    ),
     death("unmapped", CRASH, &["error code 0x2, address 0x700000000000: write to a page that isn't mapped"]),
     death("write-to-code", CRASH, &["page fault (#PF)", ": not writable"]),
     death("run-data", CRASH, &["page fault (#PF)", ": not executable"]),
-    death("stack-overflow", CRASH, &["page fault (#PF)", "the boot stack overflowed", "descend (tests/die.rs:"]),
+    death(
+        "stack-overflow",
+        CRASH,
+        &["page fault (#PF)", "the boot stack overflowed", "descend (tests/die.rs:"],
+    ),
     death("invalid-opcode", CRASH, &["exception 6, invalid opcode (#UD)", "invalid_opcode (tests/die.rs:"]),
     death("double-fault", CRASH, &["exception 8, double fault (#DF)"]),
     death("triple-fault", CRASH, &["case=triple-fault"]),

@@ -44,7 +44,9 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
 
     let (verdict, detail) = match finish {
         Finish::Exited(status) if status.success() && !failed => return Ok(()),
-        Finish::Exited(status) if status.success() => (Verdict::Fail, "a test failed, and cargo says success".into()),
+        Finish::Exited(status) if status.success() => {
+            (Verdict::Fail, "a test failed, and cargo says success".into())
+        }
         Finish::Exited(status) => (Verdict::Fail, status.to_string()),
         Finish::Deadline | Finish::Stopped => {
             (Verdict::Timeout, format!("still running after {} s", DEADLINE.as_secs()))
@@ -52,8 +54,13 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
     };
     if !failed || verdict == Verdict::Timeout {
         // Not a test's failure: the build's, or that of a process that died.
-        let entry =
-            Entry { rig: "host".into(), name: "cargo test".into(), verdict, detail, duration: Duration::ZERO };
+        let entry = Entry {
+            rig: "host".into(),
+            name: "cargo test".into(),
+            verdict,
+            detail,
+            duration: Duration::ZERO,
+        };
         session.report.add(entry, &log);
         return Ok(());
     }

@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(session: &mut Session<'_>) {
     session.case(Rig::Solo, "run::debugger", debugger);
     session.case(Rig::Solo, "run::two_at_once", two_at_once);
-    for (name, signal) in [("kill", libc::SIGKILL), ("interrupt", libc::SIGINT), ("terminate", libc::SIGTERM)] {
+    for (name, signal) in [("kill", libc::SIGKILL), ("interrupt", libc::SIGINT), ("terminate", libc::SIGTERM)]
+    {
         session.case(Rig::Solo, &format!("run::qemu_dies_with_xtask_on_{name}"), || dies_together(signal));
     }
 }

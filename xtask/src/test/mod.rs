@@ -53,14 +53,11 @@ struct Session<'a> {
 ///
 /// If it doesn't come to testing, or the results can't be written.
 pub fn test(arguments: &Test) -> Result<u8> {
-    let mut session = Session {
-        arguments,
-        report: Report::new(arguments.repeat),
-        tools: None,
-        images: HashMap::new(),
-    };
+    let mut session =
+        Session { arguments, report: Report::new(arguments.repeat), tools: None, images: HashMap::new() };
     if arguments.host && arguments.repeat.is_none() {
         host::run(&mut session)?;
+        session.case("host", "check", || commands::expect(&["check"], 0, &[]));
     }
     for _ in 0..arguments.repeat.unwrap_or(1) {
         for &rig in &arguments.rigs {
@@ -89,7 +86,7 @@ impl Session<'_> {
     }
 
     /// Runs a case that is a function, if it is asked for.
-    fn case(&mut self, rig: Rig, name: &str, run: impl FnOnce() -> Case) {
+    fn case(&mut self, rig: impl ToString, name: &str, run: impl FnOnce() -> Case) {
         if !self.selects(name) {
             return;
         }

@@ -61,7 +61,8 @@ impl Report {
     /// For so many rounds with a bar, or for one without.
     pub fn new(rounds: Option<u32>) -> Self {
         let bar = rounds.map(|rounds| {
-            let style = ProgressStyle::with_template("{bar:40} round {pos}/{len}, {msg}, {elapsed}, {eta} left");
+            let style =
+                ProgressStyle::with_template("{bar:40} round {pos}/{len}, {msg}, {elapsed}, {eta} left");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(rounds.into()).with_style(style.progress_chars("=> ")).with_message("0 failed")
         });

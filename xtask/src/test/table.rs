@@ -142,7 +142,15 @@ mod tests {
 
     #[test]
     fn cases_are_counted_and_the_end_must_fit() {
-        let lines = ["noise", "##test run 0 a", "text", "##test pass 0", "##test run 1 b", "##test fail 1 x:1: y", "##test done"];
+        let lines = [
+            "noise",
+            "##test run 0 a",
+            "text",
+            "##test pass 0",
+            "##test run 1 b",
+            "##test fail 1 x:1: y",
+            "##test done",
+        ];
         let (entries, end) = read(&lines, Outcome::Failure);
         assert_eq!(entries, [("a".into(), Verdict::Pass), ("b".into(), Verdict::Fail)]);
         assert!(matches!(end, End::Complete));

@@ -1,0 +1,133 @@
+//! A folder for one test, and xtask run as if nothing were outside it.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder that goes with the test.
+pub struct World {
+    pub folder: PathBuf,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // What can't be removed is a temporary file of the system's own cleaning.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl World {
+    pub fn new(name: &str) -> Self {
+        let folder = env::temp_dir().join(format!("granite-setup-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        Self { folder }
+    }
+
+    /// A file of this name; gives its path.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.folder.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A shell script of this name; gives its path.
+    pub fn script(&self, name: &str, body: &str) -> String {
+        let path = self.file(name, format!("#!/bin/sh\n{body}\n").as_bytes());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// A search path on which this script comes first.
+    pub fn bin(&self, name: &str, body: &str) -> String {
+        fs::create_dir_all(self.folder.join("bin")).unwrap();
+        self.script(&format!("bin/{name}"), body);
+        format!("{}:{}", self.folder.join("bin").display(), env::var("PATH").unwrap())
+    }
+
+    pub fn setup(&self) -> Run {
+        self.xtask(&["setup"])
+    }
+
+    pub fn xtask(&self, arguments: &[&str]) -> Run {
+        self.xtask_env(arguments, &[])
+    }
+
+    pub fn xtask_env(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env("GRANITE_CACHE", self.folder.join("cache"))
+            .env("GRANITE_APT_SOURCES", self.folder.join("sources.list"))
+            .env("APT_CONFIG", self.folder.join("apt.conf"))
+            .env("PATH", without_qemu())
+            .env_remove("GRANITE_QEMU")
+            .env_remove("GRANITE_XEN")
+            .envs(environment.iter().copied());
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        Run { status: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    /// The only file in the cache whose name ends so.
+    pub fn find(&self, end: &str) -> PathBuf {
+        let mut files = files(&self.folder.join("cache"));
+        files.retain(|file| file.to_str().is_some_and(|name| name.ends_with(end)));
+        files.sort();
+        files.into_iter().next().unwrap_or_else(|| panic!("no {end} in the cache"))
+    }
+
+    /// How many files in the cache have names that end so.
+    pub fn count(&self, end: &str) -> usize {
+        files(&self.folder.join("cache"))
+            .iter()
+            .filter(|file| file.to_str().is_some_and(|n| n.ends_with(end)))
+            .count()
+    }
+}
+
+/// What a run of xtask gave.
+pub struct Run {
+    pub status: Option<i32>,
+    pub text: String,
+}
+
+impl Run {
+    #[track_caller]
+    pub fn expect(&self, status: i32, shows: &[&str]) {
+        assert_eq!(self.status, Some(status), "{}", self.text);
+        for text in shows {
+            assert!(self.text.contains(text), "no \"{text}\" in: {}", self.text);
+        }
+    }
+}
+
+/// A script that answers as QEMU does to what xtask asks.
+pub fn qemu(version: &str, accelerators: &str, flags: &str) -> String {
+    format!(
+        "case \"$*\" in *--version*) echo 'QEMU emulator version {version}';; *-accel*) echo '{accelerators}';; \
+         *-cpu*) echo '{flags}';; esac"
+    )
+}
+
+/// The search path, without folders that have a QEMU.
+fn without_qemu() -> std::ffi::OsString {
+    let path = env::var_os("PATH").unwrap();
+    let clean = env::split_paths(&path).filter(|folder| !folder.join("qemu-system-x86_64").exists());
+    env::join_paths(clean).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
