@@ -10,7 +10,7 @@
 //! ```text
 //! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
 //! driver       console                                        floor 5
-//! mm           frames, address space, heap                    floor 2
+//! mm           frames, page tables, heap                      floor 2
 //! hypercall    the seam: one unsafe trait, Xen, a fake        floor 1
 //! arch         segments, traps, stacks, paging register       floor 1
 //! abi, sync    plain data with checked layouts; locks         floor 0

@@ -9,8 +9,8 @@ use crate::sync::{IrqGuard, IrqMutex};
 /// Where text goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
-    /// Nowhere.
-    None,
+    /// Every port that may be one, until it is known who runs the guest.
+    Early,
     /// Xen's console, which is the control domain's.
     Xen(Xen),
     /// Port 0xe9, which reaches Xen's log from a domU.
@@ -35,7 +35,7 @@ static CONSOLE: IrqMutex<Console> = IrqMutex::new(Console::new());
 
 impl Console {
     const fn new() -> Self {
-        let output = if cfg!(granite_guest) { Output::None } else { Output::Host };
+        let output = if cfg!(granite_guest) { Output::Early } else { Output::Host };
         Self { output, buffer: heapless::Vec::new() }
     }
 
@@ -63,7 +63,10 @@ impl Console {
 
 fn send(output: &mut Output, text: &[u8]) {
     match output {
-        Output::None => {}
+        Output::Early => {
+            port::write_debug_console(text);
+            port::write_serial(text);
+        }
         Output::Xen(xen) => {
             if hypercall::console::write(xen, text).is_err() {
                 // Not the control domain, and Xen built for release: the log takes it all the same.
@@ -145,11 +148,11 @@ macro_rules! println {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUFFER, Console, Output};
+    use super::{BUFFER, Console};
 
     #[test]
     fn a_line_is_held_until_it_ends_and_a_long_one_is_cut() {
-        let mut console = Console { output: Output::None, buffer: heapless::Vec::new() };
+        let mut console = Console::new();
         console.put(b"no end yet");
         assert_eq!(console.buffer.len(), 10);
         console.put(b"\nnext");

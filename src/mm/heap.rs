@@ -128,11 +128,11 @@ unsafe impl Supply for Window {
         let start = self.end;
         let Some(memory) = super::memory() else { return (ptr::null_mut(), 0) };
         let mut memory = memory.lock();
-        let super::Memory { frames, space } = &mut *memory;
+        let super::Memory { frames, tables } = &mut *memory;
         while self.end - start < bytes as u64 {
             let Some(frame) = frames.allocate() else { break };
             // SAFETY: the frame is ours, and the address is the window's next.
-            if unsafe { space.map_page(self.end, frame, frames) }.is_err() {
+            if unsafe { tables.map_page(self.end, frame, frames) }.is_err() {
                 let released = frames.release(frame);
                 debug_assert!(released.is_ok(), "it was allocated above");
                 break;

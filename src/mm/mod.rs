@@ -1,16 +1,16 @@
-//! Floor 2: memory. Frames, the address space that maps them, and the heap on top.
+//! Floor 2: memory. Frames, the page tables that map them, and the heap on top.
 
-pub mod address_space;
 pub mod frames;
 pub mod heap;
 pub mod layout;
+pub mod page_tables;
 pub mod ram;
 
 use spin::Once;
 
 use crate::sync::IrqMutex;
-use address_space::{AddressSpace, Identity};
 use frames::Frames;
+use page_tables::{Identity, PageTables};
 
 /// All memory of the domain: what is free, and what is mapped.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Memory {
     /// The frames.
     pub frames: Frames,
     /// The page tables in use.
-    pub space: AddressSpace<Identity>,
+    pub tables: PageTables<Identity>,
 }
 
 static MEMORY: Once<IrqMutex<Memory>> = Once::new();

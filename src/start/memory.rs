@@ -7,7 +7,7 @@ use crate::abi::XenErrno;
 use crate::abi::memory::E820Entry;
 use crate::abi::start_info::{MemoryMapEntry, RegionKind};
 use crate::hypercall::{self, Hypercall};
-use crate::mm::address_space::MapError;
+use crate::mm::page_tables::MapError;
 use crate::mm::ram::Ram;
 
 /// The least memory that Granite was seen to start in.
@@ -97,9 +97,9 @@ mod build {
     use super::StartError;
     use crate::abi::PAGE_SIZE;
     use crate::arch::{paging, stack};
-    use crate::mm::address_space::{AddressSpace, Identity};
     use crate::mm::frames::Frames;
     use crate::mm::layout::{self, Image, NULL_PAGE};
+    use crate::mm::page_tables::{Identity, PageTables};
     use crate::mm::ram::Ram;
     use crate::mm::{self, Memory};
 
@@ -122,17 +122,16 @@ mod build {
         guards.sort_unstable_by_key(|guard| guard.start);
         // SAFETY: frames are handed out lowest first, so the tables lie in what the boot tables map, as the
         // new ones will; what is in use was reserved.
-        let mut space =
-            unsafe { AddressSpace::new(Identity, &mut frames) }.map_err(StartError::PageTables)?;
+        let mut tables = unsafe { PageTables::new(Identity, &mut frames) }.map_err(StartError::PageTables)?;
         for mapping in layout::mappings(ram, &image, &guards, &layout::holes(&image)) {
             log::debug!("map {:#x?}..{:#x?} {:?}", mapping.range.start, mapping.range.end, mapping.access);
             // SAFETY: the plan gives each part of the image the rights that its contents need.
-            unsafe { space.map_identity(&mapping, &mut frames) }.map_err(StartError::PageTables)?;
+            unsafe { tables.map_identity(&mapping, &mut frames) }.map_err(StartError::PageTables)?;
         }
         // SAFETY: the plan covers the image, the stacks and all RAM, where the tables are too. What it
         // leaves out, null page and guards, nobody uses.
-        unsafe { paging::activate(space.root()) };
-        mm::adopt(Memory { frames, space });
+        unsafe { paging::activate(tables.root()) };
+        mm::adopt(Memory { frames, tables });
         Ok(())
     }
 

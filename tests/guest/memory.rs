@@ -35,7 +35,7 @@ fn write_xor_execute(context: &Context) -> Result<(), NotPassed> {
     let heap = heap::WINDOW..heap::WINDOW + (1 << 20);
     let mut mapped = 0;
     for address in (0..ram_end).chain(heap).step_by(PAGE_SIZE as usize) {
-        if let Some(page) = memory.space.lookup(address) {
+        if let Some(page) = memory.tables.lookup(address) {
             mapped += 1;
             check!(!(page.writable && page.executable), "{address:#x}");
         }
@@ -47,8 +47,8 @@ fn write_xor_execute(context: &Context) -> Result<(), NotPassed> {
 fn constants(_: &Context) -> Result<(), NotPassed> {
     static CONSTANT: [u8; 4] = *b"text";
     static VARIABLE: IrqMutex<u8> = IrqMutex::new(0);
-    let space = &live()?.lock().space;
-    let rights = |address: u64| space.lookup(address).map(|page| (page.writable, page.executable));
+    let tables = &live()?.lock().tables;
+    let rights = |address: u64| tables.lookup(address).map(|page| (page.writable, page.executable));
     check_same!(rights(constants as *const () as u64), Some((false, true)));
     check_same!(rights(CONSTANT.as_ptr() as u64), Some((false, false)));
     check_same!(rights(&raw const VARIABLE as u64), Some((true, false)));
@@ -56,13 +56,13 @@ fn constants(_: &Context) -> Result<(), NotPassed> {
 }
 
 fn holes(_: &Context) -> Result<(), NotPassed> {
-    let space = &live()?.lock().space;
-    check_same!(space.lookup(0), None);
-    check_same!(space.lookup(PAGE_SIZE - 1), None);
+    let tables = &live()?.lock().tables;
+    check_same!(tables.lookup(0), None);
+    check_same!(tables.lookup(PAGE_SIZE - 1), None);
     for span in stack::spans() {
-        check_same!(space.lookup(span.guard.start), None);
-        check_same!(space.lookup(span.guard.end - 1), None);
-        check!(space.lookup(span.bytes.start).is_some_and(|page| page.writable), "{span:?}");
+        check_same!(tables.lookup(span.guard.start), None);
+        check_same!(tables.lookup(span.guard.end - 1), None);
+        check!(tables.lookup(span.bytes.start).is_some_and(|page| page.writable), "{span:?}");
     }
     Ok(())
 }

@@ -61,7 +61,8 @@ cargo xtask setup [OPTIONS]
 
 Finds Xen and QEMU. What is not installed is fetched from the packages of Debian or Ubuntu, as an ordinary
 user, into ~/.cache/granite (or GRANITE_CACHE); nothing is installed. What was fetched before is checked to
-the byte, and fetched again where it is damaged.
+the byte, and fetched again where it is damaged. GRANITE_APT_SOURCES names a list of package sources to use in
+place of the system's.
 
   --xen FILE        use this Xen (or GRANITE_XEN)
   --qemu FILE       use this QEMU (or GRANITE_QEMU)

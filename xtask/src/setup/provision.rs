@@ -229,6 +229,7 @@ impl Store {
         remove_folder(&half)?;
         let files: Vec<_> =
             list.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect();
+        eprintln!("unpacking {} packages", files.len());
         let bar = progress(files.len() as u64, "unpacking", "{pos}/{len} packages");
         for file in files {
             let mut command = Command::new("dpkg-deb");
@@ -260,7 +261,8 @@ fn remove_folder(path: &Path) -> Result<()> {
 
 /// Runs the download, and shows how far it is by what has arrived.
 fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
-    let total = packages.iter().map(|package| package.size).sum();
+    let total: u64 = packages.iter().map(|package| package.size).sum();
+    eprintln!("fetching {} packages, {} MiB", packages.len(), total.div_ceil(1 << 20));
     let bar = progress(total, "fetching", "{bytes}/{total_bytes}");
     let child = apt.download(names).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| Error::new(format!("cannot run apt-get: {error}")))?;

@@ -18,8 +18,8 @@ use crate::abi::{Gfn, PAGE_SIZE};
 const LARGE_PAGE: u64 = 2 << 20;
 
 /// A tree of page tables, reached through `P`.
-pub struct AddressSpace<P: PageTableFrameMapping> {
-    tables: MappedPageTable<'static, P>,
+pub struct PageTables<P: PageTableFrameMapping> {
+    mapper: MappedPageTable<'static, P>,
     root: PhysFrame,
 }
 
@@ -84,8 +84,8 @@ impl Access {
     }
 }
 
-impl<P: PageTableFrameMapping> AddressSpace<P> {
-    /// An empty address space, with its root in a frame of its own.
+impl<P: PageTableFrameMapping> PageTables<P> {
+    /// An empty tree, with its root in a frame of its own.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl<P: PageTableFrameMapping> AddressSpace<P> {
             &mut *table
         };
         // SAFETY: all tables of the tree come from `frames`, where `reach` is right by the caller's word.
-        Ok(Self { tables: unsafe { MappedPageTable::new(table, reach) }, root })
+        Ok(Self { mapper: unsafe { MappedPageTable::new(table, reach) }, root })
     }
 
     /// The frame to load into the page-table register.
@@ -131,12 +131,12 @@ impl<P: PageTableFrameMapping> AddressSpace<P> {
             address += unsafe {
                 if large {
                     let frame = PhysFrame::<Size2MiB>::containing_address(PhysAddr::new(address));
-                    let mapped = self.tables.identity_map(frame, flags, frames);
+                    let mapped = self.mapper.identity_map(frame, flags, frames);
                     mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))?;
                     LARGE_PAGE
                 } else {
                     let frame = PhysFrame::<Size4KiB>::containing_address(PhysAddr::new(address));
-                    let mapped = self.tables.identity_map(frame, flags, frames);
+                    let mapped = self.mapper.identity_map(frame, flags, frames);
                     mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))?;
                     PAGE_SIZE
                 }
@@ -159,7 +159,7 @@ impl<P: PageTableFrameMapping> AddressSpace<P> {
         let page = Page::<Size4KiB>::containing_address(at);
         let frame = PhysFrame::containing_address(PhysAddr::new(frame.address()));
         // SAFETY: the caller vouches for the frame.
-        let mapped = unsafe { self.tables.map_to(page, frame, Access::ReadWrite.flags(), frames) };
+        let mapped = unsafe { self.mapper.map_to(page, frame, Access::ReadWrite.flags(), frames) };
         mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))
     }
 
@@ -174,7 +174,7 @@ impl<P: PageTableFrameMapping> AddressSpace<P> {
     /// Nobody may use the page any more.
     pub unsafe fn unmap_page(&mut self, address: u64) -> Result<Gfn, MapError> {
         let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
-        let unmapped = self.tables.unmap(Page::<Size4KiB>::containing_address(at));
+        let unmapped = self.mapper.unmap(Page::<Size4KiB>::containing_address(at));
         let (frame, flush) = unmapped.map_err(|error| match error {
             UnmapError::PageNotMapped | UnmapError::ParentEntryHugePage => MapError::NotMapped(address),
             UnmapError::InvalidFrameAddress(_) => MapError::BadAddress(address),
@@ -186,7 +186,7 @@ impl<P: PageTableFrameMapping> AddressSpace<P> {
     /// What `address` is mapped to; nothing if it isn't.
     pub fn lookup(&self, address: u64) -> Option<Mapped> {
         let at = VirtAddr::try_new(address).ok()?;
-        let TranslateResult::Mapped { frame, offset, flags } = self.tables.translate(at) else {
+        let TranslateResult::Mapped { frame, offset, flags } = self.mapper.translate(at) else {
             return None;
         };
         Some(Mapped {
@@ -197,9 +197,9 @@ impl<P: PageTableFrameMapping> AddressSpace<P> {
     }
 }
 
-impl<P: PageTableFrameMapping> fmt::Debug for AddressSpace<P> {
+impl<P: PageTableFrameMapping> fmt::Debug for PageTables<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AddressSpace").field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("PageTables").field("root", &self.root).finish_non_exhaustive()
     }
 }
 
@@ -231,7 +231,7 @@ unsafe impl FrameAllocator<Size4KiB> for Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{AddressSpace, MapError, Mapped};
+    use super::{MapError, Mapped, PageTables};
     use crate::abi::{Gfn, PAGE_SIZE};
     use crate::mm::frames::Frames;
     use crate::mm::layout::{Access, Mapping};
@@ -251,27 +251,27 @@ mod tests {
         }
     }
 
-    fn space(count: u64) -> (AddressSpace<Arena>, Frames) {
+    fn tables(count: u64) -> (PageTables<Arena>, Frames) {
         let block = vec![PageTable::new(); count as usize].leak();
         let ram = Ram::new([(256 * PAGE_SIZE, count * PAGE_SIZE)].into_iter(), core::iter::empty());
         let mut frames = Frames::new(&ram, vec![0; Frames::words_for(&ram)].leak());
         // SAFETY: the arena reaches all frames, and only the tables use them.
-        let space = unsafe { AddressSpace::new(Arena(block.as_mut_ptr()), &mut frames) };
-        (space.unwrap(), frames)
+        let tables = unsafe { PageTables::new(Arena(block.as_mut_ptr()), &mut frames) };
+        (tables.unwrap(), frames)
     }
 
     #[test]
     fn identity_mappings_have_the_rights_that_were_asked_for() {
-        let (mut space, mut frames) = space(16);
+        let (mut tables, mut frames) = tables(16);
         for (range, access) in [
             (0x1000..0x60_3000, Access::ReadWrite),
             (0x80_0000..0x80_2000, Access::Execute),
             (0x80_2000..0x80_3000, Access::ReadOnly),
         ] {
             // SAFETY: these tables are never used.
-            unsafe { space.map_identity(&Mapping { range, access }, &mut frames) }.unwrap();
+            unsafe { tables.map_identity(&Mapping { range, access }, &mut frames) }.unwrap();
         }
-        let rights = |address| space.lookup(address).map(|m| (m.physical, m.writable, m.executable));
+        let rights = |address| tables.lookup(address).map(|m| (m.physical, m.writable, m.executable));
         assert_eq!(rights(0xfff), None);
         assert_eq!(rights(0x1234), Some((0x1234, true, false)));
         assert_eq!(rights(0x20_0042), Some((0x20_0042, true, false)));
@@ -283,25 +283,25 @@ mod tests {
 
     #[test]
     fn pages_come_and_go_and_are_never_mapped_over() {
-        let (mut space, mut frames) = space(16);
+        let (mut tables, mut frames) = tables(16);
         let window = 1 << 46;
         // SAFETY: these tables are never used.
         unsafe {
-            space.map_page(window, Gfn(7), &mut frames).unwrap();
-            assert_eq!(space.map_page(window, Gfn(8), &mut frames), Err(MapError::Occupied(window)));
+            tables.map_page(window, Gfn(7), &mut frames).unwrap();
+            assert_eq!(tables.map_page(window, Gfn(8), &mut frames), Err(MapError::Occupied(window)));
             let mapped = Mapped { physical: 0x7005, writable: true, executable: false };
-            assert_eq!(space.lookup(window + 5), Some(mapped));
-            assert_eq!(space.unmap_page(window), Ok(Gfn(7)));
-            assert_eq!(space.unmap_page(window), Err(MapError::NotMapped(window)));
-            assert_eq!(space.map_page(1 << 50, Gfn(7), &mut frames), Err(MapError::BadAddress(1 << 50)));
+            assert_eq!(tables.lookup(window + 5), Some(mapped));
+            assert_eq!(tables.unmap_page(window), Ok(Gfn(7)));
+            assert_eq!(tables.unmap_page(window), Err(MapError::NotMapped(window)));
+            assert_eq!(tables.map_page(1 << 50, Gfn(7), &mut frames), Err(MapError::BadAddress(1 << 50)));
         }
     }
 
     #[test]
     fn running_out_of_frames_is_an_error() {
-        let (mut space, mut frames) = space(3);
+        let (mut tables, mut frames) = tables(3);
         // SAFETY: these tables are never used.
-        let error = unsafe { space.map_page(1 << 46, Gfn(7), &mut frames) }.unwrap_err();
+        let error = unsafe { tables.map_page(1 << 46, Gfn(7), &mut frames) }.unwrap_err();
         assert_eq!(error, MapError::OutOfFrames);
     }
 }
