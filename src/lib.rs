@@ -45,6 +45,11 @@ pub mod rt;
 pub mod start;
 pub mod sync;
 
+/// The README's application is one.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What applications use.
 pub mod prelude {
     pub use crate::rt::{ExitCode, Platform};

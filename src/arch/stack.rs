@@ -36,8 +36,8 @@ impl<const N: usize> GuardedStack<N> {
     }
 }
 
-/// The stack that boot/entry.S starts on and the application runs on. An unoptimised build needs the half of
-/// it before `main`.
+/// The stack that boot/entry.S starts on and the application runs on. Half of it was too little for an
+/// unoptimised build.
 pub type BootStack = GuardedStack<{ 128 << 10 }>;
 /// See [`BootStack`].
 pub static BOOT_STACK: BootStack = BootStack::new();
