@@ -103,10 +103,11 @@ pub fn report_with(report: Report) {
 #[cfg_attr(not(granite_guest), expect(dead_code, reason = "called by boot/traps.S, which is the guest's"))]
 pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
     if frame.vector == BREAKPOINT {
-        log::info!("breakpoint at {:#x}", frame.rip);
+        // Passed over, and silently: it may stand where a lock is held that a message would wait for.
         return;
     }
     if frame.vector >= EXCEPTIONS {
+        // No lock is held on this vCPU: those that a message takes mask interrupts.
         log::warn!("interrupt on vector {} that nobody asked for", frame.vector);
         return;
     }

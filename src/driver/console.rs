@@ -29,6 +29,8 @@ const BUFFER: usize = 256;
 pub struct Console {
     output: Output,
     buffer: heapless::Vec<u8, BUFFER>,
+    /// The last line has not ended.
+    mid_line: bool,
 }
 
 static CONSOLE: IrqMutex<Console> = IrqMutex::new(Console::new());
@@ -36,10 +38,11 @@ static CONSOLE: IrqMutex<Console> = IrqMutex::new(Console::new());
 impl Console {
     const fn new() -> Self {
         let output = if cfg!(granite_guest) { Output::Early } else { Output::Host };
-        Self { output, buffer: heapless::Vec::new() }
+        Self { output, buffer: heapless::Vec::new(), mid_line: false }
     }
 
     fn put(&mut self, bytes: &[u8]) {
+        self.mid_line = bytes.last().map_or(self.mid_line, |&byte| byte != b'\n');
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             for part in piece.chunks(BUFFER) {
                 if self.buffer.len() + part.len() > BUFFER {
@@ -113,7 +116,8 @@ pub fn print(message: fmt::Arguments<'_>) {
     let _ = lock().write_fmt(message);
 }
 
-/// Writes a message when all may be lost: if the crash came while the lock was held, in its holder's place.
+/// Writes a message as lines of its own when all may be lost: also if the crash came while the lock was held,
+/// and in the middle of somebody's line.
 pub fn print_in_crash(message: fmt::Arguments<'_>) {
     /// The same output without the buffer and the lock.
     struct Direct(Output);
@@ -126,11 +130,13 @@ pub fn print_in_crash(message: fmt::Arguments<'_>) {
     }
 
     if let Some(mut console) = CONSOLE.try_lock() {
-        let _ = console.write_fmt(message);
+        let start = if console.mid_line { "\n" } else { "" };
+        let _ = console.write_fmt(format_args!("{start}{message}\n"));
         return;
     }
-    let output = Xen::enabled().map_or(Output::Serial, Output::Xen);
-    let _ = Direct(output).write_fmt(message);
+    // What the holder of the lock has sent can't be known: a line may be open.
+    let output = Xen::enabled().map_or(Output::Early, Output::Xen);
+    let _ = Direct(output).write_fmt(format_args!("\n{message}\n"));
 }
 
 /// Prints to the console, without an end of line: text waits until one comes, or the buffer is full.
@@ -148,16 +154,19 @@ macro_rules! println {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUFFER, Console};
+    use super::Console;
 
     #[test]
-    fn a_line_is_held_until_it_ends_and_a_long_one_is_cut() {
+    fn a_line_is_held_until_it_ends() {
         let mut console = Console::new();
         console.put(b"no end yet");
         assert_eq!(console.buffer.len(), 10);
         console.put(b"\nnext");
         assert_eq!(console.buffer.as_slice(), b"next");
-        console.put(&[b'x'; 3 * BUFFER]);
-        assert_eq!(console.buffer.len(), BUFFER);
+        assert!(console.mid_line);
+        console.put(b"");
+        assert!(console.mid_line);
+        console.put(b"\n");
+        assert!(!console.mid_line);
     }
 }

@@ -11,8 +11,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let rbp = backtrace::frame_pointer();
     report::begin(End::Panic);
     match info.location() {
-        Some(location) => print_in_crash(format_args!("granite: panic at {location}: {}\n", info.message())),
-        None => print_in_crash(format_args!("granite: panic: {}\n", info.message())),
+        Some(location) => print_in_crash(format_args!("granite: panic at {location}: {}", info.message())),
+        None => print_in_crash(format_args!("granite: panic: {}", info.message())),
     }
     report::print_callers(backtrace::return_addresses(rbp));
     end(End::Panic)

@@ -14,7 +14,7 @@ static CRASHED: AtomicBool = AtomicBool::new(false);
 pub(super) fn begin(how: End) {
     // Relaxed: nothing else is published by it.
     if CRASHED.swap(true, Ordering::Relaxed) {
-        print_in_crash(format_args!("granite: another crash ({how}) while reporting the first\n"));
+        print_in_crash(format_args!("granite: another crash ({how}) while reporting the first"));
         end(how);
     }
 }
@@ -22,7 +22,7 @@ pub(super) fn begin(how: End) {
 /// Prints return addresses, innermost first: each is that of the instruction behind a call.
 pub(super) fn print_callers(addresses: impl Iterator<Item = u64>) {
     for address in addresses {
-        print_in_crash(format_args!("  from {address:#018x}\n"));
+        print_in_crash(format_args!("  from {address:#018x}"));
     }
 }
 
@@ -32,7 +32,7 @@ pub fn exception(frame: &TrapFrame) -> ! {
     let cause = Cause(frame);
     let (name, code) = (frame.name(), frame.error_code);
     print_in_crash(format_args!(
-        "granite: exception {}, {name}, error code {code:#x}{cause}\n{frame}\n  at {:#018x}\n",
+        "granite: exception {}, {name}, error code {code:#x}{cause}\n{frame}\n  at {:#018x}",
         frame.vector, frame.rip
     ));
     print_callers(backtrace::return_addresses(frame.rbp));

@@ -62,7 +62,7 @@ pub fn rustflags() -> Vec<String> {
     ]
     .into_iter()
     .map(str::to_owned)
-    .chain([format!("-Clink-arg=-Wl,-T,{}", script.display())])
+    .chain([format!("-Clink-arg=-T{}", script.display())])
     .collect()
 }
 

@@ -81,6 +81,10 @@ impl Machine {
     /// If a file's name can't be passed to QEMU.
     pub fn command(&self, tools: &Tools, kernel: &Path, line: &str) -> Result<Command> {
         let mut command = tools.qemu.command();
+        // Where `modules` names the kernel from.
+        if let Some(folder) = kernel.parent() {
+            command.current_dir(folder);
+        }
         command.args([
             "-machine",
             "q35",
@@ -120,12 +124,19 @@ impl Machine {
         Ok(command)
     }
 
-    /// The files for Xen, as QEMU's multiboot loader wants them: a comma begins the next, two are one.
+    /// The files for Xen, as QEMU's multiboot loader wants them: a comma begins the next, two are one; a space
+    /// begins the command line.
     fn modules(&self, kernel: &Path, line: &str) -> Result<String> {
-        let mut modules = format!("{} {}", file_name(kernel)?, line.replace(',', ",,"));
+        // What lies in QEMU's own folder goes by its bare name: the path of a checkout may hold anything.
+        let folder = kernel.parent().unwrap_or(Path::new(""));
+        let name = |file: &Path| module_name(file.strip_prefix(folder).unwrap_or(file));
+        let mut modules = name(kernel)?;
+        if !line.is_empty() {
+            modules.push_str(&format!(" {}", line.replace(',', ",,")));
+        }
         if let Some(module) = &self.module {
             modules.push(',');
-            modules.push_str(&file_name(module)?);
+            modules.push_str(&name(module)?);
         }
         Ok(modules)
     }
@@ -141,7 +152,7 @@ impl Machine {
 }
 
 /// A file's name as QEMU's module list can hold it.
-fn file_name(path: &Path) -> Result<String> {
+fn module_name(path: &Path) -> Result<String> {
     let name = path.to_str().filter(|name| !name.contains(' '));
     let name = name.ok_or_else(|| {
         Error::new(format!(
@@ -177,6 +188,9 @@ pub fn check_kvm(device: &Path, parameters: &Path) -> Result<()> {
 /// How QEMU is told from the command line that it is run with, for a person to repeat.
 pub fn printable(command: &Command, qemu: &Qemu) -> String {
     let mut text = qemu.environment_text();
+    if let Some(folder) = command.get_current_dir() {
+        text.insert_str(0, &format!("cd '{}' && ", folder.display()));
+    }
     for argument in std::iter::once(command.get_program()).chain(command.get_args()) {
         let argument = argument.to_string_lossy();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:".contains(c);
@@ -192,15 +206,19 @@ pub fn printable(command: &Command, qemu: &Qemu) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Machine, check_kvm, file_name};
+    use super::{Machine, check_kvm, module_name};
     use std::fs;
     use std::path::Path;
 
     #[test]
     fn commas_are_doubled_and_modules_are_not() {
         let machine = Machine { module: Some("/m,n".into()), ..Machine::default() };
-        assert_eq!(machine.modules(Path::new("/k"), "a=1,2 b").unwrap(), "/k a=1,,2 b,/m,,n");
-        assert!(file_name(Path::new("/a b")).unwrap_err().to_string().contains("move it"));
+        let kernel = Path::new("/some where/k");
+        assert_eq!(machine.modules(kernel, "a=1,2 b").unwrap(), "k a=1,,2 b,/m,,n");
+        assert_eq!(Machine::default().modules(kernel, "").unwrap(), "k");
+        let near = Machine { module: Some("/some where/m".into()), ..Machine::default() };
+        assert_eq!(near.modules(kernel, "").unwrap(), "k,m");
+        assert!(module_name(Path::new("/a b")).unwrap_err().to_string().contains("move it"));
     }
 
     #[test]

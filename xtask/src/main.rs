@@ -29,6 +29,9 @@ use setup::provision::Effort;
 const BAD_USE: u8 = 2;
 
 fn main() -> ExitCode {
+    // As other tools do: end quietly when nobody reads any more, and not with a panic.
+    // SAFETY: sets a disposition, before there is another thread.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     match dispatch() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

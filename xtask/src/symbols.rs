@@ -1,19 +1,21 @@
 //! Turning the addresses of a crash report into functions and lines.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use addr2line::gimli::{self, EndianSlice, LittleEndian, SectionId};
-use object::elf::FileHeader64;
-use object::read::elf::{FileHeader, SectionHeader};
+use object::elf::{FileHeader64, SHT_SYMTAB, STT_FUNC};
+use object::read::elf::{FileHeader, SectionHeader, Sym};
 
 use crate::paths;
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
-/// The debugging information of one image.
+/// The debugging information of one image, and its functions, for assembly has nothing else.
 pub struct Symbols {
     context: addr2line::Context<Reader>,
+    functions: Vec<(Range<u64>, String)>,
 }
 
 impl Symbols {
@@ -29,7 +31,14 @@ impl Symbols {
             Ok::<_, gimli::Error>(EndianSlice::new(data.unwrap_or_default(), LittleEndian))
         };
         let dwarf = gimli::Dwarf::load(load).ok()?;
-        Some(Self { context: addr2line::Context::from_dwarf(dwarf).ok()? })
+        let symbols = sections.symbols(object::LittleEndian, bytes, SHT_SYMTAB).ok()?;
+        let functions = symbols.iter().filter(|symbol| symbol.st_type() == STT_FUNC).map(|symbol| {
+            let start = symbol.st_value(object::LittleEndian);
+            let name = symbols.symbol_name(object::LittleEndian, symbol).unwrap_or_default();
+            let name = addr2line::demangle_auto(String::from_utf8_lossy(name), None).into_owned();
+            (start..start + symbol.st_size(object::LittleEndian), name)
+        });
+        Some(Self { context: addr2line::Context::from_dwarf(dwarf).ok()?, functions: functions.collect() })
     }
 
     /// A line of a crash report, with what lies at its address; any other line as it is.
@@ -58,6 +67,10 @@ impl Symbols {
                 (None, Some(file), Some(line)) => format!("{file}:{line}"),
                 (None, ..) => continue,
             });
+        }
+        if places.is_empty() {
+            let function = self.functions.iter().find(|(range, _)| range.contains(&address));
+            places.extend(function.map(|(_, name)| name.clone()));
         }
         places
     }

@@ -97,14 +97,9 @@ struct Store {
 
 impl Store {
     fn open(want: Want) -> Result<Self> {
-        let name = match want {
-            Want { qemu: true, xen: true } => "qemu+xen",
-            Want { qemu: true, xen: false } => "qemu",
-            Want { .. } => "xen",
-        };
-        // Who has both needs no second QEMU for the rig that does without Xen.
+        // Whoever has no QEMU gets Xen with it, so that one fetch serves every rig.
         let cache = paths::cache()?;
-        let name = if name == "qemu" && cache.join("qemu+xen/version").exists() { "qemu+xen" } else { name };
+        let name = if want.qemu { "qemu+xen" } else { "xen" };
         let folder = cache.join(name);
         let made = fs::create_dir_all(&folder);
         made.map_err(|error| {
@@ -185,10 +180,8 @@ impl Store {
                  or set GRANITE_QEMU and GRANITE_XEN"
             ))
         };
-        let mut names = Vec::new();
-        if want.xen {
-            names.push(apt.xen_package()?.ok_or_else(|| no_packages("the package sources give no Xen"))?);
-        }
+        let xen = apt.xen_package()?.ok_or_else(|| no_packages("the package sources give no Xen"))?;
+        let mut names = vec![xen];
         if want.qemu {
             names.push("qemu-system-x86".to_owned());
         }

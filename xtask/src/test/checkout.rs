@@ -86,7 +86,8 @@ fn lost_flags() -> Case {
 /// A checkout that can't be written, with the build elsewhere.
 fn read_only() -> Case {
     let target = paths::target().map_err(set_up)?;
-    let copy = target.join("read-only-checkout");
+    // With a name that has to be quoted everywhere.
+    let copy = target.join("read only, checkout");
     let _cleanup = Writable(copy.clone());
     if copy.exists() {
         make_writable(&copy)?;
@@ -112,7 +113,7 @@ fn read_only() -> Case {
         sh.args(["-c", &command]);
         sh
     };
-    run.env("CARGO_TARGET_DIR", target.join("read-only-build"));
+    run.env("CARGO_TARGET_DIR", target.join("read only, build"));
     // What cargo told this xtask is about this checkout.
     for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO"] {
         run.env_remove(name);

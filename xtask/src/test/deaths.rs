@@ -22,6 +22,7 @@ struct Death {
 }
 
 const CRASH: u8 = 3;
+const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 const DEADLINE: u8 = 124;
 
@@ -50,6 +51,7 @@ const DEATHS: &[Death] = &[
     death("triple-fault", CRASH, &["case=triple-fault"]),
     death("heap-exhaustion", CRASH, &["memory allocation of 1048576 bytes failed"]),
     death("wrong-exit", FAILURE, &["granite: end: failure 7"]),
+    death("open-line", SUCCESS, &["no end of line", "granite: end: success"]),
     Death { case: "hang", status: DEADLINE, shows: &[], seconds: 4 },
 ];
 

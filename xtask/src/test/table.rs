@@ -9,7 +9,6 @@ use crate::boot::{self, Boot};
 use crate::error::{Context, Result};
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
-use crate::paths;
 
 /// How long one boot with all the cases may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -23,7 +22,7 @@ pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
     let mut machine = Machine { rig, smp: session.arguments.smp, memory: MEMORY, ..Machine::default() };
     let mut line = format!("probe=\"a,b two words\" mem={MEMORY} smp={}", machine.smp);
     if rig == Rig::Solo {
-        let module = paths::target()?.join("guest/module");
+        let module = image.stripped.with_file_name("module");
         fs::write(&module, MODULE).context("writing", &module)?;
         machine.module = Some(module);
         line.push_str(&format!(" module={MODULE}"));
