@@ -34,7 +34,7 @@ errnos! {
     SRCH = 3, "ESRCH", "no such domain";
     IO = 5, "EIO", "input or output error";
     NXIO = 6, "ENXIO", "no such device or address";
-    TOOBIG = 7, "ETOOBIG", "argument list too long";
+    TOO_BIG = 7, "E2BIG", "argument list too long";
     AGAIN = 11, "EAGAIN", "try again";
     NOMEM = 12, "ENOMEM", "out of memory";
     ACCES = 13, "EACCES", "permission denied";

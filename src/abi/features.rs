@@ -12,36 +12,34 @@ bitflags::bitflags! {
         const WRITABLE_DESCRIPTOR_TABLES = 1 << 1;
         /// Xen translates guest-physical addresses: always so for PVH.
         const AUTO_TRANSLATED_PHYSMAP = 1 << 2;
-        /// The kernel may run in ring 0.
+        /// The guest runs in supervisor mode, as in ring 0.
         const SUPERVISOR_MODE_KERNEL = 1 << 3;
-        /// Page-table entries of PAE guests may point above 4 GiB.
+        /// PAE page directories need not lie below 4 GiB.
         const PAE_PGDIR_ABOVE_4GB = 1 << 4;
-        /// `MMU_PT_UPDATE_PRESERVE_AD` is there.
+        /// `MMU_PT_UPDATE_PRESERVE_AD` is supported.
         const MMU_PT_UPDATE_PRESERVE_AD = 1 << 5;
-        /// `MMU_{CLEAR,COPY}_PAGE` are there.
+        /// `MMU_{CLEAR,COPY}_PAGE` are supported.
         const HIGHMEM_ASSIST = 1 << 6;
-        /// Mapping a grant through an l1e is possible.
+        /// `GNTTABOP_map_grant_ref` honours flags for the bits of a page-table entry that are the kernel's.
         const GNTTAB_MAP_AVAIL_BITS = 1 << 7;
-        /// A callback may come through an interrupt vector.
+        /// Event channels may be delivered by an interrupt vector.
         const HVM_CALLBACK_VECTOR = 1 << 8;
-        /// Time without the emulated timers.
+        /// The paravirtual clock is safe to use.
         const HVM_SAFE_PVCLOCK = 1 << 9;
         /// Interrupts of devices may come as event channels.
         const HVM_PIRQS = 1 << 10;
-        /// The domain is the control domain.
-        #[doc(alias = "XENFEAT_dom0")]
+        /// The domain may work as the control domain.
         const DOM0 = 1 << 11;
-        /// Grant mappings have an identity mapping (Arm).
-        const GRANT_MAP_IDENTITY = 1 << 12;
-        /// `XENMEM_memory_map` is the domain's memory map.
+        // Bit 12, grant_map_identity, is deprecated, and commented out in the header.
+        /// `XENMEMF_vnode` may name a virtual node.
         const MEMORY_OP_VNODE_SUPPORTED = 1 << 13;
-        /// Hypercalls follow the SMC calling convention (Arm).
+        /// Arm: the SMC calling convention is supported.
         const ARM_SMCCC_SUPPORTED = 1 << 14;
-        /// The RSDP's address in the start info is the one to use.
+        /// ACPI's root pointer may lie anywhere. Only consulted for kernels that call themselves Linux.
         const LINUX_RSDP_UNRESTRICTED = 1 << 15;
-        /// Guest memory is not mapped one to one.
+        /// The domain's frames are not the machine's. One of this and the next is set, in a Xen that knows them.
         const NOT_DIRECT_MAPPED = 1 << 16;
-        /// Guest memory is mapped one to one.
+        /// The domain's frames are the machine's: a guest frame number is a machine frame number.
         const DIRECT_MAPPED = 1 << 17;
 
         const _ = !0;

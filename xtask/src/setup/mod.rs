@@ -6,13 +6,13 @@ mod qemu;
 mod verify;
 mod xen;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use qemu::Qemu;
 pub use xen::Xen;
 
-use crate::error::{Error, Result};
-use provision::{Effort, Want};
+use crate::error::Result;
+use provision::{Effort, Set};
 
 /// Which Xen and QEMU to use, where the user says.
 #[derive(Clone, Debug, Default)]
@@ -56,15 +56,33 @@ pub fn tools(choice: &Choice, needs_xen: bool, effort: Effort) -> Result<Tools> 
 
     let qemu = named_qemu.or(installed_qemu);
     let xen = named_xen.or(installed_xen);
-    let want = Want { qemu: qemu.is_none(), xen: needs_xen && xen.is_none() };
-    if !want.anything() {
-        return Ok(Tools { qemu: qemu.ok_or_else(missing)?, xen });
+    match (qemu, xen) {
+        (Some(qemu), xen) if xen.is_some() || !needs_xen => Ok(Tools { qemu, xen }),
+        (Some(qemu), _) => {
+            let provided = provision::provide(Set::Xen, effort)?;
+            Ok(Tools { qemu, xen: Some(Xen::unpacked(&provided.root)?) })
+        }
+        (None, xen) => {
+            let provided = provision::provide(Set::QemuAndXen, effort)?;
+            let qemu = Qemu::known(&provided.root, &provided.version);
+            let xen = match xen {
+                None if needs_xen => Some(Xen::unpacked(&provided.root)?),
+                found => found,
+            };
+            Ok(Tools { qemu, xen })
+        }
     }
-    let provided = provision::provide(want, effort)?;
-    Ok(Tools { qemu: qemu.or(provided.qemu).ok_or_else(missing)?, xen: xen.or(provided.xen) })
 }
 
-/// Never seen, unless `provide` breaks its promise.
-fn missing() -> Error {
-    Error::new("set-up ended without QEMU\nname one with --qemu FILE")
+/// The folder of Xen's public headers: the system's, or out of its package.
+///
+/// # Errors
+///
+/// If there are none and they can't be provided.
+pub fn headers() -> Result<PathBuf> {
+    let installed = Path::new("/usr/include");
+    if installed.join("xen/grant_table.h").is_file() {
+        return Ok(installed.to_owned());
+    }
+    Ok(provision::provide(Set::Headers, Effort::Quick)?.root.join("usr/include"))
 }

@@ -21,19 +21,39 @@ use super::{Qemu, Xen, verify};
 use crate::error::{Context, Error, Result};
 use crate::{paths, process};
 
-/// What is missing.
+/// What can be provided: each a folder of the cache, out of packages that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Want {
-    /// QEMU.
-    pub qemu: bool,
-    /// Xen.
-    pub xen: bool,
+pub enum Set {
+    /// For a system without QEMU: both, so that one fetch serves every rig.
+    QemuAndXen,
+    /// For a system that has QEMU.
+    Xen,
+    /// Xen's public headers, for C.
+    Headers,
 }
 
-impl Want {
-    /// Whether anything is.
-    pub fn anything(self) -> bool {
-        self.qemu || self.xen
+impl Set {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::QemuAndXen => "qemu+xen",
+            Self::Xen => "xen-only",
+            Self::Headers => "headers",
+        }
+    }
+
+    /// Looks at what was unpacked, and gives what is worth keeping of that: QEMU's version.
+    fn look_at(self, root: &Path) -> Result<String> {
+        match self {
+            Self::QemuAndXen => {
+                Xen::unpacked(root)?;
+                Ok(Qemu::unpacked(root)?.version().to_owned())
+            }
+            Self::Xen => Xen::unpacked(root).map(|_| String::new()),
+            Self::Headers => {
+                let header = root.join("usr/include/xen/xen.h");
+                fs::metadata(&header).context("reading", &header).map(|_| String::new())
+            }
+        }
     }
 }
 
@@ -49,27 +69,27 @@ pub enum Effort {
 /// What was provided.
 #[derive(Debug)]
 pub struct Provided {
-    /// QEMU, if it was wanted.
-    pub qemu: Option<Qemu>,
-    /// Xen, if it was wanted.
-    pub xen: Option<Xen>,
+    /// The unpacked file system.
+    pub root: PathBuf,
+    /// The version of the QEMU in it; empty if there is none.
+    pub version: String,
 }
 
-/// Provides what is wanted.
+/// Provides a set.
 ///
 /// # Errors
 ///
 /// If it can't be had, with what to do.
-pub fn provide(want: Want, effort: Effort) -> Result<Provided> {
-    let store = Store::open(want)?;
+pub fn provide(set: Set, effort: Effort) -> Result<Provided> {
+    let store = Store::open(set)?;
     if effort == Effort::Quick
-        && let Some(provided) = store.finished(want)
+        && let Some(provided) = store.finished()
     {
         return Ok(provided);
     }
     let _lock = store.lock()?;
     // Somebody else may have provided it while this process waited.
-    let finished = store.finished(want);
+    let finished = store.finished();
     if effort == Effort::Quick
         && let Some(provided) = finished
     {
@@ -78,35 +98,31 @@ pub fn provide(want: Want, effort: Effort) -> Result<Provided> {
     if effort == Effort::Thorough && finished.is_some() {
         store.check()?;
     }
-    store.fetch(want)?;
-    if let Some(provided) = store.finished(want) {
+    store.fetch()?;
+    if let Some(provided) = store.finished() {
         return Ok(provided);
     }
     store.unpack()?;
-    let qemu = want.qemu.then(|| Qemu::unpacked(&store.root())).transpose()?;
-    let version = qemu.as_ref().map_or("", Qemu::version);
-    store.write("version", version)?;
-    let xen = want.xen.then(|| Xen::unpacked(&store.root())).transpose()?;
-    Ok(Provided { qemu, xen })
+    let version = set.look_at(&store.root())?;
+    store.write("version", &version)?;
+    Ok(Provided { root: store.root(), version })
 }
 
-/// The cache's part for one set of wanted things: a system that has QEMU needs fewer packages.
+/// The cache's folder of a set.
 struct Store {
+    set: Set,
     folder: PathBuf,
 }
 
 impl Store {
-    fn open(want: Want) -> Result<Self> {
-        // Whoever has no QEMU gets Xen with it, so that one fetch serves every rig.
-        let cache = paths::cache()?;
-        let name = if want.qemu { "qemu+xen" } else { "xen" };
-        let folder = cache.join(name);
+    fn open(set: Set) -> Result<Self> {
+        let folder = paths::cache()?.join(set.folder());
         let made = fs::create_dir_all(&folder);
         made.map_err(|error| {
             let advice = "set GRANITE_CACHE to a folder that can be written";
             Error::new(format!("making {}: {error}\n{advice}", folder.display()))
         })?;
-        Ok(Self { folder })
+        Ok(Self { set, folder })
     }
 
     fn root(&self) -> PathBuf {
@@ -138,15 +154,10 @@ impl Store {
     }
 
     /// What was provided before, if nothing of it was cut short or removed since.
-    fn finished(&self, want: Want) -> Option<Provided> {
+    fn finished(&self) -> Option<Provided> {
         let version = self.read("version").ok()??;
         let sizes = self.read("root.sizes").ok()??;
-        if !verify::sizes_match(&self.root(), &sizes) {
-            return None;
-        }
-        let qemu = want.qemu.then(|| Qemu::known(&self.root(), &version));
-        let xen = if want.xen { Some(Xen::unpacked(&self.root()).ok()?) } else { None };
-        Some(Provided { qemu, xen })
+        verify::sizes_match(&self.root(), &sizes).then(|| Provided { root: self.root(), version })
     }
 
     /// Looks at every byte of what was unpacked, and forgets it if any differs.
@@ -165,7 +176,7 @@ impl Store {
     }
 
     /// Fetches all packages that aren't there whole.
-    fn fetch(&self, want: Want) -> Result<()> {
+    fn fetch(&self) -> Result<()> {
         if let Some(list) = self.read("packages.sha256")?
             && self.drop_damaged(&Apt::new(&self.packages())?, &list)? == 0
         {
@@ -180,11 +191,12 @@ impl Store {
                  or set GRANITE_QEMU and GRANITE_XEN"
             ))
         };
-        let xen = apt.xen_package()?.ok_or_else(|| no_packages("the package sources give no Xen"))?;
-        let mut names = vec![xen];
-        if want.qemu {
-            names.push("qemu-system-x86".to_owned());
-        }
+        let xen = || apt.xen_package()?.ok_or_else(|| no_packages("the package sources give no Xen"));
+        let names = match self.set {
+            Set::QemuAndXen => vec![xen()?, "qemu-system-x86".to_owned()],
+            Set::Xen => vec![xen()?],
+            Set::Headers => vec!["libxen-dev".to_owned()],
+        };
         let packages = apt.resolve(&names).map_err(|error| no_packages(&error.to_string()))?;
         let list: String =
             packages.iter().map(|package| format!("{}  {}\n", package.sha256, package.file)).collect();

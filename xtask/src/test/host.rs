@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Session;
 use super::report::{Entry, Verdict};
 use crate::error::{Error, Result};
-use crate::paths;
 use crate::process::{self, Finish, Next};
+use crate::{paths, setup};
 
 /// How long all of it may take, building included.
 const DEADLINE: Duration = Duration::from_secs(1200);
@@ -19,6 +19,11 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
     command.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["test", "--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target()?);
     command.args(["--", &session.arguments.filter]).current_dir(paths::root());
+
+    match setup::headers() {
+        Ok(headers) => drop(command.env("GRANITE_XEN_HEADERS", headers)),
+        Err(error) => eprintln!("note: no Xen headers to compare with: {error}"),
+    }
 
     let mut suite = String::new();
     let mut failed = false;

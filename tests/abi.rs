@@ -1,0 +1,189 @@
+//! Every size, offset and value of `granite::abi`, against Xen's own headers in C: both sides say what they have
+//! for the same C expression. `GRANITE_XEN_HEADERS` is the folder of the headers (`cargo xtask test` sets it).
+
+use std::mem::{offset_of, size_of};
+use std::path::Path;
+use std::process::Command;
+
+use granite::abi::memory::{E820Entry, MEMORY_MAP, MemoryMap};
+use granite::abi::sched::{Shutdown, ShutdownReason, VCPU_IS_UP};
+use granite::abi::start_info::{self, MemoryMapEntry, Module, RegionKind, StartInfo};
+use granite::abi::{DomId, Features, XenErrno, cpuid};
+use granite::hypercall::Number;
+
+/// A C expression, and what we have for it.
+type Row = (String, u64);
+
+/// Rows of a structure: its size, and the offset of each field, which may have another name in C.
+macro_rules! layout {
+    ($rows:ident, $c:literal = $type:ty { $($c_field:literal = $field:ident),* $(,)? }) => {
+        $rows.push((format!("sizeof({})", $c), size_of::<$type>() as u64));
+        $($rows.push((format!("offsetof({}, {})", $c, $c_field), offset_of!($type, $field) as u64));)*
+    };
+}
+
+/// Rows of values.
+macro_rules! values {
+    ($rows:ident, $($c:literal = $value:expr),* $(,)?) => {
+        $($rows.push(($c.to_owned(), u64::from($value)));)*
+    };
+}
+
+fn structures(rows: &mut Vec<Row>) {
+    layout!(rows, "struct hvm_start_info" = StartInfo {
+        "magic" = magic, "version" = version, "flags" = flags, "nr_modules" = nr_modules,
+        "modlist_paddr" = modlist_paddr, "cmdline_paddr" = cmdline_paddr, "rsdp_paddr" = rsdp_paddr,
+        "memmap_paddr" = memmap_paddr, "memmap_entries" = memmap_entries, "reserved" = reserved,
+    });
+    layout!(rows, "struct hvm_modlist_entry" = Module {
+        "paddr" = paddr, "size" = size, "cmdline_paddr" = cmdline_paddr, "reserved" = reserved,
+    });
+    layout!(rows, "struct hvm_memmap_table_entry" = MemoryMapEntry {
+        "addr" = addr, "size" = size, "type" = kind, "reserved" = reserved,
+    });
+    layout!(rows, "struct xen_memory_map" = MemoryMap { "nr_entries" = nr_entries, "buffer" = buffer });
+    layout!(rows, "struct e820entry" = E820Entry { "addr" = address, "size" = size, "type" = kind });
+    layout!(rows, "struct sched_shutdown" = Shutdown { "reason" = reason });
+}
+
+fn constants(rows: &mut Vec<Row>) {
+    values!(
+        rows,
+        "XEN_HVM_START_MAGIC_VALUE" = start_info::MAGIC,
+        "SIF_PRIVILEGED" = start_info::FLAG_PRIVILEGED,
+        "SIF_INITDOMAIN" = start_info::FLAG_INITIAL_DOMAIN,
+        "XEN_HVM_MEMMAP_TYPE_RAM" = RegionKind::RAM.0,
+        "XEN_HVM_MEMMAP_TYPE_RESERVED" = RegionKind::RESERVED.0,
+        "DOMID_SELF" = DomId::SELF.0,
+        "XENMEM_memory_map" = MEMORY_MAP,
+        "VCPUOP_is_up" = VCPU_IS_UP,
+        "SHUTDOWN_poweroff" = ShutdownReason::POWEROFF.0,
+        "SHUTDOWN_crash" = ShutdownReason::CRASH.0,
+        "SCHEDOP_shutdown" = xen_sys::SCHEDOP_shutdown,
+        "CONSOLEIO_write" = xen_sys::CONSOLEIO_write,
+        "XENVER_version" = 0u32,
+        "XENVER_extraversion" = 1u32,
+        "XENVER_get_features" = 6u32,
+        "sizeof(xen_extraversion_t)" = 16u32,
+        "sizeof(struct xen_feature_info)" = 8u32,
+        "XEN_ELFNOTE_PHYS32_ENTRY" = 18u32,
+        "__HYPERVISOR_memory_op" = Number::MEMORY_OP.0,
+        "__HYPERVISOR_xen_version" = Number::XEN_VERSION.0,
+        "__HYPERVISOR_console_io" = Number::CONSOLE_IO.0,
+        "__HYPERVISOR_vcpu_op" = Number::VCPU_OP.0,
+        "__HYPERVISOR_sched_op" = Number::SCHED_OP.0,
+        "XEN_CPUID_FIRST_LEAF" = cpuid::FIRST_BASE,
+        "XEN_CPUID_LEAF(2)" = cpuid::FIRST_BASE + cpuid::LEAF_HYPERCALL,
+        "XEN_CPUID_LEAF(4)" = cpuid::FIRST_BASE + cpuid::LEAF_HVM,
+        "XEN_CPUID_SIGNATURE_EBX" = word(0),
+        "XEN_CPUID_SIGNATURE_ECX" = word(4),
+        "XEN_CPUID_SIGNATURE_EDX" = word(8),
+        "XEN_HVM_CPUID_DOMID_PRESENT" = cpuid::HVM_DOMID_PRESENT,
+    );
+}
+
+/// Four letters of the signature.
+fn word(at: usize) -> u32 {
+    cpuid::SIGNATURE[at..].first_chunk().copied().map_or(0, u32::from_le_bytes)
+}
+
+fn features(rows: &mut Vec<Row>) {
+    for (name, bit) in Features::all().iter_names() {
+        let c = match name {
+            "ARM_SMCCC_SUPPORTED" => "ARM_SMCCC_supported".to_owned(),
+            "DOM0" => "dom0".to_owned(),
+            "PAE_PGDIR_ABOVE_4GB" => "pae_pgdir_above_4gb".to_owned(),
+            other => other.to_lowercase(),
+        };
+        rows.push((format!("1u << XENFEAT_{c}"), bit.bits().into()));
+    }
+}
+
+fn errors(rows: &mut Vec<Row>) {
+    let known = (0..200).filter_map(|number| Some((XenErrno(number).known()?.0, number)));
+    rows.extend(known.map(|(name, number)| (format!("XEN_{name}"), number as u64)));
+}
+
+const INCLUDES: &str = "\
+#include <stdint.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <xen/xen.h>
+#include <xen/errno.h>
+#include <xen/elfnote.h>
+#include <xen/features.h>
+#include <xen/memory.h>
+#include <xen/sched.h>
+#include <xen/vcpu.h>
+#include <xen/version.h>
+#include <xen/arch-x86/cpuid.h>
+#include <xen/arch-x86/hvm/start_info.h>
+/* The headers leave this one to the BIOS's books. */
+struct e820entry { uint64_t addr; uint64_t size; uint32_t type; } __attribute__((packed));
+";
+
+/// A program that prints each expression's value.
+fn program(rows: &[Row]) -> String {
+    let lines: String = rows.iter().map(|(c, _)| format!("    SHOW({c});\n")).collect();
+    let show = "#define SHOW(e) printf(\"%llu\\n\", (unsigned long long)(e))\n";
+    format!("{INCLUDES}{show}int main(void)\n{{\n{lines}    return 0;\n}}\n")
+}
+
+/// Compiles and runs the program; gives the lines that it prints.
+fn run(program: &str, headers: &Path) -> Result<Vec<String>, String> {
+    let folder = std::env::temp_dir().join(format!("granite-abi-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let (source, binary) = (folder.join("abi.c"), folder.join("abi"));
+    let result = std::fs::write(&source, program).map_err(|error| error.to_string()).and_then(|()| {
+        let mut cc = Command::new("cc");
+        cc.arg("-D__XEN_INTERFACE_VERSION__=__XEN_LATEST_INTERFACE_VERSION__");
+        output(cc.arg("-isystem").arg(headers).arg(&source).arg("-o").arg(&binary))?;
+        output(&mut Command::new(&binary))
+    });
+    // A temporary folder that stays is the system's to clean.
+    let _ = std::fs::remove_dir_all(&folder);
+    result.map(|text| text.lines().map(str::to_owned).collect())
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn main() {
+    const NAME: &str = "every_value_is_that_of_the_c_headers";
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    if !NAME.contains(&filter) {
+        return;
+    }
+    let mut rows = Vec::new();
+    structures(&mut rows);
+    constants(&mut rows);
+    features(&mut rows);
+    errors(&mut rows);
+    println!("##test run 0 {NAME}");
+    let Some(headers) = std::env::var_os("GRANITE_XEN_HEADERS") else {
+        println!("##test skip 0 GRANITE_XEN_HEADERS names no headers; cargo xtask test does");
+        return;
+    };
+    let wrong = match run(&program(&rows), Path::new(&headers)) {
+        Ok(lines) if lines.len() == rows.len() => rows
+            .iter()
+            .zip(&lines)
+            .filter(|((_, ours), theirs)| ours.to_string() != **theirs)
+            .map(|((c, ours), theirs)| format!("{c} is {theirs} in C and {ours} here"))
+            .collect::<Vec<_>>(),
+        Ok(lines) => vec![format!("{} lines for {} rows", lines.len(), rows.len())],
+        Err(error) => vec![error],
+    };
+    if wrong.is_empty() {
+        println!("{} values are the same", rows.len());
+        println!("##test pass 0");
+        return;
+    }
+    println!("##test fail 0 {}", wrong.join("; "));
+    std::process::exit(1);
+}
