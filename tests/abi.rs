@@ -5,6 +5,9 @@ use std::mem::{offset_of, size_of};
 use std::path::Path;
 use std::process::Command;
 
+use granite::abi::grant::entry::{EntryHeader, EntryStatus};
+use granite::abi::grant::op::{self, CacheOps, CopyFlags, MapFlags, Op};
+use granite::abi::grant::{EntryFlags, EntryV1, EntryV2, GrantHandle, GrantRef, Status};
 use granite::abi::memory::{E820Entry, MEMORY_MAP, MemoryMap};
 use granite::abi::sched::{Shutdown, ShutdownReason, VCPU_IS_UP};
 use granite::abi::start_info::{self, MemoryMapEntry, Module, RegionKind, StartInfo};
@@ -16,9 +19,9 @@ type Row = (String, u64);
 
 /// Rows of a structure: its size, and the offset of each field, which may have another name in C.
 macro_rules! layout {
-    ($rows:ident, $c:literal = $type:ty { $($c_field:literal = $field:ident),* $(,)? }) => {
+    ($rows:ident, $c:literal = $type:ty { $($c_field:literal = $($field:ident).+),* $(,)? }) => {
         $rows.push((format!("sizeof({})", $c), size_of::<$type>() as u64));
-        $($rows.push((format!("offsetof({}, {})", $c, $c_field), offset_of!($type, $field) as u64));)*
+        $($rows.push((format!("offsetof({}, {})", $c, $c_field), offset_of!($type, $($field).+) as u64));)*
     };
 }
 
@@ -44,6 +47,97 @@ fn structures(rows: &mut Vec<Row>) {
     layout!(rows, "struct xen_memory_map" = MemoryMap { "nr_entries" = nr_entries, "buffer" = buffer });
     layout!(rows, "struct e820entry" = E820Entry { "addr" = address, "size" = size, "type" = kind });
     layout!(rows, "struct sched_shutdown" = Shutdown { "reason" = reason });
+}
+
+fn grant_structures(rows: &mut Vec<Row>) {
+    layout!(rows, "struct grant_entry_v1" = EntryV1 { "flags" = flags, "domid" = domid, "frame" = frame });
+    layout!(rows, "struct grant_entry_header" = EntryHeader { "flags" = flags, "domid" = domid });
+    layout!(rows, "union grant_entry_v2" = EntryV2 {
+        "full_page.frame" = full_page.frame,
+        "sub_page.page_off" = sub_page.page_off, "sub_page.length" = sub_page.length,
+        "sub_page.frame" = sub_page.frame,
+        "transitive.trans_domid" = transitive.trans_domid, "transitive.gref" = transitive.gref,
+    });
+    layout!(rows, "grant_status_t" = EntryStatus {});
+    layout!(rows, "grant_ref_t" = GrantRef {});
+    layout!(rows, "grant_handle_t" = GrantHandle {});
+    layout!(rows, "struct gnttab_map_grant_ref" = op::MapGrantRef {
+        "host_addr" = host_addr, "flags" = flags, "ref" = gref, "dom" = dom, "status" = status,
+        "handle" = handle, "dev_bus_addr" = dev_bus_addr,
+    });
+    layout!(rows, "struct gnttab_unmap_grant_ref" = op::UnmapGrantRef {
+        "host_addr" = host_addr, "dev_bus_addr" = dev_bus_addr, "handle" = handle, "status" = status,
+    });
+    layout!(rows, "struct gnttab_setup_table" = op::SetupTable {
+        "dom" = dom, "nr_frames" = nr_frames, "status" = status, "frame_list" = frame_list,
+    });
+    layout!(rows, "struct gnttab_dump_table" = op::DumpTable { "dom" = dom, "status" = status });
+    layout!(rows, "struct gnttab_transfer" = op::Transfer {
+        "mfn" = mfn, "domid" = domid, "ref" = gref, "status" = status,
+    });
+    layout!(rows, "struct gnttab_copy" = op::Copy {
+        "source" = source, "source.u.ref" = source.page, "source.u.gmfn" = source.page,
+        "source.domid" = source.domid, "source.offset" = source.offset,
+        "dest" = dest, "len" = len, "flags" = flags, "status" = status,
+    });
+    layout!(rows, "struct gnttab_query_size" = op::QuerySize {
+        "dom" = dom, "nr_frames" = nr_frames, "max_nr_frames" = max_nr_frames, "status" = status,
+    });
+    layout!(rows, "struct gnttab_unmap_and_replace" = op::UnmapAndReplace {
+        "host_addr" = host_addr, "new_addr" = new_addr, "handle" = handle, "status" = status,
+    });
+    layout!(rows, "struct gnttab_set_version" = op::SetVersion { "version" = version });
+    layout!(rows, "struct gnttab_get_status_frames" = op::GetStatusFrames {
+        "nr_frames" = nr_frames, "dom" = dom, "status" = status, "frame_list" = frame_list,
+    });
+    layout!(rows, "struct gnttab_get_version" = op::GetVersion { "dom" = dom, "pad" = pad, "version" = version });
+    layout!(rows, "struct gnttab_swap_grant_ref" = op::SwapGrantRef {
+        "ref_a" = ref_a, "ref_b" = ref_b, "status" = status,
+    });
+    layout!(rows, "struct gnttab_cache_flush" = op::CacheFlush {
+        "a" = page, "offset" = offset, "length" = length, "op" = op,
+    });
+}
+
+fn grant_constants(rows: &mut Vec<Row>) {
+    values!(
+        rows,
+        "GTF_invalid" = EntryFlags::INVALID.bits(),
+        "GTF_permit_access" = EntryFlags::PERMIT_ACCESS.bits(),
+        "GTF_accept_transfer" = EntryFlags::ACCEPT_TRANSFER.bits(),
+        "GTF_transitive" = EntryFlags::TYPE_MASK.bits(),
+        "GTF_type_mask" = EntryFlags::TYPE_MASK.bits(),
+        "GTF_readonly" = EntryFlags::READONLY.bits(),
+        "GTF_reading" = EntryFlags::READING.bits(),
+        "GTF_writing" = EntryFlags::WRITING.bits(),
+        "GTF_PWT" = EntryFlags::PWT.bits(),
+        "GTF_PCD" = EntryFlags::PCD.bits(),
+        "GTF_PAT" = EntryFlags::PAT.bits(),
+        "GTF_sub_page" = EntryFlags::SUB_PAGE.bits(),
+        "GTF_transfer_committed" = EntryFlags::TRANSFER_COMMITTED.bits(),
+        "GTF_transfer_completed" = EntryFlags::TRANSFER_COMPLETED.bits(),
+        "GNTMAP_device_map" = MapFlags::DEVICE_MAP.bits(),
+        "GNTMAP_host_map" = MapFlags::HOST_MAP.bits(),
+        "GNTMAP_readonly" = MapFlags::READONLY.bits(),
+        "GNTMAP_application_map" = MapFlags::APPLICATION_MAP.bits(),
+        "GNTMAP_contains_pte" = MapFlags::CONTAINS_PTE.bits(),
+        "GNTMAP_guest_avail_mask" = MapFlags::GUEST_AVAIL_MASK.bits(),
+        "GNTCOPY_source_gref" = CopyFlags::SOURCE_GREF.bits(),
+        "GNTCOPY_dest_gref" = CopyFlags::DEST_GREF.bits(),
+        "GNTTAB_CACHE_CLEAN" = CacheOps::CLEAN.bits(),
+        "GNTTAB_CACHE_INVAL" = CacheOps::INVAL.bits(),
+        "GNTTAB_CACHE_SOURCE_GREF" = CacheOps::SOURCE_GREF.bits(),
+        "GNTTAB_NR_RESERVED_ENTRIES" = GrantRef::FIRST_FREE.0,
+        "GNTTAB_RESERVED_CONSOLE" = GrantRef::CONSOLE.0,
+        "GNTTAB_RESERVED_XENSTORE" = GrantRef::XENSTORE.0,
+    );
+    rows.extend(Op::ALL.iter().map(|(name, op)| ((*name).to_owned(), op.0.into())));
+    for (name, status) in Status::ALL {
+        rows.push((format!("(uint16_t){name}"), u64::from(status.0.cast_unsigned())));
+        let message = status.message().unwrap_or_default();
+        // The header's own words, at the place that the number gives them.
+        rows.push((format!("!strcmp(messages[-({name})], \"{message}\")"), 1));
+    }
 }
 
 fn constants(rows: &mut Vec<Row>) {
@@ -108,10 +202,12 @@ const INCLUDES: &str = "\
 #include <stdint.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <xen/xen.h>
 #include <xen/errno.h>
 #include <xen/elfnote.h>
 #include <xen/features.h>
+#include <xen/grant_table.h>
 #include <xen/memory.h>
 #include <xen/sched.h>
 #include <xen/vcpu.h>
@@ -120,6 +216,7 @@ const INCLUDES: &str = "\
 #include <xen/arch-x86/hvm/start_info.h>
 /* The headers leave this one to the BIOS's books. */
 struct e820entry { uint64_t addr; uint64_t size; uint32_t type; } __attribute__((packed));
+static const char *messages[] = GNTTABOP_error_msgs;
 ";
 
 /// A program that prints each expression's value.
@@ -162,6 +259,8 @@ fn main() {
     let mut rows = Vec::new();
     structures(&mut rows);
     constants(&mut rows);
+    grant_structures(&mut rows);
+    grant_constants(&mut rows);
     features(&mut rows);
     errors(&mut rows);
     println!("##test run 0 {NAME}");

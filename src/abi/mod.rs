@@ -7,6 +7,7 @@
 pub mod cpuid;
 pub mod errno;
 pub mod features;
+pub mod grant;
 pub mod ids;
 pub mod memory;
 pub mod sched;

@@ -1,0 +1,184 @@
+//! The entries of a grant table, in memory that the domain shares with Xen. Xen changes an entry's flags at any
+//! time while the entry is live, so only atomic accesses may touch it; these structures show where the words lie.
+
+use crate::abi::{DomId, assert_layout};
+
+use super::GrantRef;
+
+bitflags::bitflags! {
+    /// The first half-word of an entry: its type, in the two lowest bits, and what is allowed and in use.
+    ///
+    /// Bits 2 and 3 mean one thing for a granted page and another for an offered slot.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct EntryFlags: u16 {
+        /// Type: a page that a domain may map and copy. Neither type bit: the entry grants nothing.
+        #[doc(alias = "GTF_permit_access")]
+        const PERMIT_ACCESS = 1;
+        /// Type: a slot that a domain may transfer a page into.
+        #[doc(alias = "GTF_accept_transfer")]
+        const ACCEPT_TRANSFER = 2;
+        /// The two bits of the type. As a type of its own (version 2): another domain's grant, passed on.
+        #[doc(alias = "GTF_type_mask")]
+        #[doc(alias = "GTF_transitive")]
+        const TYPE_MASK = 3;
+
+        /// The page may only be read. Written by us.
+        #[doc(alias = "GTF_readonly")]
+        const READONLY = 1 << 2;
+        /// The page is in use for reading. Written by Xen.
+        #[doc(alias = "GTF_reading")]
+        const READING = 1 << 3;
+        /// The page is in use for writing. Written by Xen.
+        #[doc(alias = "GTF_writing")]
+        const WRITING = 1 << 4;
+        /// Cache attribute: write-through. Written by us.
+        #[doc(alias = "GTF_PWT")]
+        const PWT = 1 << 5;
+        /// Cache attribute: uncached. Written by us.
+        #[doc(alias = "GTF_PCD")]
+        const PCD = 1 << 6;
+        /// Cache attribute: the third bit of the index into the PAT. Written by us.
+        #[doc(alias = "GTF_PAT")]
+        const PAT = 1 << 7;
+        /// Only a part of the page is granted (version 2). Written by us.
+        #[doc(alias = "GTF_sub_page")]
+        const SUB_PAGE = 1 << 8;
+
+        /// Of an offered slot: a page is on its way, and the entry must be left alone. Written by Xen.
+        #[doc(alias = "GTF_transfer_committed")]
+        const TRANSFER_COMMITTED = 1 << 2;
+        /// Of an offered slot: the page has come, and the frame says which. Written by Xen.
+        #[doc(alias = "GTF_transfer_completed")]
+        const TRANSFER_COMPLETED = 1 << 3;
+
+        const _ = !0;
+    }
+}
+
+impl EntryFlags {
+    /// Grants nothing.
+    #[doc(alias = "GTF_invalid")]
+    pub const INVALID: Self = Self::empty();
+
+    /// The type alone.
+    pub const fn entry_type(self) -> Self {
+        self.intersection(Self::TYPE_MASK)
+    }
+
+    /// Whether somebody has the page mapped, or is copying it.
+    pub const fn in_use(self) -> bool {
+        self.intersects(Self::READING.union(Self::WRITING))
+    }
+}
+
+/// An entry of version 1: 32 bits of frame number, whole pages.
+#[doc(alias = "grant_entry")]
+#[doc(alias = "grant_entry_v1")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4))] // flags and domid are one word, which Xen compares and exchanges
+pub struct EntryV1 {
+    /// Type, rights and use.
+    pub flags: u16,
+    /// The domain that may use it.
+    pub domid: DomId,
+    /// The granted frame, or the slot that is offered.
+    pub frame: u32,
+}
+assert_layout!(EntryV1, size = 8, align = 4, { flags: 0, domid: 2, frame: 4 });
+
+/// What every entry of version 2 begins with.
+#[doc(alias = "grant_entry_header")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4))]
+pub struct EntryHeader {
+    /// Type and rights. Use is in the status word, which lies elsewhere.
+    pub flags: u16,
+    /// The domain that may use it.
+    pub domid: DomId,
+}
+assert_layout!(EntryHeader, size = 4, align = 4, { flags: 0, domid: 2 });
+
+/// Version 2: a whole page, or a slot.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FullPage {
+    /// Type and rights.
+    pub header: EntryHeader,
+    /// Zero.
+    pub pad: u32,
+    /// The frame.
+    pub frame: u64,
+}
+assert_layout!(FullPage, size = 16, align = 8, { header: 0, pad: 4, frame: 8 });
+
+/// Version 2: a part of a page, which can be copied and not mapped.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SubPage {
+    /// Type and rights, with [`EntryFlags::SUB_PAGE`].
+    pub header: EntryHeader,
+    /// First byte.
+    pub page_off: u16,
+    /// Bytes.
+    pub length: u16,
+    /// The frame.
+    pub frame: u64,
+}
+assert_layout!(SubPage, size = 16, align = 8, { header: 0, page_off: 4, length: 6, frame: 8 });
+
+/// Version 2: a grant of another domain's to us, passed on.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Transitive {
+    /// Type and rights.
+    pub header: EntryHeader,
+    /// The domain that granted it to us.
+    pub trans_domid: DomId,
+    /// Zero.
+    pub pad: u16,
+    /// That domain's reference.
+    pub gref: GrantRef,
+    /// The rest of the entry.
+    pub spacer: u32,
+}
+assert_layout!(Transitive, size = 16, align = 4, { header: 0, trans_domid: 4, pad: 6, gref: 8, spacer: 12 });
+
+/// An entry of version 2.
+#[doc(alias = "grant_entry_v2")]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub union EntryV2 {
+    /// The beginning of all three.
+    pub header: EntryHeader,
+    /// A whole page, or a slot.
+    pub full_page: FullPage,
+    /// A part of a page.
+    pub sub_page: SubPage,
+    /// A grant passed on.
+    pub transitive: Transitive,
+}
+assert_layout!(EntryV2, size = 16, align = 8, { header: 0, full_page: 0, sub_page: 0, transitive: 0 });
+
+impl core::fmt::Debug for EntryV2 {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("EntryV2").finish_non_exhaustive()
+    }
+}
+
+/// The status word of a version 2 entry: [`EntryFlags::READING`] and [`EntryFlags::WRITING`], written by Xen.
+#[doc(alias = "grant_status_t")]
+pub type EntryStatus = u16;
+
+#[cfg(test)]
+mod tests {
+    use super::EntryFlags;
+
+    #[test]
+    fn types_and_use_are_read_apart_from_the_rest() {
+        let granted = EntryFlags::PERMIT_ACCESS | EntryFlags::READONLY | EntryFlags::READING;
+        assert_eq!(granted.entry_type(), EntryFlags::PERMIT_ACCESS);
+        assert!(granted.in_use() && !EntryFlags::PERMIT_ACCESS.in_use());
+        assert_eq!(EntryFlags::INVALID.entry_type(), EntryFlags::empty());
+        assert_eq!(EntryFlags::from_bits_retain(0xffff).bits(), 0xffff, "unknown bits are kept");
+    }
+}
