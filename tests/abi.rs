@@ -75,7 +75,7 @@ fn grant_structures(rows: &mut Vec<Row>) {
     layout!(rows, "struct gnttab_transfer" = op::Transfer {
         "mfn" = mfn, "domid" = domid, "ref" = gref, "status" = status,
     });
-    layout!(rows, "struct gnttab_copy" = op::Copy {
+    layout!(rows, "struct gnttab_copy" = op::GrantCopy {
         "source" = source, "source.u.ref" = source.page, "source.u.gmfn" = source.page,
         "source.domid" = source.domid, "source.offset" = source.offset,
         "dest" = dest, "len" = len, "flags" = flags, "status" = status,

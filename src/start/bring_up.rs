@@ -3,7 +3,8 @@
 use spin::Once;
 
 use super::start_info::{PhysicalMemory, StartInfo};
-use super::{StartError, find_ram, memory};
+use super::take_over::take_over;
+use super::{BOOT_MAPPED, StartError, find_ram};
 use crate::abi::{DomId, Features, start_info::Module};
 use crate::arch::{interrupt_table, segments, stack, trap};
 use crate::driver::console::{self, Output};
@@ -59,7 +60,7 @@ fn bring_up(
     read_options(&start_info, application.options);
 
     let ram = find_ram(&start_info, xen.as_ref().ok())?;
-    memory::take_over(&ram, start_info.reserved())?;
+    take_over(&ram, start_info.reserved())?;
     let modules = modules(&start_info, &ram);
     log::debug!("start info version {}, {} KiB of RAM", start_info.version(), ram.bytes() / 1024);
 
@@ -132,7 +133,6 @@ struct BootMapped;
 
 impl PhysicalMemory for BootMapped {
     fn read(&self, address: u64, into: &mut [u8]) -> bool {
-        const BOOT_MAPPED: u64 = 4 << 30;
         let fits = address.checked_add(into.len() as u64).is_some_and(|end| end <= BOOT_MAPPED);
         if fits {
             // SAFETY: the boot tables map all of the first 4 GiB. Where there is no memory a read gives

@@ -30,7 +30,7 @@ ops! {
     SETUP_TABLE = 2, "GNTTABOP_setup_table", "Grows a table and tells its frames: [`SetupTable`].";
     DUMP_TABLE = 3, "GNTTABOP_dump_table", "Prints a table to Xen's console: [`DumpTable`].";
     TRANSFER = 4, "GNTTABOP_transfer", "Gives pages away: [`Transfer`].";
-    COPY = 5, "GNTTABOP_copy", "Copies between pages: [`Copy`].";
+    COPY = 5, "GNTTABOP_copy", "Copies between pages: [`GrantCopy`].";
     QUERY_SIZE = 6, "GNTTABOP_query_size", "Tells a table's size: [`QuerySize`].";
     UNMAP_AND_REPLACE = 7, "GNTTABOP_unmap_and_replace", "Unmaps and maps another page: [`UnmapAndReplace`].";
     SET_VERSION = 8, "GNTTABOP_set_version", "Chooses the version of the entries: [`SetVersion`].";
@@ -68,7 +68,7 @@ bitflags::bitflags! {
         const _ = !0;
     }
 
-    /// Which end of a [`Copy`] is a reference; the other is a frame of the caller's.
+    /// Which end of a [`GrantCopy`] is a reference; the other is a frame of the caller's.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[repr(transparent)]
     pub struct CopyFlags: u16 {
@@ -185,7 +185,7 @@ pub struct Transfer {
 }
 assert_layout!(Transfer, size = 24, align = 8, { mfn: 0, domid: 8, gref: 12, status: 16 });
 
-/// One end of a [`Copy`].
+/// One end of a [`GrantCopy`].
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CopyEnd {
@@ -202,7 +202,7 @@ assert_layout!(CopyEnd, size = 16, align = 8, { page: 0, domid: 8, offset: 10 })
 #[doc(alias = "gnttab_copy")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Copy {
+pub struct GrantCopy {
     /// From.
     pub source: CopyEnd,
     /// To.
@@ -214,7 +214,7 @@ pub struct Copy {
     /// *out*
     pub status: Status,
 }
-assert_layout!(Copy, size = 40, align = 8, { source: 0, dest: 16, len: 32, flags: 34, status: 36 });
+assert_layout!(GrantCopy, size = 40, align = 8, { source: 0, dest: 16, len: 32, flags: 34, status: 36 });
 
 /// Tells how large a domain's table is and may become.
 #[doc(alias = "gnttab_query_size")]

@@ -1,0 +1,56 @@
+//! Why a guest can't start.
+
+use core::fmt;
+
+use super::start_info::StartInfoError;
+use crate::abi::XenErrno;
+use crate::mm::page_tables::MapError;
+
+/// The least memory that Granite was seen to start in.
+const NEEDED_MIB: u64 = 4;
+
+/// Why the guest can't start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The loader's start info is no such thing.
+    StartInfo(StartInfoError),
+    /// The start info has no memory map, and there is no Xen to ask.
+    NoMemoryMap,
+    /// Xen was asked for the memory map and refused.
+    MemoryMapRefused(XenErrno),
+    /// There is too little RAM for the allocator's own tables.
+    TooLittleMemory {
+        /// Bytes of RAM in the map.
+        bytes: u64,
+    },
+    /// The page tables could not be built.
+    PageTables(MapError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartInfo(error) => error.fmt(f),
+            Self::NoMemoryMap => {
+                f.write_str("the loader gave no memory map, and there is no Xen to ask for one")
+            }
+            Self::MemoryMapRefused(error) => write!(f, "Xen refuses the memory map: {error}"),
+            Self::TooLittleMemory { bytes } => {
+                write!(f, "{} KiB of memory are too little; {NEEDED_MIB} MiB are needed", bytes / 1024)
+            }
+            Self::PageTables(MapError::OutOfFrames) => {
+                write!(f, "too little memory for page tables; {NEEDED_MIB} MiB are needed")
+            }
+            Self::PageTables(error) => write!(f, "page tables: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+impl From<StartInfoError> for StartError {
+    fn from(error: StartInfoError) -> Self {
+        Self::StartInfo(error)
+    }
+}

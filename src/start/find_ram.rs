@@ -1,0 +1,86 @@
+//! Which memory there is: by the loader, or by Xen.
+
+use super::StartError;
+use super::start_info::{MAX_MAP, StartInfo};
+use crate::abi::memory::E820Entry;
+use crate::abi::start_info::{MemoryMapEntry, RegionKind};
+use crate::hypercall::{self, Hypercall};
+use crate::mm::ram::Ram;
+
+/// The domain's RAM: by the start info's map, or where it has none (version 0), by Xen's.
+///
+/// # Errors
+///
+/// [`StartError::NoMemoryMap`] and [`StartError::MemoryMapRefused`].
+pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Ram, StartError> {
+    if let Some(map) = info.memory_map() {
+        return Ok(ram_of(map.iter().copied()));
+    }
+    let xen = xen.ok_or(StartError::NoMemoryMap)?;
+    let mut entries = [E820Entry::default(); MAX_MAP];
+    let map = hypercall::memory::memory_map(xen, &mut entries).map_err(StartError::MemoryMapRefused)?;
+    Ok(ram_of(map.iter().map(|entry| MemoryMapEntry {
+        addr: entry.address,
+        size: entry.size,
+        kind: RegionKind(entry.kind),
+        reserved: 0,
+    })))
+}
+
+fn ram_of(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Ram {
+    let range = |entry: MemoryMapEntry| (entry.addr, entry.size);
+    let is_ram = |entry: &MemoryMapEntry| entry.kind == RegionKind::RAM;
+    let ram =
+        Ram::new(map.clone().filter(is_ram).map(range), map.filter(move |entry| !is_ram(entry)).map(range));
+    if ram.lost {
+        log::warn!("the memory map has more ranges than can be used; the rest is left out");
+    }
+    ram
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find_ram;
+    use crate::abi::XenErrno;
+    use crate::abi::memory::E820Entry;
+    use crate::hypercall::fake::FakeXen;
+    use crate::start::StartError;
+    use crate::start::start_info::StartInfo;
+    use crate::start::start_info_tests::{Loader, memory_map_entry};
+    use std::vec;
+
+    fn info(loader: &Loader) -> StartInfo {
+        StartInfo::read(loader, Loader::START_INFO).unwrap()
+    }
+
+    #[test]
+    fn version_0_asks_xen() {
+        let map = vec![
+            E820Entry { address: 0, size: 0xa_0000, kind: 1 },
+            E820Entry { address: 0x10_0000, size: 0x100_0000, kind: 1 },
+            E820Entry { address: 0xfee0_0000, size: 0x1000, kind: 2 },
+        ];
+        let xen = FakeXen { memory_map: Some(map), ..FakeXen::default() };
+        let ram = find_ram(&info(&Loader::version(0)), Some(&xen)).unwrap();
+        assert_eq!(ram.ranges.as_slice(), [0..0xa_0000, 0x10_0000..0x110_0000]);
+    }
+
+    #[test]
+    fn version_1_asks_nobody() {
+        let loader = Loader::version(1).with_memory_map(&[
+            memory_map_entry(0x10_0000, 0x40_0000, 1),
+            memory_map_entry(0x20_0000, 0x1000, 2),
+            memory_map_entry(u64::MAX, u64::MAX, 77),
+        ]);
+        let ram = find_ram(&info(&loader), None::<&FakeXen>).unwrap();
+        assert_eq!(ram.ranges.as_slice(), [0x10_0000..0x20_0000, 0x20_1000..0x50_0000]);
+    }
+
+    #[test]
+    fn without_any_map_the_error_says_so() {
+        let info = info(&Loader::version(0));
+        assert_eq!(find_ram(&info, None::<&FakeXen>).unwrap_err(), StartError::NoMemoryMap);
+        let refused = find_ram(&info, Some(&FakeXen::default())).unwrap_err();
+        assert_eq!(refused, StartError::MemoryMapRefused(XenErrno::NOSYS));
+    }
+}

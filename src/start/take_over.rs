@@ -1,0 +1,62 @@
+//! Taking the memory over from the loader: our own frame allocator, and our own page tables.
+
+use core::ops::Range;
+
+use super::{BOOT_MAPPED, StartError};
+use crate::abi::PAGE_SIZE;
+use crate::arch::{paging, stack};
+use crate::mm::frames::Frames;
+use crate::mm::layout::{self, Image, NULL_PAGE};
+use crate::mm::page_tables::{Identity, PageTables};
+use crate::mm::ram::Ram;
+use crate::mm::{self, Memory};
+
+/// Takes the RAM over: sets up the frame allocator, builds the page tables and switches to them.
+///
+/// # Errors
+///
+/// [`StartError`] where there is too little of it.
+pub fn take_over(ram: &Ram, reserved: impl Iterator<Item = Range<u64>> + Clone) -> Result<(), StartError> {
+    let image = Image::running();
+    let mut frames = frame_allocator(ram, &image, reserved)?;
+
+    let mut guards: heapless::Vec<Range<u64>, 8> = stack::spans().map(|span| span.guard).collect();
+    guards.sort_unstable_by_key(|guard| guard.start);
+    // SAFETY: frames are handed out lowest first, so the tables lie in what the boot tables map, as the
+    // new ones will; what is in use was reserved.
+    let mut tables = unsafe { PageTables::new(Identity, &mut frames) }.map_err(StartError::PageTables)?;
+    for mapping in layout::mappings(ram, &image, &guards, &layout::holes(&image)) {
+        log::debug!("map {:#x?}..{:#x?} {:?}", mapping.range.start, mapping.range.end, mapping.access);
+        // SAFETY: the plan gives each part of the image the rights that its contents need.
+        unsafe { tables.map_identity(&mapping, &mut frames) }.map_err(StartError::PageTables)?;
+    }
+    // SAFETY: the plan covers the image, the stacks and all RAM, where the tables are too. What it
+    // leaves out, null page and guards, nobody uses.
+    unsafe { paging::activate(tables.root()) };
+    mm::adopt(Memory { frames, tables });
+    Ok(())
+}
+
+fn frame_allocator(
+    ram: &Ram,
+    image: &Image,
+    reserved: impl Iterator<Item = Range<u64>> + Clone,
+) -> Result<Frames, StartError> {
+    let too_little = StartError::TooLittleMemory { bytes: ram.bytes() };
+    let words = Frames::words_for(ram);
+    let bytes = (words as u64 * 8).next_multiple_of(PAGE_SIZE);
+    let mut free = ram.clone();
+    for range in [NULL_PAGE, image.span(), BOOT_MAPPED..u64::MAX].into_iter().chain(reserved.clone()) {
+        free.remove(range);
+    }
+    let place = free.ranges.iter().find(|range| range.end - range.start >= bytes).ok_or(too_little)?;
+    let place = place.start..place.start + bytes;
+    // SAFETY: the place is RAM that nothing uses, mapped by the boot tables now and by the plan later,
+    // and reserved below for ever. Any bits are valid words.
+    let bitmap = unsafe { core::slice::from_raw_parts_mut(place.start as *mut u64, words) };
+    let mut frames = Frames::new(ram, bitmap);
+    for range in [NULL_PAGE, image.span(), place].into_iter().chain(reserved) {
+        frames.reserve(range);
+    }
+    Ok(frames)
+}
