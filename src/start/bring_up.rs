@@ -67,10 +67,7 @@ fn bring_up(
     if let Err(not_xen) = xen
         && !application.xen_optional
     {
-        let kib = ram.bytes() / 1024;
-        crate::println!(
-            "granite: {not_xen}. This is a guest for Xen ({kib} KiB of memory seen, all well else)."
-        );
+        crate::println!("granite: {not_xen}. Boot this as a PVH guest of Xen, as `cargo xtask run` does.");
         rt::end(End::NoXen);
     }
     let machine = machine(xen.ok());
