@@ -2,7 +2,7 @@
 // jumps there with paging off and EBX = physical address of the start info
 // (xen/include/public/arch-x86/hvm/start_info.h). We leave for 64-bit Rust as soon as we can.
 //
-// {boot_stack}, {boot_stack_size} and {rust_entry} come from src/arch/boot.rs.
+// What stands in braces comes from src/start/bring_up.rs.
 
 .set XEN_ELFNOTE_PHYS32_ENTRY, 18
 
@@ -119,7 +119,8 @@ boot_gdt_pointer:
     .word boot_gdt_pointer - boot_gdt - 1
     .quad boot_gdt
 no_long_mode_text:
-    .asciz "granite: this processor lacks long mode or no-execute pages; both are needed\n"
+    .ascii "granite: this processor lacks long mode or no-execute pages; both are needed\n"
+    .asciz "granite: end: cannot-start\n"
 
 .section .bss.boot, "aw", @nobits
 .balign 4096

@@ -59,9 +59,9 @@ fn table(stubs: u64, selector: u16) -> Table {
     }))
 }
 
-/// Loads the interrupt table. From here on an exception is a report and not a triple fault.
+/// Loads the interrupt table, once segments::load has said where the trap stacks are. From here on an exception is a report and not a triple fault.
 #[cfg(granite_guest)]
-pub fn load() {
+pub(super) fn load() {
     use x86_64::VirtAddr;
     use x86_64::instructions::segmentation::{CS, Segment};
     use x86_64::instructions::tables::lidt;

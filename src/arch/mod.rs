@@ -2,12 +2,23 @@
 
 pub mod backtrace;
 #[cfg(any(granite_guest, test))]
-pub mod interrupt_table;
-pub mod paging;
-pub mod port;
-pub mod segments;
+mod interrupt_table;
+#[cfg_attr(not(granite_guest), allow(dead_code, reason = "bring-up uses it"))]
+pub(crate) mod paging;
+pub(crate) mod port;
+#[cfg_attr(not(granite_guest), allow(dead_code, reason = "bring-up uses it"))]
+mod segments;
 pub mod stack;
 pub mod trap;
+
+/// Loads our own descriptor tables. From here on an exception is what `report` makes of it, and not a triple fault.
+#[cfg(granite_guest)]
+pub(crate) fn load_tables(report: trap::Report) {
+    // In this order: the interrupt table names stacks that the task segment holds.
+    segments::load();
+    trap::report_with(report);
+    interrupt_table::load();
+}
 
 #[cfg(granite_guest)]
 core::arch::global_asm!(include_str!("../../boot/memory.S"));

@@ -10,12 +10,7 @@ use x86_64::structures::paging::PhysFrame;
 /// The tables must map, with the same rights or more, everything that the running code still uses: its
 /// code, its stack, and the tables themselves if they are to be changed. They must stay as long as they
 /// are in use.
-pub unsafe fn activate(root: PhysFrame) {
+pub(crate) unsafe fn activate(root: PhysFrame) {
     // SAFETY: the caller vouches for the tables.
     unsafe { Cr3::write(root, Cr3Flags::empty()) };
-}
-
-/// The root of the page tables in use.
-pub fn active() -> PhysFrame {
-    Cr3::read().0
 }

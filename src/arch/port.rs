@@ -11,7 +11,7 @@ const SERIAL: u16 = 0x3f8;
 const DEBUG_EXIT: u16 = 0xf4;
 
 /// Writes to the debug console.
-pub fn write_debug_console(bytes: &[u8]) {
+pub(crate) fn write_debug_console(bytes: &[u8]) {
     let mut port = PortWriteOnly::new(DEBUG_CONSOLE);
     for &byte in bytes {
         // SAFETY: the port only ever takes text; where there is no console, nothing is there.
@@ -21,7 +21,7 @@ pub fn write_debug_console(bytes: &[u8]) {
 
 /// Writes to the first serial line, as long as it takes bytes: one that isn't there reads all ones, which
 /// says ready; one that is stuck is left after a while.
-pub fn write_serial(bytes: &[u8]) {
+pub(crate) fn write_serial(bytes: &[u8]) {
     const LINE_STATUS: u16 = 5;
     const TRANSMITTER_EMPTY: u8 = 1 << 5;
     const PATIENCE: u32 = 100_000;
@@ -39,7 +39,7 @@ pub fn write_serial(bytes: &[u8]) {
 }
 
 /// Asks QEMU to end with `code`. Returns where there is no such device.
-pub fn debug_exit(code: u32) {
+pub(crate) fn debug_exit(code: u32) {
     // SAFETY: only QEMU's debug device listens there, and ending the machine is what is wanted.
     unsafe { PortWriteOnly::new(DEBUG_EXIT).write(code) };
 }

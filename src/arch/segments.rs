@@ -19,7 +19,7 @@ struct Selectors {
 }
 
 /// Loads our own tables in place of those that boot/entry.S came with.
-pub fn load() {
+pub(super) fn load() {
     let tss = TSS.call_once(|| {
         let mut tss = TaskStateSegment::new();
         for stack in TrapStack::ALL {

@@ -35,7 +35,6 @@ pub struct TrapFrame {
     pub ss: u64,
 }
 
-const BREAKPOINT: u64 = 3;
 const PAGE_FAULT: u64 = 14;
 /// Vectors below this one are the processor's own.
 pub(super) const EXCEPTIONS: u64 = 32;
@@ -95,24 +94,75 @@ pub type Report = fn(&TrapFrame) -> !;
 static REPORT: Once<Report> = Once::new();
 
 /// Says what becomes of exceptions. The first call counts.
-pub fn report_with(report: Report) {
+#[cfg(granite_guest)]
+pub(super) fn report_with(report: Report) {
     REPORT.call_once(|| report);
+}
+
+/// What is done about an interrupt. It runs on the interrupt stack with interrupts masked, and what it interrupted
+/// goes on when it returns.
+pub type Handler = fn(&TrapFrame);
+
+static HANDLERS: [Once<Handler>; 256 - EXCEPTIONS as usize] =
+    [const { Once::new() }; 256 - EXCEPTIONS as usize];
+
+/// A vector that can't be handled, because it is an exception's or has a handler already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotHandled(
+    /// The vector.
+    pub u8,
+);
+
+impl fmt::Display for NotHandled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vector {} is an exception's, or has a handler", self.0)
+    }
+}
+
+impl core::error::Error for NotHandled {}
+
+/// Has a vector handled, for good.
+///
+/// # Errors
+///
+/// [`NotHandled`] for the processor's own vectors, and for one that has a handler.
+pub fn handle(vector: u8, handler: Handler) -> Result<(), NotHandled> {
+    let slot = usize::from(vector).checked_sub(EXCEPTIONS as usize).and_then(|index| HANDLERS.get(index));
+    let slot = slot.ok_or(NotHandled(vector))?;
+    let mut taken = true;
+    slot.call_once(|| {
+        taken = false;
+        handler
+    });
+    if taken { Err(NotHandled(vector)) } else { Ok(()) }
 }
 
 /// Called by boot/traps.S on a trap stack, with interrupts masked. Returning resumes what was interrupted.
 #[cfg_attr(not(granite_guest), expect(dead_code, reason = "called by boot/traps.S, which is the guest's"))]
 pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
-    if frame.vector == BREAKPOINT {
-        // Passed over, and silently: it may stand where a lock is held that a message would wait for.
-        return;
-    }
-    if frame.vector >= EXCEPTIONS {
-        // No lock is held on this vCPU: those that a message takes mask interrupts.
-        log::warn!("interrupt on vector {} that nobody asked for", frame.vector);
+    if let Some(index) = frame.vector.checked_sub(EXCEPTIONS) {
+        match HANDLERS.get(index as usize).and_then(Once::get) {
+            Some(handler) => handler(frame),
+            // No lock is held on this vCPU that the message could wait for: they all mask interrupts.
+            None => log::warn!("interrupt on vector {} that nobody asked for", frame.vector),
+        }
         return;
     }
     match REPORT.get() {
         Some(report) => report(frame),
         None => super::halt(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NotHandled, handle};
+
+    #[test]
+    fn a_vector_is_handled_once_and_exceptions_never() {
+        assert_eq!(handle(31, |_| {}), Err(NotHandled(31)));
+        assert_eq!(handle(32, |_| {}), Ok(()));
+        assert_eq!(handle(32, |_| {}), Err(NotHandled(32)));
+        assert_eq!(handle(255, |_| {}), Ok(()));
     }
 }

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use crate::arch::port;
 use crate::hypercall::{self, Xen};
-use crate::sync::{IrqGuard, IrqMutex};
+use crate::sync::IrqMutex;
 
 /// Where text goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,57 +86,76 @@ fn send(output: &mut Output, text: &[u8]) {
     }
 }
 
-impl Write for Console {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.put(text.as_bytes());
-        Ok(())
-    }
-}
-
 /// Sends all further text to `output`.
 pub fn direct_to(output: Output) {
-    let mut console = CONSOLE.lock();
-    console.flush();
-    console.output = output;
+    CONSOLE.with(|console| {
+        console.flush();
+        console.output = output;
+    });
 }
 
 /// Where text goes now.
 pub fn output() -> Output {
-    CONSOLE.lock().output
+    CONSOLE.with(|console| console.output)
 }
 
-/// The console for one message: nobody else's text comes between its pieces.
-pub fn lock() -> IrqGuard<'static, Console> {
-    CONSOLE.lock()
+/// A message on its way to the console. It is formatted here, without the lock, for that runs code of others, which
+/// may print too. A message longer than the buffer goes in pieces.
+struct Message {
+    buffer: heapless::Vec<u8, BUFFER>,
+}
+
+impl Message {
+    const fn new() -> Self {
+        Self { buffer: heapless::Vec::new() }
+    }
+
+    fn send(&mut self) {
+        CONSOLE.with(|console| console.put(&self.buffer));
+        self.buffer.clear();
+    }
+}
+
+impl Write for Message {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.as_bytes().chunks(BUFFER) {
+            if self.buffer.len() + part.len() > BUFFER {
+                self.send();
+            }
+            // It fits: a part is never longer than the empty buffer.
+            let _ = self.buffer.extend_from_slice(part);
+        }
+        Ok(())
+    }
 }
 
 /// Writes a message; what [`println!`](crate::println) calls.
-pub fn print(message: fmt::Arguments<'_>) {
+pub fn print(text: fmt::Arguments<'_>) {
+    let mut message = Message::new();
     // The console takes any text, so an error can only come from a `Display` that gives up half way.
-    let _ = lock().write_fmt(message);
+    let _ = message.write_fmt(text);
+    message.send();
 }
 
-/// Writes a message as lines of its own when all may be lost: also if the crash came while the lock was held,
-/// and in the middle of somebody's line.
-pub fn print_in_crash(message: fmt::Arguments<'_>) {
-    /// The same output without the buffer and the lock.
-    struct Direct(Output);
+/// Writes a message as lines of its own when all may be lost: also if the crash came while the lock was held, and in
+/// the middle of somebody's line.
+pub fn print_in_crash(text: fmt::Arguments<'_>) {
+    /// Takes the lock where it can, and else goes without.
+    struct Piece;
 
-    impl Write for Direct {
+    impl Write for Piece {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            send(&mut self.0, text.as_bytes());
+            if CONSOLE.try_with(|console| console.put(text.as_bytes())).is_none() {
+                let mut output = Xen::enabled().map_or(Output::Early, Output::Xen);
+                send(&mut output, text.as_bytes());
+            }
             Ok(())
         }
     }
 
-    if let Some(mut console) = CONSOLE.try_lock() {
-        let start = if console.mid_line { "\n" } else { "" };
-        let _ = console.write_fmt(format_args!("{start}{message}\n"));
-        return;
-    }
     // What the holder of the lock has sent can't be known: a line may be open.
-    let output = Xen::enabled().map_or(Output::Early, Output::Xen);
-    let _ = Direct(output).write_fmt(format_args!("\n{message}\n"));
+    let mid_line = CONSOLE.try_with(|console| console.mid_line).unwrap_or(true);
+    let _ = Piece.write_fmt(format_args!("{}{text}\n", if mid_line { "\n" } else { "" }));
 }
 
 /// Prints to the console, without an end of line: text waits until one comes, or the buffer is full.

@@ -51,7 +51,11 @@ impl Frames {
 
     /// An allocator in which every frame of `ram` is free. `bitmap` must have [`words_for`](Self::words_for)
     /// words; RAM that it can't describe is left out.
-    pub fn new(ram: &Ram, mut bitmap: &'static mut [u64]) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// The RAM is nobody else's, but for what is [reserved](Self::reserve) before anything is allocated.
+    pub unsafe fn new(ram: &Ram, mut bitmap: &'static mut [u64]) -> Self {
         let mut this = Self { spans: heapless::Vec::new(), total: 0, free: 0 };
         for range in &ram.ranges {
             let count = frames_in(range);
@@ -123,7 +127,11 @@ impl Frames {
     /// # Errors
     ///
     /// [`FrameError`], and nothing is changed, if it wasn't out.
-    pub fn release(&mut self, frame: Gfn) -> Result<(), FrameError> {
+    ///
+    /// # Safety
+    ///
+    /// It was allocated here, not reserved, and nobody uses it any more.
+    pub unsafe fn release(&mut self, frame: Gfn) -> Result<(), FrameError> {
         let in_span = |span: &&mut Span| (span.first..span.first + span.count as u64).contains(&frame.0);
         let span = self.spans.iter_mut().find(in_span).ok_or(FrameError::NotRam(frame))?;
         if !span.clear((frame.0 - span.first) as usize) {
@@ -196,7 +204,13 @@ mod tests {
     fn frames() -> Frames {
         let map = [(PAGE_SIZE, 99 * PAGE_SIZE), (1000 * PAGE_SIZE, 64 * PAGE_SIZE)];
         let ram = Ram::new(map.into_iter(), core::iter::empty());
-        Frames::new(&ram, vec![!0; Frames::words_for(&ram)].leak())
+        // SAFETY: nobody ever uses these frames.
+        unsafe { Frames::new(&ram, vec![!0; Frames::words_for(&ram)].leak()) }
+    }
+
+    fn release(frames: &mut Frames, gfn: u64) -> Result<(), FrameError> {
+        // SAFETY: nobody ever uses these frames.
+        unsafe { frames.release(Gfn(gfn)) }
     }
 
     #[test]
@@ -206,7 +220,7 @@ mod tests {
         let all: Vec<_> = core::iter::from_fn(|| frames.allocate()).map(|gfn| gfn.0).collect();
         assert_eq!(all, (1..100).chain(1000..1064).collect::<Vec<_>>());
         assert_eq!(frames.free(), 0);
-        assert_eq!(frames.release(Gfn(50)), Ok(()));
+        assert_eq!(release(&mut frames, 50), Ok(()));
         assert_eq!(frames.allocate(), Some(Gfn(50)));
     }
 
@@ -226,9 +240,9 @@ mod tests {
     #[test]
     fn a_wrong_release_changes_nothing() {
         let mut frames = frames();
-        assert_eq!(frames.release(Gfn(5)), Err(FrameError::DoubleFree(Gfn(5))));
-        assert_eq!(frames.release(Gfn(100)), Err(FrameError::NotRam(Gfn(100))));
-        assert_eq!(frames.release(Gfn(u64::MAX)), Err(FrameError::NotRam(Gfn(u64::MAX))));
+        assert_eq!(release(&mut frames, 5), Err(FrameError::DoubleFree(Gfn(5))));
+        assert_eq!(release(&mut frames, 100), Err(FrameError::NotRam(Gfn(100))));
+        assert_eq!(release(&mut frames, u64::MAX), Err(FrameError::NotRam(Gfn(u64::MAX))));
         assert_eq!(frames.free(), 163);
     }
 
@@ -250,7 +264,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (choice, number) = (seed >> 62, (seed >> 32) % 1100);
             if choice == 0 {
-                assert_eq!(frames.release(Gfn(number)).is_ok(), out.remove(&number));
+                assert_eq!(release(&mut frames, number).is_ok(), out.remove(&number));
             } else {
                 let count = 1 + (number % 8) as usize;
                 if let Some(Gfn(first)) = frames.allocate_run(count) {

@@ -7,6 +7,7 @@ use core::ptr::{self, NonNull};
 
 use linked_list_allocator::Heap as List;
 
+use super::Memory;
 use crate::abi::PAGE_SIZE;
 use crate::sync::IrqMutex;
 
@@ -23,8 +24,8 @@ const OVERHEAD: usize = 4 * size_of::<usize>();
 ///
 /// Memory that is given is valid, writable, and nobody else's, and stays so.
 pub unsafe trait Supply {
-    /// Gives more memory, right behind all that it gave before, and returns it: at most `bytes`, rounded
-    /// up to pages, and less or none if there isn't enough.
+    /// Gives `bytes` more, rounded up to pages, right behind all that it gave before, and returns them. Where there
+    /// isn't so much, it gives none: a request that can't be met must not use up what others could have.
     fn extend(&mut self, bytes: usize) -> (*mut u8, usize);
 }
 
@@ -55,8 +56,7 @@ impl<S: Supply> Heap<S> {
 
     /// How much is in use.
     pub fn usage(&self) -> Usage {
-        let state = self.state.lock();
-        Usage { used: state.list.used(), size: state.list.size() }
+        self.state.with(|state| Usage { used: state.list.used(), size: state.list.size() })
     }
 }
 
@@ -65,19 +65,23 @@ impl<S: Supply> State<S> {
         if let Ok(memory) = self.list.allocate_first_fit(layout) {
             return Some(memory);
         }
-        let wanted = layout.size().checked_add(layout.align())?.checked_add(OVERHEAD)?.max(STEP);
-        self.grow(wanted);
+        let needed = layout.size().checked_add(layout.align())?.checked_add(OVERHEAD)?;
+        // In larger steps while there is plenty; near the end by what is needed and no more.
+        if !self.grow(needed.max(STEP)) && !self.grow(needed) {
+            return None;
+        }
         self.list.allocate_first_fit(layout).ok()
     }
 
-    fn grow(&mut self, wanted: usize) {
+    fn grow(&mut self, wanted: usize) -> bool {
         let (start, bytes) = self.supply.extend(wanted);
         if bytes == 0 {
-            return;
+            return false;
         }
-        // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which
-        // is where the list ends. A piece is at least a page, more than the smallest that the list takes.
+        // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which is
+        // where the list ends. A piece is at least a page, more than the smallest that the list takes.
         unsafe { if self.list.size() == 0 { self.list.init(start, bytes) } else { self.list.extend(bytes) } }
+        bytes >= wanted
     }
 }
 
@@ -85,13 +89,13 @@ impl<S: Supply> State<S> {
 // lock, which masks interrupts, keeps every vCPU and handler but one out of it.
 unsafe impl<S: Supply> GlobalAlloc for Heap<S> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.state.lock().allocate(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+        self.state.with(|state| state.allocate(layout)).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if let Some(memory) = NonNull::new(memory) {
             // SAFETY: the caller says that `alloc` gave it, for this layout, and that it is done with it.
-            unsafe { self.state.lock().list.deallocate(memory, layout) };
+            self.state.with(|state| unsafe { state.list.deallocate(memory, layout) });
         }
     }
 }
@@ -125,22 +129,33 @@ impl Default for Window {
 // unmapped.
 unsafe impl Supply for Window {
     fn extend(&mut self, bytes: usize) -> (*mut u8, usize) {
+        let nothing = (ptr::null_mut(), 0);
+        let Some(memory) = super::memory() else { return nothing };
+        let pages = bytes.div_ceil(PAGE_SIZE as usize);
         let start = self.end;
-        let Some(memory) = super::memory() else { return (ptr::null_mut(), 0) };
-        let mut memory = memory.lock();
-        let super::Memory { frames, tables } = &mut *memory;
-        while self.end - start < bytes as u64 {
-            let Some(frame) = frames.allocate() else { break };
-            // SAFETY: the frame is ours, and the address is the window's next.
-            if unsafe { tables.map_page(self.end, frame, frames) }.is_err() {
-                let released = frames.release(frame);
-                debug_assert!(released.is_ok(), "it was allocated above");
-                break;
+        memory.with(|Memory { frames, tables }| {
+            if pages.saturating_add(table_frames(pages)) > frames.free() {
+                return nothing;
             }
-            self.end += PAGE_SIZE;
-        }
-        (start as *mut u8, (self.end - start) as usize)
+            while self.end < start + pages as u64 * PAGE_SIZE {
+                let Some(frame) = frames.allocate() else { break };
+                // SAFETY: the frame is ours, and the address is the window's next.
+                if unsafe { tables.map_page(self.end, frame, frames) }.is_err() {
+                    // SAFETY: it was allocated above, and nothing came to use it.
+                    let released = unsafe { frames.release(frame) };
+                    debug_assert!(released.is_ok(), "it was allocated above");
+                    break;
+                }
+                self.end += PAGE_SIZE;
+            }
+            (start as *mut u8, (self.end - start) as usize)
+        })
     }
+}
+
+/// Frames that mapping so many pages may take for page tables: one for 512, one more at an edge, and those above.
+const fn table_frames(pages: usize) -> usize {
+    pages / 512 + 4
 }
 
 #[cfg_attr(granite_guest, global_allocator)]
@@ -167,7 +182,10 @@ mod tests {
     // SAFETY: each byte of the leaked block is given once.
     unsafe impl Supply for Block {
         fn extend(&mut self, bytes: usize) -> (*mut u8, usize) {
-            let size = bytes.next_multiple_of(4096).min(self.memory.len() - self.given);
+            let size = bytes.div_ceil(4096).saturating_mul(4096);
+            if size > self.memory.len() - self.given {
+                return (core::ptr::null_mut(), 0);
+            }
             let start = self.memory[self.given..].as_mut_ptr();
             self.given += size;
             (start, size)
@@ -208,8 +226,10 @@ mod tests {
                 .collect();
             assert!(all.len() > 100, "{}", all.len());
             let absurd = Layout::from_size_align(isize::MAX as usize - 4096, 4096).unwrap();
+            let before = heap.usage();
             // SAFETY: the layout isn't empty.
             assert!(unsafe { heap.alloc(absurd) }.is_null());
+            assert_eq!(heap.usage(), before, "what can't be met takes nothing");
             for memory in all {
                 // SAFETY: each is of this heap and layout, and freed once.
                 unsafe { heap.dealloc(memory, layout) };

@@ -95,7 +95,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     ///
     /// `reach` must give, for each frame of `frames`, a pointer to that frame's memory, which nothing else
     /// uses once the frame is allocated.
-    pub unsafe fn new(reach: P, frames: &mut Frames) -> Result<Self, MapError> {
+    pub unsafe fn new(reach: P, frames: &mut impl FrameAllocator<Size4KiB>) -> Result<Self, MapError> {
         let root = frames.allocate_frame().ok_or(MapError::OutOfFrames)?;
         let table = reach.frame_to_pointer(root);
         // SAFETY: the frame was just allocated, so by the caller's word the table is memory of ours.
@@ -121,7 +121,11 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     /// # Safety
     ///
     /// If these tables are in use, or once they are: the rights must suit what lies there.
-    pub unsafe fn map_identity(&mut self, mapping: &Mapping, frames: &mut Frames) -> Result<(), MapError> {
+    pub unsafe fn map_identity(
+        &mut self,
+        mapping: &Mapping,
+        frames: &mut impl FrameAllocator<Size4KiB>,
+    ) -> Result<(), MapError> {
         let flags = mapping.access.flags();
         let mut address = mapping.range.start;
         while address < mapping.range.end {
@@ -154,10 +158,16 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     /// # Safety
     ///
     /// The frame must belong to the caller, and nothing else may come to use it through `address`.
-    pub unsafe fn map_page(&mut self, address: u64, frame: Gfn, frames: &mut Frames) -> Result<(), MapError> {
+    pub unsafe fn map_page(
+        &mut self,
+        address: u64,
+        frame: Gfn,
+        frames: &mut impl FrameAllocator<Size4KiB>,
+    ) -> Result<(), MapError> {
         let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
         let page = Page::<Size4KiB>::containing_address(at);
-        let frame = PhysFrame::containing_address(PhysAddr::new(frame.address()));
+        let physical = PhysAddr::try_new(frame.0.saturating_mul(PAGE_SIZE));
+        let frame = PhysFrame::containing_address(physical.map_err(|_| MapError::BadAddress(address))?);
         // SAFETY: the caller vouches for the frame.
         let mapped = unsafe { self.mapper.map_to(page, frame, Access::ReadWrite.flags(), frames) };
         mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))
@@ -254,7 +264,8 @@ mod tests {
     fn tables(count: u64) -> (PageTables<Arena>, Frames) {
         let block = vec![PageTable::new(); count as usize].leak();
         let ram = Ram::new([(256 * PAGE_SIZE, count * PAGE_SIZE)].into_iter(), core::iter::empty());
-        let mut frames = Frames::new(&ram, vec![0; Frames::words_for(&ram)].leak());
+        // SAFETY: only the tables use these frames.
+        let mut frames = unsafe { Frames::new(&ram, vec![0; Frames::words_for(&ram)].leak()) };
         // SAFETY: the arena reaches all frames, and only the tables use them.
         let tables = unsafe { PageTables::new(Arena(block.as_mut_ptr()), &mut frames) };
         (tables.unwrap(), frames)
@@ -294,6 +305,10 @@ mod tests {
             assert_eq!(tables.unmap_page(window), Ok(Gfn(7)));
             assert_eq!(tables.unmap_page(window), Err(MapError::NotMapped(window)));
             assert_eq!(tables.map_page(1 << 50, Gfn(7), &mut frames), Err(MapError::BadAddress(1 << 50)));
+            for no_frame in [1 << 40, u64::MAX] {
+                let mapped = tables.map_page(window, Gfn(no_frame), &mut frames);
+                assert_eq!(mapped, Err(MapError::BadAddress(window)));
+            }
         }
     }
 

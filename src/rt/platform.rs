@@ -70,9 +70,9 @@ impl Platform {
         self.ram_bytes
     }
 
-    /// Bytes of memory that nobody uses yet.
+    /// Bytes of memory that belong to nobody: what the heap has grown to is not counted, used or not.
     pub fn free_memory(&self) -> u64 {
-        mm::memory().map_or(0, |memory| memory.lock().frames.free() as u64 * PAGE_SIZE)
+        mm::memory().map_or(0, |memory| memory.with(|memory| memory.frames.free()) as u64 * PAGE_SIZE)
     }
 
     /// The options of the command line.

@@ -6,10 +6,11 @@ use super::start_info::{PhysicalMemory, StartInfo};
 use super::take_over::take_over;
 use super::{BOOT_MAPPED, StartError, find_ram};
 use crate::abi::{DomId, Features, start_info::Module};
-use crate::arch::{interrupt_table, segments, stack, trap};
+use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
 use crate::hypercall::version::{self, Version};
 use crate::hypercall::{NotXen, Xen, detect, sched};
+use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
 use crate::rt::{self, Application, End, Machine, Modules, Platform, report};
 
@@ -33,9 +34,7 @@ static PLATFORM: Once<Platform> = Once::new();
 
 /// Called by boot/entry.S, on the boot stack and the boot page tables, with the address of the start info.
 extern "sysv64" fn rust_entry(start_info: u64) -> ! {
-    segments::load();
-    trap::report_with(report::exception);
-    interrupt_table::load();
+    arch::load_tables(report::exception);
     let xen = Xen::enable();
     console::direct_to(xen.map_or(Output::Serial, Output::Xen));
     rt::install_logger();
@@ -85,22 +84,27 @@ fn read_options(start_info: &StartInfo, application: &[&str]) {
     }
 }
 
-/// Takes the modules as slices. One that doesn't lie in RAM as a whole is left out.
+/// Takes the modules as slices. One that doesn't lie as a whole in RAM that is no part of the kernel is left out.
 fn modules(start_info: &StartInfo, ram: &Ram) -> Modules {
+    let mut ram = ram.clone();
+    for hole in layout::holes(&Image::running()) {
+        ram.remove(hole);
+    }
     let in_ram = |module: &&Module| {
         let end = module.paddr.saturating_add(module.size);
         let fits = module.size != 0
             && ram.ranges.iter().any(|range| range.start <= module.paddr && end <= range.end);
         if !fits {
             log::warn!(
-                "a module at {:#x} with {:#x} bytes isn't in RAM; left out",
+                "a module at {:#x} with {:#x} bytes isn't in free RAM; left out",
                 module.paddr,
                 module.size
             );
         }
         fits
     };
-    // SAFETY: the bytes are RAM, mapped at their physical address, and reserved: nobody writes them again.
+    // SAFETY: the bytes are RAM outside the image, mapped at their physical address, and were reserved before any
+    // frame was handed out: nobody writes them again.
     let slice = |module: &Module| unsafe {
         core::slice::from_raw_parts(module.paddr as *const u8, module.size as usize)
     };
@@ -130,10 +134,13 @@ struct BootMapped;
 
 impl PhysicalMemory for BootMapped {
     fn read(&self, address: u64, into: &mut [u8]) -> bool {
-        let fits = address.checked_add(into.len() as u64).is_some_and(|end| end <= BOOT_MAPPED);
+        let image = Image::running().span();
+        let end = address.checked_add(into.len() as u64).filter(|&end| end <= BOOT_MAPPED);
+        let outside = |end: &u64| *end <= image.start || address >= image.end;
+        let fits = end.filter(outside).is_some();
         if fits {
-            // SAFETY: the boot tables map all of the first 4 GiB. Where there is no memory a read gives
-            // ones. Nothing of ours is there: the loader's structures lie outside the image.
+            // SAFETY: the boot tables map all of the first 4 GiB; where there is no memory a read gives ones. `into`
+            // lies in the image, on the boot stack, and what is read doesn't.
             unsafe { into.as_mut_ptr().copy_from_nonoverlapping(address as *const u8, into.len()) };
         }
         fits

@@ -6,7 +6,7 @@ use super::start_info::StartInfoError;
 use crate::abi::XenErrno;
 use crate::mm::page_tables::MapError;
 
-/// The least memory that Granite was seen to start in.
+/// What to ask for: tests start in this much, and less leaves no room for an application.
 const NEEDED_MIB: u64 = 4;
 
 /// Why the guest can't start.

@@ -97,12 +97,12 @@ impl StartInfo {
         (self.raw.rsdp_paddr != 0).then_some(self.raw.rsdp_paddr)
     }
 
-    /// Where the modules lie.
+    /// Where the modules lie, without their command lines.
     pub fn modules(&self) -> &[Module] {
         &self.modules
     }
 
-    /// The memory map; version 0 has none.
+    /// The memory map; version 0 has none, and one that can't be read is none.
     pub fn memory_map(&self) -> Option<&[MemoryMapEntry]> {
         self.memory_map.as_deref()
     }
@@ -143,7 +143,7 @@ impl StartInfo {
         self.modules = read_list(memory, "modules", modlist_paddr, nr_modules, |bytes: [u8; 32]| Module {
             paddr: u64_at(&bytes, offset_of!(Module, paddr)),
             size: u64_at(&bytes, offset_of!(Module, size)),
-            cmdline_paddr: u64_at(&bytes, offset_of!(Module, cmdline_paddr)),
+            cmdline_paddr: 0, // not read, and what it points to is not kept
             reserved: 0,
         });
     }
@@ -161,7 +161,8 @@ impl StartInfo {
                 reserved: 0,
             }
         });
-        self.memory_map = Some(map);
+        // One that can't be read is none: Xen may still be asked.
+        self.memory_map = (!map.is_empty()).then_some(map);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
+
 use super::{BOOT_MAPPED, StartError};
 use crate::abi::PAGE_SIZE;
 use crate::arch::{paging, stack};
@@ -22,19 +24,30 @@ pub fn take_over(ram: &Ram, reserved: impl Iterator<Item = Range<u64>> + Clone) 
 
     let mut guards: heapless::Vec<Range<u64>, 8> = stack::spans().map(|span| span.guard).collect();
     guards.sort_unstable_by_key(|guard| guard.start);
-    // SAFETY: frames are handed out lowest first, so the tables lie in what the boot tables map, as the
-    // new ones will; what is in use was reserved.
-    let mut tables = unsafe { PageTables::new(Identity, &mut frames) }.map_err(StartError::PageTables)?;
+    let mut low = BootMapped(&mut frames);
+    // SAFETY: the boot tables map these frames, as the new ones will; what is in use was reserved.
+    let mut tables = unsafe { PageTables::new(Identity, &mut low) }.map_err(StartError::PageTables)?;
     for mapping in layout::mappings(ram, &image, &guards, &layout::holes(&image)) {
         log::debug!("map {:#x?}..{:#x?} {:?}", mapping.range.start, mapping.range.end, mapping.access);
         // SAFETY: the plan gives each part of the image the rights that its contents need.
-        unsafe { tables.map_identity(&mapping, &mut frames) }.map_err(StartError::PageTables)?;
+        unsafe { tables.map_identity(&mapping, &mut low) }.map_err(StartError::PageTables)?;
     }
     // SAFETY: the plan covers the image, the stacks and all RAM, where the tables are too. What it
     // leaves out, null page and guards, nobody uses.
     unsafe { paging::activate(tables.root()) };
     mm::adopt(Memory { frames, tables });
     Ok(())
+}
+
+/// Frames that the boot tables reach, as page tables must be until the switch to them.
+struct BootMapped<'f>(&'f mut Frames);
+
+// SAFETY: they are frames of `Frames`, which hands out each once.
+unsafe impl FrameAllocator<Size4KiB> for BootMapped<'_> {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        // The lowest that is free: if it lies too high, so do all others, and it doesn't matter that it is lost.
+        self.0.allocate_frame().filter(|frame| frame.start_address().as_u64() < BOOT_MAPPED)
+    }
 }
 
 fn frame_allocator(
@@ -54,7 +67,8 @@ fn frame_allocator(
     // SAFETY: the place is RAM that nothing uses, mapped by the boot tables now and by the plan later,
     // and reserved below for ever. Any bits are valid words.
     let bitmap = unsafe { core::slice::from_raw_parts_mut(place.start as *mut u64, words) };
-    let mut frames = Frames::new(ram, bitmap);
+    // SAFETY: the loader gave the RAM to this domain, and what is in use of it is reserved next.
+    let mut frames = unsafe { Frames::new(ram, bitmap) };
     for range in [NULL_PAGE, image.span(), place].into_iter().chain(reserved) {
         frames.reserve(range);
     }

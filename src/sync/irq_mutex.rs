@@ -1,10 +1,12 @@
 //! A spin lock that may be taken wherever an interrupt handler may take it too.
 
 use core::fmt;
-use core::ops::{Deref, DerefMut};
 
-/// A spin lock that masks interrupts on its vCPU while it is held, so that no handler can wait for the
-/// very code that it interrupted.
+/// A spin lock that masks interrupts on its vCPU while it is held, so that no handler can wait for the very code
+/// that it interrupted.
+///
+/// It is held for the length of a call, not of a guard's life: locks are released in the reverse order of being
+/// taken, and the last release unmasks what the first taking masked.
 pub struct IrqMutex<T: ?Sized> {
     inner: spin::Mutex<T>,
 }
@@ -17,51 +19,23 @@ impl<T> IrqMutex<T> {
 }
 
 impl<T: ?Sized> IrqMutex<T> {
-    /// Waits for the lock, with interrupts masked.
-    pub fn lock(&self) -> IrqGuard<'_, T> {
-        let masked = Masked::mask();
-        IrqGuard { guard: self.inner.lock(), _masked: masked }
+    /// Waits for the lock, and calls `access` with it held and interrupts masked. Taking the same lock inside would
+    /// wait for ever.
+    pub fn with<R>(&self, access: impl FnOnce(&mut T) -> R) -> R {
+        let _masked = Masked::mask();
+        access(&mut self.inner.lock())
     }
 
-    /// Takes the lock if it is free. For reports of a crash, which may have come while it was held.
-    pub fn try_lock(&self) -> Option<IrqGuard<'_, T>> {
-        let masked = Masked::mask();
-        let guard = self.inner.try_lock()?;
-        Some(IrqGuard { guard, _masked: masked })
+    /// The same if the lock is free. For reports of a crash, which may have come while it was held.
+    pub fn try_with<R>(&self, access: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let _masked = Masked::mask();
+        self.inner.try_lock().map(|mut guard| access(&mut guard))
     }
 }
 
 impl<T: ?Sized> fmt::Debug for IrqMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IrqMutex").field("locked", &self.inner.is_locked()).finish_non_exhaustive()
-    }
-}
-
-/// Access to what an [`IrqMutex`] guards.
-#[must_use]
-pub struct IrqGuard<'a, T: ?Sized> {
-    // Fields are dropped in this order: the lock is free before an interrupt can come.
-    guard: spin::MutexGuard<'a, T>,
-    _masked: Masked,
-}
-
-impl<T: ?Sized> Deref for IrqGuard<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.guard
-    }
-}
-
-impl<T: ?Sized> DerefMut for IrqGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.guard
-    }
-}
-
-impl<T: ?Sized> fmt::Debug for IrqGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IrqGuard").finish_non_exhaustive()
     }
 }
 
@@ -96,10 +70,8 @@ mod tests {
     #[test]
     fn a_held_lock_is_not_taken_twice() {
         let lock = IrqMutex::new(1);
-        let guard = lock.lock();
-        assert!(lock.try_lock().is_none());
-        drop(guard);
-        *lock.lock() += 1;
-        assert_eq!(*lock.lock(), 2);
+        assert_eq!(lock.with(|_| lock.try_with(|_| ())), None);
+        lock.with(|value| *value += 1);
+        assert_eq!(lock.try_with(|value| *value), Some(2));
     }
 }

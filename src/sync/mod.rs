@@ -2,4 +2,4 @@
 
 mod irq_mutex;
 
-pub use irq_mutex::{IrqGuard, IrqMutex};
+pub use irq_mutex::IrqMutex;

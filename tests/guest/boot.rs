@@ -43,7 +43,7 @@ fn memory(context: &Context) -> Result<(), NotPassed> {
 }
 
 /// A module is there with its contents, or isn't there and nothing happens.
-fn modules(context: &Context) -> Result<(), NotPassed> {
+pub fn modules(context: &Context) -> Result<(), NotPassed> {
     let platform = context.platform()?;
     let modules = platform.modules();
     match platform.options().get("module") {
