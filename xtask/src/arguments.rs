@@ -174,8 +174,8 @@ fn next(parser: &mut Parser) -> Result<Option<Argument>> {
     if let Some(raw) = parser.try_raw_args()
         && raw.as_slice().first().is_some_and(|argument| argument == "--")
     {
-        let words = raw.skip(1).map(|word| word.string());
-        return Ok(Some(Argument::Rest(words.collect::<std::result::Result<Vec<_>, _>>()?.join(" "))));
+        let words = raw.skip(1).map(|word| Ok(as_option(word.string()?)));
+        return Ok(Some(Argument::Rest(words.collect::<Result<Vec<_>>>()?.join(" "))));
     }
     Ok(match parser.next()? {
         None => None,
@@ -185,6 +185,18 @@ fn next(parser: &mut Parser) -> Result<Option<Argument>> {
         Some(Value(word)) => Some(Argument::Word(word.string()?)),
         Some(other @ Short(_)) => return Err(other.unexpected().into()),
     })
+}
+
+/// A word for the guest's command line: the shell has taken off the quotes around a value with spaces, and the guest
+/// wants them.
+fn as_option(word: String) -> String {
+    if !word.contains(char::is_whitespace) || word.contains('"') {
+        return word;
+    }
+    match word.split_once('=') {
+        Some((name, value)) if !name.contains(char::is_whitespace) => format!("{name}=\"{value}\""),
+        _ => word, // several options in one word
+    }
 }
 
 fn unexpected(argument: Argument) -> Error {

@@ -1,6 +1,6 @@
 //! One boot: QEMU, its output, and how it ended.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -39,12 +39,10 @@ impl<'a> Line<'a> {
     /// Prints it to standard output: Xen's dimmed, if that is a terminal.
     pub fn print(self) {
         let dim = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let mut out = std::io::stdout().lock();
-        // Nobody may be left to read: then the boot still has its end.
-        let _ = match self {
-            Self::Xen(text) if dim => writeln!(out, "\x1b[2m{text}\x1b[0m"),
-            Self::Xen(text) | Self::Guest(text) => writeln!(out, "{text}"),
-        };
+        match self {
+            Self::Xen(text) if dim => say!("\x1b[2m{text}\x1b[0m"),
+            Self::Xen(text) | Self::Guest(text) => say!("{text}"),
+        }
     }
 }
 
@@ -63,7 +61,7 @@ pub fn boot(
 ) -> Result<Boot> {
     let command = machine.command(tools, &image.stripped, command_line)?;
     if machine.verbose {
-        println!("{}", machine::printable(&command, &tools.qemu));
+        say!("{}", machine::printable(&command, &tools.qemu));
     }
     let mut symbols = None;
     let mut log = Vec::new();

@@ -74,19 +74,22 @@ pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub const FOLDER: &str = "guest";
 
 /// A `cargo` command for the guest, with these flags, that builds in this folder of the target folder.
-///
-/// # Errors
-///
-/// If no folder to build in can be found.
-pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Command> {
+pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(paths::root())
         .args([subcommand, "--package", "granite", "--target", TARGET, "--target-dir"])
-        .arg(paths::target()?.join(folder))
+        .arg(paths::target().join(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
-        .env_remove("RUSTFLAGS");
-    Ok(command)
+        .env_remove("RUSTFLAGS")
+        // The profiles are the package's own, with symbols: image.rs looks at functions by their names.
+        .args(["--config", "profile.release.strip=\"none\"", "--config", "profile.dev.strip=\"none\""]);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PROFILE_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// Builds a program, checks the finished image, and writes the stripped form beside it.
@@ -96,11 +99,11 @@ pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Com
 /// If it can't be built or isn't fit to boot.
 pub fn build(program: &Program, optimised: bool) -> Result<Image> {
     if let Program::Example(name) = program
-        && !paths::root().join(format!("examples/{name}.rs")).exists()
+        && !examples().contains(name)
     {
         return Err(Error::new(format!("there is no example {name}\nthere are: {}", examples().join(", "))));
     }
-    let mut command = cargo("build", FOLDER, &rustflags())?;
+    let mut command = cargo("build", FOLDER, &rustflags());
     let (kind, name) = program.target();
     command.arg(format!("--{kind}")).args([name, "--message-format", "json-render-diagnostics"]);
     if optimised {

@@ -34,8 +34,8 @@ Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU.
 Options that every guest knows: log=off|error|warn|info|debug|trace
 The template knows: panic, fail
 
-Status: 0 the guest said success, 1 it said failure, 2 wrong usage or set-up,
-        3 it crashed, 4 it found no Xen, 124 it was still running at the timeout.
+Status: 0 the guest said success, 1 it said failure, 2 wrong usage or set-up (too little
+        memory for the guest is that too), 3 it crashed, 4 it found no Xen, 124 it was still running at the timeout.
 ";
 
 /// `cargo xtask test --help`.

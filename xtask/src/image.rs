@@ -3,17 +3,16 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use object::LittleEndian;
 use object::elf::{
     EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, SHT_REL, SHT_RELA,
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
-use object::{Endianness, LittleEndian};
 
 use crate::redzone;
 
 type Elf = FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
-const _: Endianness = Endianness::Little;
 
 /// A guest that was built and checked.
 #[derive(Clone, Debug)]
@@ -39,6 +38,8 @@ pub enum Unfit {
     BadEntry(u32),
     /// A segment is both writable and executable, or shares a page with one of other rights.
     BadSegment(u64, &'static str),
+    /// It has no symbols for most of its code, so that the code can't be looked at.
+    NoSymbols,
     /// Instructions reach below the stack pointer.
     RedZone(Vec<redzone::Access>),
 }
@@ -57,6 +58,7 @@ impl fmt::Display for Unfit {
             ),
             Self::BadEntry(entry) => write!(f, "its entry point {entry:#x} isn't in executable memory"),
             Self::BadSegment(address, what) => write!(f, "the segment at {address:#x} {what}; see linker.ld"),
+            Self::NoSymbols => write!(f, "its code has no symbols to be looked at by\n{FLAGS}"),
             Self::RedZone(accesses) => {
                 write!(f, "{} instructions reach below the stack pointer:", accesses.len())?;
                 for access in accesses.iter().take(5) {
@@ -101,7 +103,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
     if !segments.iter().any(|segment| executable(&segment)) {
         return Err(Unfit::BadEntry(entry));
     }
-    let accesses = redzone::find(bytes).ok_or(Unfit::NotElf)?;
+    let accesses = redzone::find(bytes).ok_or(Unfit::NoSymbols)?;
     if accesses.is_empty() { Ok(()) } else { Err(Unfit::RedZone(accesses)) }
 }
 

@@ -45,6 +45,8 @@ pub struct Machine {
     pub memory: u32,
     /// What runs it.
     pub accelerator: Accelerator,
+    /// The processor, as QEMU's emulation names it.
+    pub cpu: &'static str,
     /// Have Xen tell everything.
     pub verbose: bool,
     /// A file for the guest, beside the kernel.
@@ -60,6 +62,7 @@ impl Default for Machine {
             smp: 1,
             memory: 64,
             accelerator: Accelerator::Tcg,
+            cpu: "qemu64,+svm,+npt,+rdrand",
             verbose: false,
             module: None,
             gdb: None,
@@ -98,9 +101,7 @@ impl Machine {
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(["-smp", &self.smp.to_string()]);
         match self.accelerator {
-            Accelerator::Tcg => {
-                command.args(["-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt,+rdrand"])
-            }
+            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu]),
             Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
         };
         if let Some(port) = self.gdb {
@@ -185,20 +186,23 @@ pub fn check_kvm(device: &Path, parameters: &Path) -> Result<()> {
     )))
 }
 
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:".contains(c);
+    if word.chars().all(plain) && !word.is_empty() {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// How QEMU is told from the command line that it is run with, for a person to repeat.
 pub fn printable(command: &Command, qemu: &Qemu) -> String {
     let mut text = qemu.environment_text();
     if let Some(folder) = command.get_current_dir() {
-        text.insert_str(0, &format!("cd '{}' && ", folder.display()));
+        text.insert_str(0, &format!("cd {} && ", quoted(&folder.to_string_lossy())));
     }
     for argument in std::iter::once(command.get_program()).chain(command.get_args()) {
-        let argument = argument.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:".contains(c);
-        if argument.chars().all(plain) && !argument.is_empty() {
-            text.push_str(&argument);
-        } else {
-            text.push_str(&format!("'{}'", argument.replace('\'', r"'\''")));
-        }
+        text.push_str(&quoted(&argument.to_string_lossy()));
         text.push(' ');
     }
     text.trim_end().to_owned()

@@ -1,5 +1,8 @@
 //! `cargo xtask`: build, boot and test Granite.
 
+#[macro_use]
+mod say;
+
 mod arguments;
 mod boot;
 mod check;
@@ -29,9 +32,6 @@ use setup::provision::Effort;
 const BAD_USE: u8 = 2;
 
 fn main() -> ExitCode {
-    // As other tools do: end quietly when nobody reads any more, and not with a panic.
-    // SAFETY: sets a disposition, before there is another thread.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     match dispatch() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -45,8 +45,7 @@ fn dispatch() -> Result<u8> {
     let mut parser = lexopt::Parser::from_env();
     let command = match parser.next()? {
         None | Some(Short('h') | Long("help")) => {
-            print!("{}", help::MAIN);
-            return Ok(0);
+            return shown(help::MAIN);
         }
         Some(Value(command)) => command.string()?,
         Some(other) => return Err(other.unexpected().into()),
@@ -63,9 +62,9 @@ fn dispatch() -> Result<u8> {
         "setup" => match arguments::choice(&mut parser)? {
             Some(choice) => {
                 let tools = setup::tools(&choice, true, Effort::Thorough)?;
-                println!("{}", tools.qemu);
+                say!("{}", tools.qemu);
                 if let Some(xen) = tools.xen {
-                    println!("Xen ({})", xen.path.display());
+                    say!("Xen ({})", xen.path.display());
                 }
                 Ok(0)
             }
@@ -81,6 +80,6 @@ fn dispatch() -> Result<u8> {
 }
 
 fn shown(text: &str) -> Result<u8> {
-    print!("{text}");
+    say!("{}", text.trim_end());
     Ok(0)
 }

@@ -1,7 +1,6 @@
 //! Where things are: the checkout, the build, the cache.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -17,38 +16,25 @@ pub fn root() -> &'static Path {
     })
 }
 
+/// A path that the environment names, made absolute: QEMU runs in another folder than xtask.
+pub fn from_environment(name: &str) -> Option<PathBuf> {
+    let path = env::var_os(name).filter(|value| !value.is_empty())?;
+    std::path::absolute(path).ok()
+}
+
 /// The user's cache: `GRANITE_CACHE`, or `granite` in the system's place for caches.
 ///
 /// # Errors
 ///
 /// If no place is known.
 pub fn cache() -> Result<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("GRANITE_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("granite")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/granite")))
+    from_environment("GRANITE_CACHE")
+        .or_else(|| Some(from_environment("XDG_CACHE_HOME")?.join("granite")))
+        .or_else(|| Some(from_environment("HOME")?.join(".cache/granite")))
         .ok_or_else(|| Error::new("no place for a cache: HOME is not set\nset GRANITE_CACHE to a folder"))
 }
 
-/// Where cargo builds: `CARGO_TARGET_DIR`, or `target` in the checkout, or where that is read-only, a folder
-/// of the cache.
-///
-/// # Errors
-///
-/// If there is no cache either.
-pub fn target() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("CARGO_TARGET_DIR").filter(|path| !path.is_empty()) {
-        return Ok(root().join(path));
-    }
-    let target = root().join("target");
-    if is_writable(&target) { Ok(target) } else { Ok(cache()?.join("target")) }
-}
-
-/// Whether files can be made in a folder, or the folder itself can.
-fn is_writable(folder: &Path) -> bool {
-    let probe = folder.join(format!(".writable-{}", std::process::id()));
-    let written = fs::create_dir_all(folder).and_then(|()| fs::write(&probe, b""));
-    // A probe that could not be written isn't there to remove.
-    let _ = fs::remove_file(&probe);
-    written.is_ok()
+/// Where cargo builds: `CARGO_TARGET_DIR`, or `target` in the checkout.
+pub fn target() -> PathBuf {
+    from_environment("CARGO_TARGET_DIR").unwrap_or_else(|| root().join("target"))
 }

@@ -30,15 +30,31 @@ pub fn die_together(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 pub fn die_together(_: &mut Command) {}
 
-/// A child that is killed when this is dropped.
+/// A child that is killed when this is dropped, with the children that it has by then: it may be a script.
 struct Guarded(Child);
 
 impl Drop for Guarded {
     fn drop(&mut self) {
+        for descendant in descendants(self.0.id()) {
+            // SAFETY: sends a signal. The process was a descendant of a child of ours just now.
+            unsafe { libc::kill(descendant, libc::SIGKILL) };
+        }
         // It may have ended by itself: then there is nothing to kill, and the wait returns at once.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The children of a process and theirs, where the system has a list of them.
+pub fn descendants(process: u32) -> Vec<libc::pid_t> {
+    let list =
+        std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let mut found = Vec::new();
+    for child in list.split_whitespace().filter_map(|id| id.parse::<u32>().ok()) {
+        found.extend(descendants(child));
+        found.extend(libc::pid_t::try_from(child));
+    }
+    found
 }
 
 /// How a streamed process ended.
@@ -80,7 +96,7 @@ pub fn stream(
     if let Some(output) = child.0.stdout.take() {
         thread::spawn(move || send_lines(output, &sender));
     }
-    let errors = child.0.stderr.take().map(|stderr| thread::spawn(move || io::read_to_string(stderr)));
+    let stderr = child.0.stderr.take().map(|stderr| thread::spawn(move || io::read_to_string(stderr)));
 
     let finish = loop {
         let received = match deadline {
@@ -98,7 +114,9 @@ pub fn stream(
         }
     };
     drop(child);
-    let errors = errors.and_then(|thread| thread.join().ok()).and_then(Result::ok);
+    // After a kill nothing is waited for: somebody may still hold the other end.
+    let ended = matches!(finish, Finish::Exited(_));
+    let errors = stderr.filter(|_| ended).and_then(|thread| thread.join().ok()).and_then(Result::ok);
     Ok((finish, errors.unwrap_or_default()))
 }
 
@@ -147,5 +165,23 @@ mod tests {
         assert!(matches!(finish, Finish::Deadline));
         let (finish, _) = stream(sh("echo x; exec sleep 100"), None, |_| Next::Stop).unwrap();
         assert!(matches!(finish, Finish::Stopped));
+    }
+
+    #[test]
+    fn a_script_takes_its_children_along() {
+        let mut child = 0;
+        let note = |line: &str| {
+            child = line.parse().unwrap();
+            Next::Line
+        };
+        let deadline = Some(Duration::from_millis(200));
+        let (finish, _) = stream(sh("sleep 1000 & echo $!; wait"), deadline, note).unwrap();
+        assert!(matches!(finish, Finish::Deadline));
+        let ended = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            // SAFETY: signal 0 only asks whether there is such a process.
+            unsafe { libc::kill(child, 0) != 0 }
+        });
+        assert!(ended, "process {child} lives on");
     }
 }

@@ -28,11 +28,15 @@ impl fmt::Display for Access {
     }
 }
 
-/// Decodes every function of an ELF file and lists what it finds; nothing if the file can't be read.
+/// Decodes the functions of an ELF file, as its symbols name them, and lists what it finds. The 32-bit entry is left out.
+/// Nothing if the file can't be read, or if most of its code has no symbols.
 pub fn find(bytes: &[u8]) -> Option<Vec<Access>> {
     let elf = Elf::parse(bytes).ok()?;
     let sections = elf.sections(LE, bytes).ok()?;
     let symbols = sections.symbols(LE, bytes, object::elf::SHT_SYMTAB).ok()?;
+    let executable = sections.iter().filter(|section| section.sh_flags(LE) & u64::from(SHF_EXECINSTR) != 0);
+    let all: u64 = executable.map(|section| section.sh_size(LE)).sum();
+    let mut seen = 0;
     let mut found = Vec::new();
     for symbol in symbols.iter().filter(|symbol| symbol.st_type() == STT_FUNC) {
         let index = SectionIndex(symbol.st_shndx(LE).into());
@@ -48,11 +52,16 @@ pub fn find(bytes: &[u8]) -> Option<Vec<Access>> {
         let start = usize::try_from(symbol.st_value(LE).checked_sub(section.sh_addr(LE))?).ok()?;
         let size = usize::try_from(symbol.st_size(LE)).ok()?;
         let code = data.get(start..start + size)?;
+        seen += symbol.st_size(LE);
         found.extend(in_code(code, symbol.st_value(LE)).into_iter().map(|(address, below)| Access {
             address,
             function: addr2line::demangle_auto(name.clone(), None).into_owned(),
             below,
         }));
+    }
+    // The rest is padding and the hypercall page.
+    if seen * 2 < all {
+        return None;
     }
     found.sort_by_key(|access| access.address);
     found.dedup_by_key(|access| access.address);

@@ -36,9 +36,9 @@ pub fn run(arguments: &Run) -> Result<u8> {
     if arguments.gdb {
         let port = free_port()?;
         machine.gdb = Some(port);
-        println!(
+        say!(
             "waiting for a debugger: gdb -ex 'target remote 127.0.0.1:{port}' -ex 'hbreak rust_entry' -ex continue {}",
-            image.path.display()
+            machine::quoted(&image.path.to_string_lossy())
         );
     } else {
         timeout = timeout.or(Some(TIMEOUT));
@@ -46,7 +46,7 @@ pub fn run(arguments: &Run) -> Result<u8> {
 
     let boot = boot::boot(&machine, &tools, &image, &arguments.line, timeout, |line: Line<'_>| line.print())?;
     if machine.verbose {
-        println!("QEMU ran for {:.2} s", boot.duration.as_secs_f64());
+        say!("QEMU ran for {:.2} s", boot.duration.as_secs_f64());
     }
     if boot.outcome != Outcome::Success {
         eprintln!("{}", boot.outcome);
@@ -60,11 +60,11 @@ pub fn run(arguments: &Run) -> Result<u8> {
 /// What `--verbose` says before the boot.
 fn tell(image: &Image, tools: &setup::Tools, memory: u32) -> Result<()> {
     let size = fs::metadata(&image.stripped).context("reading", &image.stripped)?.len();
-    println!("image: {:.1} KiB stripped ({})", size as f64 / 1024.0, image.stripped.display());
-    println!("memory: {memory} MiB for the guest");
-    println!("{}", tools.qemu);
+    say!("image: {:.1} KiB stripped ({})", size as f64 / 1024.0, image.stripped.display());
+    say!("memory: {memory} MiB for the guest");
+    say!("{}", tools.qemu);
     if let Some(xen) = &tools.xen {
-        println!("Xen ({})", xen.path.display());
+        say!("Xen ({})", xen.path.display());
     }
     Ok(())
 }

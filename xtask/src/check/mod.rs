@@ -16,7 +16,7 @@ use crate::{guest, paths};
 pub fn check() -> Result<u8> {
     let mut failed = Vec::new();
     let mut step = |name: &'static str, passed: bool| {
-        println!("{} {name}", if passed { "PASS   " } else { "FAIL   " });
+        say!("{} {name}", if passed { "PASS   " } else { "FAIL   " });
         if !passed {
             failed.push(name);
         }
@@ -35,7 +35,7 @@ pub fn check() -> Result<u8> {
 }
 
 fn found_nothing(findings: &[String]) -> bool {
-    findings.iter().for_each(|finding| println!("{finding}"));
+    findings.iter().for_each(|finding| say!("{finding}"));
     findings.is_empty()
 }
 
@@ -47,7 +47,7 @@ fn run(mut command: Command) -> Result<bool> {
 /// A command of cargo's on the host, building where `cargo test` builds.
 fn host(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(paths::root()).env("CARGO_TARGET_DIR", paths::target()?);
+    command.args(arguments).current_dir(paths::root()).env("CARGO_TARGET_DIR", paths::target());
     Ok(command)
 }
 
@@ -57,7 +57,7 @@ fn cargo(arguments: &[&str]) -> Result<bool> {
 
 /// What only a guest's build has: the entry point, the panic handler, the bodies of the tests.
 fn clippy_guest() -> Result<bool> {
-    let mut command = guest::cargo("clippy", guest::FOLDER, &guest::rustflags())?;
+    let mut command = guest::cargo("clippy", guest::FOLDER, &guest::rustflags());
     command.args(["--release", "--lib", "--bins", "--examples", "--test", "guest", "--test", "die"]);
     command.args(["--", "--deny", "warnings"]);
     run(command)

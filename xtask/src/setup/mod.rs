@@ -12,6 +12,7 @@ pub use qemu::Qemu;
 pub use xen::Xen;
 
 use crate::error::Result;
+use crate::paths;
 use provision::{Effort, Set};
 
 /// Which Xen and QEMU to use, where the user says.
@@ -26,10 +27,15 @@ pub struct Choice {
 impl Choice {
     /// Fills what no option said from the environment.
     pub fn or_environment(mut self) -> Self {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        self.qemu = self.qemu.or_else(|| set("GRANITE_QEMU"));
-        self.xen = self.xen.or_else(|| set("GRANITE_XEN"));
+        self.qemu = self.qemu.or_else(|| paths::from_environment("GRANITE_QEMU"));
+        self.xen = self.xen.or_else(|| paths::from_environment("GRANITE_XEN"));
         self
+    }
+
+    /// The same choice, as the environment of another xtask.
+    pub fn to_environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let pairs = [("GRANITE_QEMU", &self.qemu), ("GRANITE_XEN", &self.xen)];
+        pairs.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)))
     }
 }
 

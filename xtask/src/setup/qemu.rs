@@ -115,7 +115,8 @@ impl Qemu {
 
     /// The environment that it needs, as a shell takes it.
     pub fn environment_text(&self) -> String {
-        self.environment.iter().map(|(name, value)| format!("{name}={} ", value.to_string_lossy())).collect()
+        let quoted = |value: &OsString| crate::machine::quoted(&value.to_string_lossy());
+        self.environment.iter().map(|(name, value)| format!("{name}={} ", quoted(value))).collect()
     }
 
     /// Asks it for its version and its abilities.

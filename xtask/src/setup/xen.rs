@@ -47,7 +47,7 @@ impl Xen {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("xen-") && name.ends_with(".gz")
         });
-        files.sort();
+        files.sort_by_key(|file| numbers(&file.to_string_lossy()));
         files.iter().rev().find_map(|file| Self::named(file).ok())
     }
 
@@ -62,6 +62,11 @@ impl Xen {
         let file = files.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "gz"));
         Self::named(&file.ok_or_else(|| Error::new(format!("no Xen in {}", boot.display())))?)
     }
+}
+
+/// The numbers in a name, so that 4.9 comes before 4.17.
+fn numbers(name: &str) -> Vec<u32> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
 /// Whether bytes are a Xen that QEMU's multiboot loader takes.
@@ -98,7 +103,12 @@ fn keep(unpacked: &[u8]) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, numbers};
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(numbers("/boot/xen-4.9-amd64.gz") < numbers("/boot/xen-4.17-amd64.gz"));
+    }
 
     #[test]
     fn xen_is_told_from_what_is_not() {

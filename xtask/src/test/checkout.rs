@@ -11,12 +11,14 @@ use crate::guest::{self, Program};
 use crate::image::{self, Unfit};
 use crate::machine::Rig;
 use crate::paths;
+use crate::setup::Choice;
 
 /// Runs all cases.
 pub fn run(session: &mut Session<'_>) {
     session.case(Rig::Solo, "image::each_fault_is_found", faults);
     session.case(Rig::Solo, "image::a_build_without_its_flags_is_refused", lost_flags);
-    session.case(Rig::Solo, "run::read_only_checkout", read_only);
+    let choice = &session.arguments.choice;
+    session.case(Rig::Solo, "run::read_only_checkout", || read_only(choice));
 }
 
 fn io(error: std::io::Error) -> NotPassed {
@@ -72,10 +74,10 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Result<usize, NotPassed> {
 fn lost_flags() -> Case {
     let flags = guest::rustflags().into_iter().filter(|flag| flag != "-Cno-redzone=yes").collect::<Vec<_>>();
     const FOLDER: &str = "guest-with-red-zone";
-    let mut command = guest::cargo("build", FOLDER, &flags).map_err(set_up)?;
+    let mut command = guest::cargo("build", FOLDER, &flags);
     command.args(["--release", "--quiet", "--bin", "granite"]);
     output_of(command, 0, &[])?;
-    let built = paths::target().map_err(set_up)?.join(FOLDER).join(guest::TARGET);
+    let built = paths::target().join(FOLDER).join(guest::TARGET);
     let bytes = fs::read(built.join("release/granite")).map_err(io)?;
     match image::check(&bytes) {
         Err(Unfit::RedZone(accesses)) if !accesses.is_empty() => Ok(()),
@@ -84,8 +86,8 @@ fn lost_flags() -> Case {
 }
 
 /// A checkout that can't be written, with the build elsewhere.
-fn read_only() -> Case {
-    let target = paths::target().map_err(set_up)?;
+fn read_only(choice: &Choice) -> Case {
+    let target = paths::target();
     // With a name that has to be quoted everywhere.
     let copy = target.join("read only, checkout");
     let _cleanup = Writable(copy.clone());
@@ -113,7 +115,7 @@ fn read_only() -> Case {
         sh.args(["-c", &command]);
         sh
     };
-    run.env("CARGO_TARGET_DIR", target.join("read only, build"));
+    run.envs(choice.to_environment()).env("CARGO_TARGET_DIR", target.join("read only, build"));
     // What cargo told this xtask is about this checkout.
     for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO"] {
         run.env_remove(name);

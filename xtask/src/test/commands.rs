@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::{Case, NotPassed, Session};
 use crate::guest;
 use crate::machine::Rig;
+use crate::setup::Choice;
 
 /// One command line.
 struct Use {
@@ -80,29 +81,39 @@ const USES: &[Use] = &[
 
 /// Runs all of a rig.
 pub fn run(session: &mut Session<'_>, rig: Rig) {
+    let choice = &session.arguments.choice;
     for each in USES.iter().filter(|each| each.rig == rig) {
         session.case(rig, each.name, || {
             let words: Vec<_> = each.arguments.split(' ').collect();
-            expect(&words, each.status, each.shows)
+            expect(choice, &words, each.status, each.shows)
         });
     }
     if rig == Rig::Solo {
         for example in guest::examples() {
             session.case(rig, &format!("run::example_{example}"), || {
-                expect(&["run", "--example", &example], 0, &["granite: end: success"])
+                expect(choice, &["run", "--example", &example], 0, &["granite: end: success"])
             });
         }
-        session.case(rig, "run::image_size", image_size);
-        session.case(rig, "run::kvm", kvm);
+        session.case(rig, "run::image_size", || image_size(choice));
+        session.case(rig, "run::kvm", || kvm(choice));
+        session.case(rig, "run::quoted_option", || {
+            let quoted = ["run", "--", "bogus=two words", "log=debug"];
+            expect(
+                choice,
+                &quoted,
+                0,
+                &["option bogus is unknown", "command line: bogus=\"two words\" log=debug"],
+            )
+        });
     }
 }
 
-/// xtask with these arguments.
-pub fn xtask(arguments: &[&str]) -> Result<Command, NotPassed> {
+/// xtask with these arguments, and the same Xen and QEMU.
+pub fn xtask(choice: &Choice, arguments: &[&str]) -> Result<Command, NotPassed> {
     let xtask = std::env::current_exe().map_err(|error| NotPassed::fail(error.to_string()))?;
     let mut command = Command::new(xtask);
     crate::process::die_together(&mut command);
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments).envs(choice.to_environment()).stdin(Stdio::null());
     Ok(command)
 }
 
@@ -122,14 +133,14 @@ pub fn output_of(mut command: Command, status: u8, shows: &[&str]) -> Result<Str
 }
 
 /// Runs xtask and compares its end.
-pub fn expect(arguments: &[&str], status: u8, shows: &[&str]) -> Case {
-    output_of(xtask(arguments)?, status, shows).map(|_| ())
+pub fn expect(choice: &Choice, arguments: &[&str], status: u8, shows: &[&str]) -> Case {
+    output_of(xtask(choice, arguments)?, status, shows).map(|_| ())
 }
 
 /// The template stays small: what a person starts from should not be a burden.
-fn image_size() -> Case {
+fn image_size(choice: &Choice) -> Case {
     const MOST_KIB: f64 = 120.0;
-    let text = output_of(xtask(&["run", "--verbose"])?, 0, &["KiB stripped"])?;
+    let text = output_of(xtask(choice, &["run", "--verbose"])?, 0, &["KiB stripped"])?;
     let size =
         text.lines().find_map(|line| line.strip_prefix("image: ")?.split(' ').next()?.parse::<f64>().ok());
     match size {
@@ -140,12 +151,12 @@ fn image_size() -> Case {
 }
 
 /// Where KVM can't run Xen there is an error that says so, and where it can, it runs.
-fn kvm() -> Case {
+fn kvm(choice: &Choice) -> Case {
     let usable = crate::machine::check_kvm("/dev/kvm".as_ref(), "/sys/module".as_ref()).is_ok();
     let arguments = ["run", "--accel", "kvm"];
     if usable {
-        expect(&arguments, 0, &["Hello from"])
+        expect(choice, &arguments, 0, &["Hello from"])
     } else {
-        expect(&arguments, 2, &["leave out --accel kvm"])
+        expect(choice, &arguments, 2, &["leave out --accel kvm"])
     }
 }

@@ -7,7 +7,7 @@ use super::Session;
 use super::report::{Entry, Verdict};
 use crate::boot::{self, Boot};
 use crate::error::Result;
-use crate::machine::Machine;
+use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 
 /// One death.
@@ -81,6 +81,29 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
         let (rig, detail) = (machine.rig.to_string(), wrong.unwrap_or_default());
         session.report.add(Entry { rig, name, verdict, detail, duration: boot.duration }, &boot.log);
     }
+    Ok(())
+}
+
+/// A processor without no-execute pages: the guest must say so in 32-bit code, before there is anything else.
+pub fn too_old(session: &mut Session<'_>) -> Result<()> {
+    const OLD: Death = Death {
+        case: "no-nx",
+        status: 2,
+        shows: &["this processor lacks long mode or no-execute pages", "granite: end: cannot-start"],
+        seconds: 30,
+    };
+    let name = "boot::processor_without_no_execute".to_owned();
+    if !session.selects(&name) {
+        return Ok(());
+    }
+    let image = session.image("die")?;
+    let tools = session.tools()?;
+    let machine = Machine { rig: Rig::Direct, cpu: "qemu64,-nx", ..Machine::default() };
+    let boot = boot::boot(&machine, &tools, &image, "", Some(Duration::from_secs(OLD.seconds)), |_| {})?;
+    let wrong = what_is_wrong(&OLD, &boot);
+    let verdict = if wrong.is_none() { Verdict::Pass } else { Verdict::Fail };
+    let (rig, detail) = (machine.rig.to_string(), wrong.unwrap_or_default());
+    session.report.add(Entry { rig, name, verdict, detail, duration: boot.duration }, &boot.log);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 2>&1", "sh"]);
     command.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["test", "--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target()?);
+    command.args(["test", "--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target());
     command.args(["--", &session.arguments.filter]).current_dir(paths::root());
 
     match setup::headers() {

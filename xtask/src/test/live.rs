@@ -9,17 +9,22 @@ use std::time::{Duration, Instant};
 use super::commands::{output_of, xtask};
 use super::{Case, NotPassed, Session};
 use crate::machine::Rig;
+use crate::process;
+use crate::setup::Choice;
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs all cases.
 pub fn run(session: &mut Session<'_>) {
-    session.case(Rig::Solo, "run::debugger", debugger);
-    session.case(Rig::Solo, "run::two_at_once", two_at_once);
+    let choice = &session.arguments.choice;
+    session.case(Rig::Solo, "run::debugger", || debugger(choice));
+    session.case(Rig::Solo, "run::two_at_once", || two_at_once(choice));
     for (name, signal) in [("kill", libc::SIGKILL), ("interrupt", libc::SIGINT), ("terminate", libc::SIGTERM)]
     {
-        session.case(Rig::Solo, &format!("run::qemu_dies_with_xtask_on_{name}"), || dies_together(signal));
+        session.case(Rig::Solo, &format!("run::qemu_dies_with_xtask_on_{name}"), || {
+            dies_together(choice, signal)
+        });
     }
 }
 
@@ -42,8 +47,8 @@ fn io(error: std::io::Error) -> NotPassed {
 }
 
 impl Waiting {
-    fn start() -> Result<Self, NotPassed> {
-        let mut command = xtask(&["run", "--gdb", "--timeout", "60"])?;
+    fn start(choice: &Choice) -> Result<Self, NotPassed> {
+        let mut command = xtask(choice, &["run", "--gdb", "--timeout", "60"])?;
         let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(io)?;
         let mut this = Self { child, port: 0 };
         let output = this.child.stdout.as_mut().ok_or_else(|| NotPassed::fail("no output"))?;
@@ -64,38 +69,31 @@ impl Waiting {
             }
         }
     }
-
-    /// The processes that it started.
-    fn children(&self) -> Vec<String> {
-        let id = self.child.id();
-        let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        list.split_whitespace().map(str::to_owned).collect()
-    }
 }
 
 /// A debugger attaches and says "go on": the guest runs to its end.
-fn debugger() -> Case {
-    let mut waiting = Waiting::start()?;
+fn debugger(choice: &Choice) -> Case {
+    let mut waiting = Waiting::start(choice)?;
     let mut stream = waiting.connect()?;
     stream.write_all(b"$c#63").map_err(io)?; // the remote protocol's "continue"
     let status = waiting.child.wait().map_err(io)?;
     if status.success() { Ok(()) } else { Err(NotPassed::fail(format!("ended with {status}"))) }
 }
 
-fn two_at_once() -> Case {
-    let other = xtask(&["run"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+fn two_at_once(choice: &Choice) -> Case {
+    let other = xtask(choice, &["run"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut other = other.map_err(io)?;
-    let first = output_of(xtask(&["run"])?, 0, &["Hello from domain 0"]);
+    let first = output_of(xtask(choice, &["run"])?, 0, &["Hello from domain 0"]);
     let second = other.wait().map_err(io)?;
     first?;
     if second.success() { Ok(()) } else { Err(NotPassed::fail(format!("the other ended with {second}"))) }
 }
 
 /// Whatever ends xtask ends its QEMU.
-fn dies_together(signal: i32) -> Case {
-    let mut waiting = Waiting::start()?;
+fn dies_together(choice: &Choice, signal: i32) -> Case {
+    let mut waiting = Waiting::start(choice)?;
     drop(waiting.connect()?); // QEMU is up
-    let children = waiting.children();
+    let children = process::descendants(waiting.child.id());
     if children.is_empty() {
         return Err(NotPassed::fail("xtask has no child"));
     }
@@ -104,7 +102,7 @@ fn dies_together(signal: i32) -> Case {
     unsafe { libc::kill(id, signal) };
     waiting.child.wait().map_err(io)?;
     let started = Instant::now();
-    while let Some(alive) = children.iter().find(|child| is_alive(child)) {
+    while let Some(alive) = children.iter().find(|child| is_alive(**child)) {
         if started.elapsed() > PATIENCE {
             return Err(NotPassed::fail(format!("QEMU, process {alive}, lives on")));
         }
@@ -114,7 +112,7 @@ fn dies_together(signal: i32) -> Case {
 }
 
 /// Whether a process runs: one that has ended and that nobody has waited for does not.
-fn is_alive(id: &str) -> bool {
+fn is_alive(id: libc::pid_t) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     !matches!(state, None | Some('Z' | 'X'))

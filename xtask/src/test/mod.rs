@@ -9,10 +9,10 @@ mod report;
 mod table;
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::arguments::Test;
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 use crate::guest::{self, Program};
 use crate::image::Image;
 use crate::machine::Rig;
@@ -53,17 +53,30 @@ struct Session<'a> {
 ///
 /// If it doesn't come to testing, or the results can't be written.
 pub fn test(arguments: &Test) -> Result<u8> {
+    if arguments.repeat.is_some() && arguments.rigs.is_empty() {
+        return Err(Error::new("--repeat boots guests, and --rig host has none\nleave one of the two out"));
+    }
+    if let Some(path) = &arguments.json {
+        // What can't be written is better known before than after.
+        std::fs::write(path, "").context("writing", path)?;
+    }
     let mut session =
         Session { arguments, report: Report::new(arguments.repeat), tools: None, images: HashMap::new() };
     if arguments.host && arguments.repeat.is_none() {
-        host::run(&mut session)?;
-        session.case("host", "check", || commands::expect(&["check"], 0, &[]));
+        let ran = host::run(&mut session);
+        session.set_up("host", "the host's tests", ran);
+        session.case("host", "check", || commands::expect(&arguments.choice, &["check"], 0, &[]));
     }
     for _ in 0..arguments.repeat.unwrap_or(1) {
         for &rig in &arguments.rigs {
-            table::run(&mut session, rig)?;
+            let ran = table::run(&mut session, rig);
+            session.set_up(rig, "the table", ran);
             if rig == Rig::Solo {
-                deaths::run(&mut session)?;
+                let ran = deaths::run(&mut session);
+                session.set_up(rig, "the deaths", ran);
+            } else {
+                let ran = deaths::too_old(&mut session);
+                session.set_up(rig, "an old processor", ran);
             }
             commands::run(&mut session, rig);
             if rig == Rig::Solo {
@@ -83,6 +96,15 @@ impl Session<'_> {
     /// Whether a test is asked for.
     fn selects(&self, name: &str) -> bool {
         name.contains(&self.arguments.filter)
+    }
+
+    /// Counts what kept a whole group of tests from running as a failure.
+    fn set_up(&mut self, rig: impl ToString, group: &str, result: Result<()>) {
+        if let Err(error) = result {
+            let (rig, name, detail) = (rig.to_string(), group.to_owned(), error.to_string());
+            let duration = Duration::ZERO;
+            self.report.add(Entry { rig, name, verdict: Verdict::Fail, detail, duration }, &[]);
+        }
     }
 
     /// Runs a case that is a function, if it is asked for.

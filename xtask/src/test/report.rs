@@ -1,7 +1,7 @@
 //! Verdicts: told as they come, counted, and written to a file for machines.
 
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -95,10 +95,7 @@ impl Report {
 
     /// Prints a line, above the bar if there is one.
     pub fn say(&self, text: &str) {
-        let print = || {
-            // Nobody may be left to read; the status still tells.
-            let _ = writeln!(std::io::stdout(), "{text}");
-        };
+        let print = || say!("{text}");
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
@@ -124,17 +121,17 @@ impl Report {
     pub fn finish(&self, filter: &str) -> u8 {
         if let Some(bar) = &self.bar {
             bar.finish();
-            println!();
+            say!();
         }
         if self.entries.is_empty() {
             eprintln!("no test has \"{filter}\" in its name");
         }
         let bad = self.entries.iter().filter(|e| !matches!(e.verdict, Verdict::Pass | Verdict::Skip));
         for entry in bad.clone() {
-            println!("{} {} {}", entry.verdict, entry.rig, entry.name);
+            say!("{} {} {}", entry.verdict, entry.rig, entry.name);
         }
         let (passed, skipped) = (self.count(&[Verdict::Pass]), self.count(&[Verdict::Skip]));
-        println!("{passed} passed, {} failed, {skipped} skipped", self.failed());
+        say!("{passed} passed, {} failed, {skipped} skipped", self.failed());
         u8::from(bad.count() != 0 || passed == 0)
     }
 
