@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     Case { name: "runtime::text", rigs: ALL, run: text },
     Case { name: "runtime::options", rigs: ALL, run: options },
     Case { name: "runtime::print_and_log", rigs: ALL, run: print_and_log },
+    Case { name: "runtime::what_is_printed_may_print", rigs: ALL, run: print_inside },
 ];
 
 /// Copies within one buffer in both directions, against the same done byte by byte.
@@ -69,5 +70,22 @@ fn print_and_log(_: &Context) -> Result<(), NotPassed> {
     granite::println!("{long}");
     log::warn!("a warning of a test");
     log::trace!("not shown");
+    Ok(())
+}
+
+/// The console's lock is not held while a value shows itself.
+fn print_inside(_: &Context) -> Result<(), NotPassed> {
+    struct Talkative;
+
+    impl core::fmt::Display for Talkative {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            granite::println!("inside");
+            log::warn!("inside");
+            f.write_str("outside")
+        }
+    }
+
+    granite::println!("{Talkative}");
+    log::warn!("{Talkative}");
     Ok(())
 }
