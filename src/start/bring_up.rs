@@ -55,7 +55,7 @@ fn bring_up(
     xen: Result<Xen, NotXen>,
     application: &Application,
 ) -> Result<&'static Platform, StartError> {
-    let start_info = StartInfo::read(&BootMapped, start_info)?;
+    let start_info = StartInfo::read(&BootMemory, start_info)?;
     read_options(&start_info, application.options);
 
     let ram = find_ram(&start_info, xen.as_ref().ok())?;
@@ -131,9 +131,9 @@ fn machine(xen: Option<Xen>) -> Machine {
 }
 
 /// Memory as boot/entry.S maps it.
-struct BootMapped;
+struct BootMemory;
 
-impl PhysicalMemory for BootMapped {
+impl PhysicalMemory for BootMemory {
     fn read(&self, address: u64, into: &mut [u8]) -> bool {
         let image = Image::running().span();
         let end = address.checked_add(into.len() as u64).filter(|&end| end <= BOOT_MAPPED);

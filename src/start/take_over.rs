@@ -24,7 +24,7 @@ pub fn take_over(ram: &Ram, reserved: impl Iterator<Item = Range<u64>> + Clone) 
 
     let mut guards: heapless::Vec<Range<u64>, 8> = stack::spans().map(|span| span.guard).collect();
     guards.sort_unstable_by_key(|guard| guard.start);
-    let mut low = BootMapped(&mut frames);
+    let mut low = LowFrames(&mut frames);
     // SAFETY: the boot tables map these frames, as the new ones will; what is in use was reserved.
     let mut tables = unsafe { PageTables::new(Identity, &mut low) }.map_err(StartError::PageTables)?;
     for mapping in layout::mappings(ram, &image, &guards, &layout::holes(&image)) {
@@ -40,10 +40,10 @@ pub fn take_over(ram: &Ram, reserved: impl Iterator<Item = Range<u64>> + Clone) 
 }
 
 /// Frames that the boot tables reach, as page tables must be until the switch to them.
-struct BootMapped<'f>(&'f mut Frames);
+struct LowFrames<'f>(&'f mut Frames);
 
 // SAFETY: they are frames of `Frames`, which hands out each once.
-unsafe impl FrameAllocator<Size4KiB> for BootMapped<'_> {
+unsafe impl FrameAllocator<Size4KiB> for LowFrames<'_> {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         // The lowest that is free: if it lies too high, so do all others, and it doesn't matter that it is lost.
         self.0.allocate_frame().filter(|frame| frame.start_address().as_u64() < BOOT_MAPPED)

@@ -104,8 +104,12 @@ impl Report {
 
     /// One round of a repetition is over.
     pub fn round_ends(&self) {
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
+        let Some(bar) = &self.bar else { return };
+        bar.inc(1);
+        // Where a bar can't be drawn, a line now and then.
+        let (done, rounds) = (bar.position(), bar.length().unwrap_or(1));
+        if bar.is_hidden() && (done == rounds || done.is_multiple_of(rounds.div_ceil(10))) {
+            say!("round {done}/{rounds}, {} failed", self.failed());
         }
     }
 
