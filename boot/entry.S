@@ -26,15 +26,15 @@ pvh_entry:
     mov eax, 0x80000000
     cpuid
     cmp eax, 0x80000001
-    jb no_long_mode
+    jb unfit_processor
     mov eax, 0x80000001
     cpuid
     and edx, (1 << 29) | (1 << 20)
     cmp edx, (1 << 29) | (1 << 20)
-    jne no_long_mode
+    jne unfit_processor
 
     // Identity-map the first 4 GiB with 2 MiB pages: everything a loader can have told us about lies
-    // there. src/start replaces these tables with W^X ones.
+    // there. src/start replaces these tables with W^X ones; after that they are 24 KiB that nobody uses.
     mov eax, offset boot_pdpt + 3       // present, writable
     mov [boot_pml4], eax
     mov eax, offset boot_pd + 3
@@ -74,8 +74,8 @@ pvh_entry:
 
 // Nobody listens yet, so say it on both ports that a virtual machine may show: the debug console
 // and the first serial line.
-no_long_mode:
-    mov esi, offset no_long_mode_text
+unfit_processor:
+    mov esi, offset unfit_processor_text
 3:  lodsb
     test al, al
     jz 4f
@@ -118,7 +118,7 @@ boot_gdt:
 boot_gdt_pointer:
     .word boot_gdt_pointer - boot_gdt - 1
     .quad boot_gdt
-no_long_mode_text:
+unfit_processor_text:
     .ascii "granite: this processor lacks long mode or no-execute pages; both are needed\n"
     .asciz "granite: end: cannot-start\n"
 

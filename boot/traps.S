@@ -12,8 +12,9 @@ trap_stubs:
 .rept 256
     .balign 16
     // The processor pushes an error code for #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC and #SX.
-    .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
-    .else
+    .set pushes_code, (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17)
+    .set pushes_code, pushes_code || (vector == 21) || (vector == 29) || (vector == 30)
+    .if !pushes_code
         push 0
     .endif
     .byte 0x68                          // push imm32: a symbol would be taken for an address
@@ -42,13 +43,16 @@ trap_common:
     push r14
     push r15
     mov rdi, rsp
-    // The IST stack was 16-byte aligned before the 22 words above, and still is: fxsave wants that.
+    mov rbx, rsp                        // the frame; a callee keeps RBX
+    // The IST stack was 16-byte aligned before the 22 words above, and still is, as fxsave wants it, unless a device
+    // raised a vector whose exception has an error code: then the report must not fault over that.
+    and rsp, -16
     sub rsp, 512
     fxsave64 [rsp]
     cld
     call {dispatch}
     fxrstor64 [rsp]
-    add rsp, 512
+    mov rsp, rbx
     pop r15
     pop r14
     pop r13

@@ -1,5 +1,6 @@
-//! Every size, offset and value of `granite::abi`, against Xen's own headers in C: both sides say what they have
-//! for the same C expression. `GRANITE_XEN_HEADERS` is the folder of the headers (`cargo xtask test` sets it).
+//! Every size, offset and value of `granite::abi`, against Xen's own headers in C: both sides say what they
+//! have for the same C expression. `GRANITE_XEN_HEADERS` is the folder of the headers (`cargo xtask test`
+//! sets it).
 
 use std::mem::{offset_of, size_of};
 use std::path::Path;
@@ -11,7 +12,7 @@ use granite::abi::grant::{EntryFlags, EntryV1, EntryV2, GrantHandle, GrantRef, S
 use granite::abi::memory::{E820Entry, MEMORY_MAP, MemoryMap};
 use granite::abi::sched::{Shutdown, ShutdownReason, VCPU_IS_UP};
 use granite::abi::start_info::{self, MemoryMapEntry, Module, RegionKind, StartInfo};
-use granite::abi::{DomId, Features, XenErrno, cpuid};
+use granite::abi::{DomId, Features, XenErrno, cpuid, version};
 use granite::hypercall::Number;
 
 /// A C expression, and what we have for it.
@@ -46,6 +47,10 @@ fn structures(rows: &mut Vec<Row>) {
     });
     layout!(rows, "struct xen_memory_map" = MemoryMap { "nr_entries" = nr_entries, "buffer" = buffer });
     layout!(rows, "struct e820entry" = E820Entry { "addr" = address, "size" = size, "type" = kind });
+    layout!(rows, "xen_extraversion_t" = version::ExtraVersion {});
+    layout!(rows, "struct xen_feature_info" = version::FeatureInfo {
+        "submap_idx" = submap_index, "submap" = submap,
+    });
     layout!(rows, "struct sched_shutdown" = Shutdown { "reason" = reason });
 }
 
@@ -155,11 +160,9 @@ fn constants(rows: &mut Vec<Row>) {
         "SHUTDOWN_crash" = ShutdownReason::CRASH.0,
         "SCHEDOP_shutdown" = xen_sys::SCHEDOP_shutdown,
         "CONSOLEIO_write" = xen_sys::CONSOLEIO_write,
-        "XENVER_version" = 0u32,
-        "XENVER_extraversion" = 1u32,
-        "XENVER_get_features" = 6u32,
-        "sizeof(xen_extraversion_t)" = 16u32,
-        "sizeof(struct xen_feature_info)" = 8u32,
+        "XENVER_version" = version::VERSION,
+        "XENVER_extraversion" = version::EXTRAVERSION,
+        "XENVER_get_features" = version::GET_FEATURES,
         "XEN_ELFNOTE_PHYS32_ENTRY" = 18u32,
         "__HYPERVISOR_memory_op" = Number::MEMORY_OP.0,
         "__HYPERVISOR_xen_version" = Number::XEN_VERSION.0,

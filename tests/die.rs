@@ -34,6 +34,8 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
             black_box(descend(black_box(1)));
         }
         Some("invalid-opcode") => invalid_opcode(),
+        // SAFETY: the gate exists; the guest ends there.
+        Some("nmi") => unsafe { asm!("int 2") },
         Some("double-fault") => double_fault(),
         Some("triple-fault") => triple_fault(),
         Some("heap-exhaustion") => exhaust_the_heap(),

@@ -37,7 +37,8 @@ bitflags::bitflags! {
         const ARM_SMCCC_SUPPORTED = 1 << 14;
         /// ACPI's root pointer may lie anywhere. Only consulted for kernels that call themselves Linux.
         const LINUX_RSDP_UNRESTRICTED = 1 << 15;
-        /// The domain's frames are not the machine's. One of this and the next is set, in a Xen that knows them.
+        /// The domain's frames are not the machine's. One of this and the next is set, in a Xen that knows
+        /// them.
         const NOT_DIRECT_MAPPED = 1 << 16;
         /// The domain's frames are the machine's: a guest frame number is a machine frame number.
         const DIRECT_MAPPED = 1 << 17;

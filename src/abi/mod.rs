@@ -12,6 +12,7 @@ pub mod ids;
 pub mod memory;
 pub mod sched;
 pub mod start_info;
+pub mod version;
 
 pub use errno::XenErrno;
 pub use features::Features;

@@ -14,7 +14,8 @@ pub fn return_addresses(rbp: u64) -> impl Iterator<Item = u64> {
     let mut frame = rbp;
     core::iter::from_fn(move || {
         let bytes = stack.as_ref()?;
-        let inside = frame.is_multiple_of(8) && frame >= bytes.start && frame + 16 <= bytes.end;
+        let room = bytes.end.checked_sub(frame).filter(|_| frame >= bytes.start);
+        let inside = frame.is_multiple_of(8) && room.is_some_and(|room| room >= 16);
         if !inside {
             return None;
         }
@@ -35,4 +36,40 @@ pub fn frame_pointer() -> u64 {
     // SAFETY: reads a register.
     unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
     rbp
+}
+
+#[cfg(test)]
+mod tests {
+    use super::return_addresses;
+    use crate::arch::stack;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_damaged_chain_ends_the_walk() {
+        let Some(span) = stack::spans().find(|span| span.name == "NMI") else { panic!("no such stack") };
+        let (low, high) = (span.bytes.start, span.bytes.start + 64);
+        let walk = |next: u64| {
+            // SAFETY: nobody uses this stack on the host, and no other test writes to it.
+            unsafe { (low as *mut [u64; 2]).write_volatile([next, 1]) };
+            return_addresses(low).collect::<Vec<_>>()
+        };
+        for end in [
+            0,
+            1,
+            low,
+            low - 8,
+            high + 1,
+            span.bytes.end - 8,
+            span.bytes.end,
+            u64::MAX,
+            u64::MAX - 7,
+            u64::MAX - 15,
+        ] {
+            assert_eq!(walk(end), [1], "{end:#x}");
+        }
+        // SAFETY: as above.
+        unsafe { (high as *mut [u64; 2]).write_volatile([0, 2]) };
+        assert_eq!(walk(high), [1, 2]);
+        assert_eq!(return_addresses(0x1000).count(), 0, "no stack of ours");
+    }
 }

@@ -59,7 +59,8 @@ fn table(stubs: u64, selector: u16) -> Table {
     }))
 }
 
-/// Loads the interrupt table, once segments::load has said where the trap stacks are. From here on an exception is a report and not a triple fault.
+/// Loads the table; the trap stacks must be in place (segments::load). From here on an exception is a
+/// report and not a triple fault.
 #[cfg(granite_guest)]
 pub(super) fn load() {
     use x86_64::VirtAddr;

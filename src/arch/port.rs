@@ -38,6 +38,15 @@ pub(crate) fn write_serial(bytes: &[u8]) {
     }
 }
 
+/// Masks every line of the two legacy interrupt controllers: as the BIOS leaves them, the timer's interrupt
+/// comes as vector 8, a double fault. Xen gives a PVH guest none; then nobody listens.
+pub(crate) fn silence_legacy_interrupts() {
+    for controller in [0x21, 0xa1] {
+        // SAFETY: the mask registers of the controllers, which nothing here uses.
+        unsafe { PortWriteOnly::new(controller).write(0xffu8) };
+    }
+}
+
 /// Asks QEMU to end with `code`. Returns where there is no such device.
 pub(crate) fn debug_exit(code: u32) {
     // SAFETY: only QEMU's debug device listens there, and ending the machine is what is wanted.

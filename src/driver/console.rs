@@ -18,6 +18,7 @@ pub enum Output {
     /// The first serial line, where there is no Xen.
     Serial,
     /// Standard output of a process on the host.
+    #[cfg(not(granite_guest))]
     Host,
 }
 
@@ -37,7 +38,10 @@ static CONSOLE: IrqMutex<Console> = IrqMutex::new(Console::new());
 
 impl Console {
     const fn new() -> Self {
-        let output = if cfg!(granite_guest) { Output::Early } else { Output::Host };
+        #[cfg(granite_guest)]
+        let output = Output::Early;
+        #[cfg(not(granite_guest))]
+        let output = Output::Host;
         Self { output, buffer: heapless::Vec::new(), mid_line: false }
     }
 
@@ -79,15 +83,14 @@ fn send(output: &mut Output, text: &[u8]) {
         }
         Output::DebugPort => port::write_debug_console(text),
         Output::Serial => port::write_serial(text),
-        #[cfg(granite_guest)]
-        Output::Host => {}
         #[cfg(not(granite_guest))]
         Output::Host => std::print!("{}", std::string::String::from_utf8_lossy(text)),
     }
 }
 
 /// Sends all further text to `output`.
-pub fn direct_to(output: Output) {
+#[cfg(granite_guest)]
+pub(crate) fn direct_to(output: Output) {
     CONSOLE.with(|console| {
         console.flush();
         console.output = output;
@@ -99,8 +102,8 @@ pub fn output() -> Output {
     CONSOLE.with(|console| console.output)
 }
 
-/// A message on its way to the console. It is formatted here, without the lock, for that runs code of others, which
-/// may print too. A message longer than the buffer goes in pieces.
+/// A message on its way to the console. It is formatted here, without the lock, for that runs code of
+/// others, which may print too. A message longer than the buffer goes in pieces.
 struct Message {
     buffer: heapless::Vec<u8, BUFFER>,
 }
@@ -137,8 +140,8 @@ pub fn print(text: fmt::Arguments<'_>) {
     message.send();
 }
 
-/// Writes a message as lines of its own when all may be lost: also if the crash came while the lock was held, and in
-/// the middle of somebody's line.
+/// Writes a message as lines of its own when all may be lost: also if the crash came while the lock was
+/// held, and in the middle of somebody's line.
 pub fn print_in_crash(text: fmt::Arguments<'_>) {
     /// Takes the lock where it can, and else goes without.
     struct Piece;

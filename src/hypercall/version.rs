@@ -1,22 +1,10 @@
-//! Which Xen this is, and what it can do. Source: `xen/include/public/version.h`.
+//! Which Xen this is, and what it can do.
 
 use core::fmt;
 
 use super::{Hypercall, Number};
-use crate::abi::{Features, XenErrno, assert_layout};
-
-const XENVER_VERSION: u64 = 0;
-const XENVER_EXTRAVERSION: u64 = 1;
-const XENVER_GET_FEATURES: u64 = 6;
-
-/// Argument of `XENVER_get_features`.
-#[doc(alias = "xen_feature_info")]
-#[repr(C)]
-struct FeatureInfo {
-    submap_index: u32,
-    submap: u32,
-}
-assert_layout!(FeatureInfo, size = 8, align = 4, { submap_index: 0, submap: 4 });
+use crate::abi::version::{EXTRAVERSION, ExtraVersion, FeatureInfo, GET_FEATURES, VERSION};
+use crate::abi::{Features, XenErrno};
 
 /// Xen's version, as in `4.17.5`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -25,7 +13,7 @@ pub struct Version {
     pub major: u16,
     /// The 17 of 4.17.
     pub minor: u16,
-    extra: [u8; 16],
+    extra: ExtraVersion,
 }
 
 impl Version {
@@ -57,10 +45,10 @@ impl fmt::Debug for Version {
 #[doc(alias = "XENVER_extraversion")]
 pub fn version(xen: &impl Hypercall) -> Result<Version, XenErrno> {
     // SAFETY: this call takes no pointer.
-    let number = unsafe { xen.call(Number::XEN_VERSION, [XENVER_VERSION, 0, 0, 0, 0]) }? as u32;
-    let mut extra = [0; 16];
-    // SAFETY: Xen writes a `xen_extraversion_t`, 16 bytes, and `extra` has 16.
-    unsafe { xen.call(Number::XEN_VERSION, [XENVER_EXTRAVERSION, extra.as_mut_ptr() as u64, 0, 0, 0]) }?;
+    let number = unsafe { xen.call(Number::XEN_VERSION, [VERSION.into(), 0, 0, 0, 0]) }? as u32;
+    let mut extra: ExtraVersion = [0; _];
+    // SAFETY: Xen writes a `xen_extraversion_t`, and `extra` is one.
+    unsafe { xen.call(Number::XEN_VERSION, [EXTRAVERSION.into(), extra.as_mut_ptr() as u64, 0, 0, 0]) }?;
     Ok(Version { major: (number >> 16) as u16, minor: number as u16, extra })
 }
 
@@ -73,6 +61,6 @@ pub fn version(xen: &impl Hypercall) -> Result<Version, XenErrno> {
 pub fn features(xen: &impl Hypercall) -> Result<Features, XenErrno> {
     let mut info = FeatureInfo { submap_index: 0, submap: 0 };
     // SAFETY: Xen reads and writes a `xen_feature_info`, and `info` is one.
-    unsafe { xen.call(Number::XEN_VERSION, [XENVER_GET_FEATURES, &raw mut info as u64, 0, 0, 0]) }?;
+    unsafe { xen.call(Number::XEN_VERSION, [GET_FEATURES.into(), &raw mut info as u64, 0, 0, 0]) }?;
     Ok(Features::from_bits_retain(info.submap))
 }

@@ -54,9 +54,12 @@ mod page {
 
     global_asm!(include_str!("../../boot/hypercall_page.S"));
 
+    /// Stubs of 32 bytes in a page.
+    const STUBS: usize = 128;
+
     unsafe extern "C" {
-        /// The page of `boot/hypercall_page.S`: 128 stubs of 32 bytes.
-        static HYPERCALL_PAGE: [[u8; 32]; 128];
+        /// The page of `boot/hypercall_page.S`.
+        static HYPERCALL_PAGE: [[u8; 32]; STUBS];
     }
 
     impl Xen {
@@ -85,8 +88,12 @@ mod page {
     // SAFETY: the call goes to Xen itself, which defines the interface.
     unsafe impl Hypercall for Xen {
         unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
-            // SAFETY: in bounds for every number, because of the remainder; only its address is used.
-            let stub = unsafe { &raw const HYPERCALL_PAGE[number.0 as usize % 128] };
+            let index = number.0 as usize;
+            if index >= STUBS {
+                return Err(XenErrno::NOSYS);
+            }
+            // SAFETY: the index is in bounds; only the stub's address is used.
+            let stub = unsafe { &raw const HYPERCALL_PAGE[index] };
             let result: i64;
             // SAFETY: `self` exists, so the page holds Xen's stubs. A stub takes its arguments in rdi,
             // rsi, rdx, r10 and r8 (xen/include/public/arch-x86/xen-x86_64.h) and may change them, rax,

@@ -24,8 +24,9 @@ const OVERHEAD: usize = 4 * size_of::<usize>();
 ///
 /// Memory that is given is valid, writable, and nobody else's, and stays so.
 pub unsafe trait Supply {
-    /// Gives `bytes` more, rounded up to pages, right behind all that it gave before, and returns them. Where there
-    /// isn't so much, it gives none: a request that can't be met must not use up what others could have.
+    /// Gives `bytes` more, rounded up to pages, right behind all that it gave before, and returns them.
+    /// Where there isn't so much, it gives none: a request that can't be met must not use up what others
+    /// could have.
     fn extend(&mut self, bytes: usize) -> (*mut u8, usize);
 }
 
@@ -78,8 +79,8 @@ impl<S: Supply> State<S> {
         if bytes == 0 {
             return false;
         }
-        // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which is
-        // where the list ends. A piece is at least a page, more than the smallest that the list takes.
+        // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which
+        // is where the list ends. A piece is at least a page, more than the smallest that the list takes.
         unsafe { if self.list.size() == 0 { self.list.init(start, bytes) } else { self.list.extend(bytes) } }
         bytes >= wanted
     }
@@ -108,20 +109,14 @@ impl<S> fmt::Debug for Heap<S> {
 
 /// Frames of the domain's memory, mapped one behind the other in the window.
 #[derive(Debug)]
-pub struct Window {
+struct Window {
     end: u64,
 }
 
 impl Window {
     /// With nothing mapped yet.
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         Self { end: WINDOW }
-    }
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -153,7 +148,8 @@ unsafe impl Supply for Window {
     }
 }
 
-/// Frames that mapping so many pages may take for page tables: one for 512, one more at an edge, and those above.
+/// Frames that mapping so many pages may take for page tables: one for 512, one more at an edge, and those
+/// above.
 const fn table_frames(pages: usize) -> usize {
     pages / 512 + 4
 }

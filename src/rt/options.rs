@@ -12,20 +12,20 @@ pub struct Options<'a> {
 
 /// An option whose value makes no sense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BadOption<'a> {
+pub struct BadOption<'n, 'a> {
     /// The option.
-    pub name: &'a str,
+    pub name: &'n str,
     /// Its value.
     pub value: &'a str,
 }
 
-impl fmt::Display for BadOption<'_> {
+impl fmt::Display for BadOption<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "option {}: {:?} is not a value that it takes", self.name, self.value)
     }
 }
 
-impl core::error::Error for BadOption<'_> {}
+impl core::error::Error for BadOption<'_, '_> {}
 
 impl<'a> Options<'a> {
     /// Options of this line.
@@ -68,7 +68,7 @@ impl<'a> Options<'a> {
     /// # Errors
     ///
     /// [`BadOption`] if it is given and isn't one.
-    pub fn parse<T: FromStr>(&self, name: &'a str) -> Result<Option<T>, BadOption<'a>> {
+    pub fn parse<'n, T: FromStr>(&self, name: &'n str) -> Result<Option<T>, BadOption<'n, 'a>> {
         self.get(name).map(|value| value.parse().map_err(|_| BadOption { name, value })).transpose()
     }
 

@@ -9,7 +9,7 @@ use crate::driver::console::print_in_crash;
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let rbp = backtrace::frame_pointer();
-    report::begin(End::Panic);
+    report::claim(End::Panic);
     match info.location() {
         Some(location) => print_in_crash(format_args!("granite: panic at {location}: {}", info.message())),
         None => print_in_crash(format_args!("granite: panic: {}", info.message())),

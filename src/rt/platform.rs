@@ -14,14 +14,14 @@ pub(crate) type Modules = heapless::Vec<&'static [u8], MAX_MODULES>;
 #[derive(Debug)]
 pub struct Platform {
     pub(crate) start_info: StartInfo,
-    pub(crate) machine: Machine,
+    pub(crate) domain: Domain,
     pub(crate) modules: Modules,
     pub(crate) ram_bytes: u64,
 }
 
 /// What Xen says of itself and of the domain. All but `vcpus` are empty where there is no Xen.
 #[derive(Clone, Copy, Debug)]
-pub struct Machine {
+pub struct Domain {
     /// The hypervisor.
     pub xen: Option<Xen>,
     /// Its version.
@@ -37,7 +37,7 @@ pub struct Machine {
 impl Platform {
     /// The domain's number; [`DomId::SELF`] where Xen is too old to tell (before 4.13).
     pub fn dom_id(&self) -> DomId {
-        self.machine.dom_id
+        self.domain.dom_id
     }
 
     /// Whether this is the control domain, which Xen itself started.
@@ -47,22 +47,22 @@ impl Platform {
 
     /// The version of Xen.
     pub fn xen_version(&self) -> Version {
-        self.machine.version
+        self.domain.version
     }
 
     /// What this Xen offers.
     pub fn features(&self) -> Features {
-        self.machine.features
+        self.domain.features
     }
 
     /// The hypervisor; nothing only for an application that may run without.
     pub fn xen(&self) -> Option<Xen> {
-        self.machine.xen
+        self.domain.xen
     }
 
     /// How many vCPUs the domain has. The application runs on the first; the others are not started.
     pub fn vcpus(&self) -> u32 {
-        self.machine.vcpus
+        self.domain.vcpus
     }
 
     /// Bytes of memory that the domain has.

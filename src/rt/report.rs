@@ -10,8 +10,9 @@ use crate::rt::{End, end};
 
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
-/// Says that there was a crash, once: a second crash inside the report of the first only ends the guest.
-pub(super) fn begin(how: End) {
+/// Claims the one report of a crash that there is; a second crash, inside the report of the first, ends the
+/// guest here.
+pub(super) fn claim(how: End) {
     // Relaxed: nothing else is published by it.
     if CRASHED.swap(true, Ordering::Relaxed) {
         print_in_crash(format_args!("granite: another crash ({how}) while reporting the first"));
@@ -28,7 +29,7 @@ pub(super) fn print_callers(addresses: impl Iterator<Item = u64>) {
 
 /// Reports an exception and ends the guest.
 pub fn exception(frame: &TrapFrame) -> ! {
-    begin(End::Exception);
+    claim(End::Exception);
     let cause = Cause(frame);
     let (name, code) = (frame.name(), frame.error_code);
     print_in_crash(format_args!(

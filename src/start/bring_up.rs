@@ -1,18 +1,20 @@
 //! The order of things at boot. Each floor is up before the next one needs it.
 
+use core::ops::Range;
+
 use spin::Once;
 
 use super::start_info::{PhysicalMemory, StartInfo};
 use super::take_over::take_over;
 use super::{BOOT_MAPPED, StartError, find_ram};
-use crate::abi::{DomId, Features, start_info::Module};
+use crate::abi::{DomId, Features};
 use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
 use crate::hypercall::version::{self, Version};
 use crate::hypercall::{NotXen, Xen, detect, sched};
 use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
-use crate::rt::{self, Application, End, Machine, Modules, Platform, report};
+use crate::rt::{self, Application, Domain, End, Modules, Platform, report};
 
 core::arch::global_asm!(
     include_str!("../../boot/entry.S"),
@@ -44,7 +46,7 @@ extern "sysv64" fn rust_entry(start_info: u64) -> ! {
     match bring_up(start_info, xen, application) {
         Ok(platform) => rt::end(End::Exit((application.main)(platform))),
         Err(error) => {
-            log::error!("cannot start: {error}");
+            crate::println!("granite: cannot start: {error}"); // whatever `log=` says
             rt::end(End::CannotStart)
         }
     }
@@ -59,8 +61,10 @@ fn bring_up(
     read_options(&start_info, application.options);
 
     let ram = find_ram(&start_info, xen.as_ref().ok())?;
-    take_over(&ram, start_info.reserved())?;
-    let modules = modules(&start_info, &ram);
+    let modules = start_info.modules_in(&free(&ram));
+    take_over(&ram, modules.iter().cloned())?;
+    // SAFETY: `modules_in` and `take_over` saw to it.
+    let modules = unsafe { slices(&modules) };
     log::debug!("start info version {}, {} KiB of RAM", start_info.version(), ram.bytes() / 1024);
 
     if let Err(not_xen) = xen
@@ -69,8 +73,8 @@ fn bring_up(
         crate::println!("granite: {not_xen}. Boot this as a PVH guest of Xen, as `cargo xtask run` does.");
         rt::end(End::NoXen);
     }
-    let machine = machine(xen.ok());
-    Ok(PLATFORM.call_once(|| Platform { start_info, machine, modules, ram_bytes: ram.bytes() }))
+    let domain = domain(xen.ok());
+    Ok(PLATFORM.call_once(|| Platform { start_info, domain, modules, ram_bytes: ram.bytes() }))
 }
 
 fn read_options(start_info: &StartInfo, application: &[&str]) {
@@ -85,43 +89,41 @@ fn read_options(start_info: &StartInfo, application: &[&str]) {
     }
 }
 
-/// Takes the modules as slices. One that doesn't lie as a whole in RAM that is no part of the kernel is left out.
-fn modules(start_info: &StartInfo, ram: &Ram) -> Modules {
-    let mut ram = ram.clone();
+/// The memory that is neither the kernel's nor kept unmapped.
+fn free(ram: &Ram) -> Ram {
+    let mut free = ram.clone();
     for hole in layout::holes(&Image::running()) {
-        ram.remove(hole);
+        free.remove(hole);
     }
-    let in_ram = |module: &&Module| {
-        let end = module.paddr.saturating_add(module.size);
-        let fits = module.size != 0
-            && ram.ranges.iter().any(|range| range.start <= module.paddr && end <= range.end);
-        if !fits {
-            log::warn!(
-                "a module at {:#x} with {:#x} bytes isn't in free RAM; left out",
-                module.paddr,
-                module.size
-            );
-        }
-        fits
-    };
-    // SAFETY: the bytes are RAM outside the image, mapped at their physical address, and were reserved before any
-    // frame was handed out: nobody writes them again.
-    let slice = |module: &Module| unsafe {
-        core::slice::from_raw_parts(module.paddr as *const u8, module.size as usize)
-    };
-    start_info.modules().iter().filter(in_ram).map(slice).collect()
+    free
 }
 
-fn machine(xen: Option<Xen>) -> Machine {
+/// Takes modules as slices.
+///
+/// # Safety
+///
+/// They must lie in RAM outside the image, and must have been reserved.
+unsafe fn slices(modules: &[Range<u64>]) -> Modules {
+    let slice = |module: &Range<u64>| {
+        // SAFETY: the bytes are mapped at their physical address, and nobody writes them: by the caller's
+        // word they are nobody else's.
+        unsafe {
+            core::slice::from_raw_parts(module.start as *const u8, (module.end - module.start) as usize)
+        }
+    };
+    modules.iter().map(slice).collect()
+}
+
+fn domain(xen: Option<Xen>) -> Domain {
     let Some(hypervisor) = xen else {
         let (version, features) = (Version::default(), Features::empty());
-        return Machine { xen, version, features, dom_id: DomId::SELF, vcpus: 1 };
+        return Domain { xen, version, features, dom_id: DomId::SELF, vcpus: 1 };
     };
     let dom_id = match detect::hypervisor(detect::processor) {
         detect::Hypervisor::Xen { base } => detect::domain(base, detect::processor),
         _ => None,
     };
-    Machine {
+    Domain {
         xen,
         version: version::version(&hypervisor).unwrap_or_default(),
         features: version::features(&hypervisor).unwrap_or(Features::empty()),
@@ -140,8 +142,8 @@ impl PhysicalMemory for BootMemory {
         let outside = |end: &u64| *end <= image.start || address >= image.end;
         let fits = end.filter(outside).is_some();
         if fits {
-            // SAFETY: the boot tables map all of the first 4 GiB; where there is no memory a read gives ones. `into`
-            // lies in the image, on the boot stack, and what is read doesn't.
+            // SAFETY: the boot tables map all of the first 4 GiB; where there is no memory a read gives
+            // ones. `into` lies in the image, on the boot stack, and what is read doesn't.
             unsafe { into.as_mut_ptr().copy_from_nonoverlapping(address as *const u8, into.len()) };
         }
         fits

@@ -9,7 +9,7 @@ use crate::abi::start_info::{
     FLAG_INITIAL_DOMAIN, MAGIC, MemoryMapEntry, Module, RegionKind, SIZE_V0, StartInfo as Raw,
     VERSION_WITH_MEMORY_MAP,
 };
-use crate::mm::ram;
+use crate::mm::ram::Ram;
 use crate::rt::Options;
 
 /// Modules beyond this many are not used.
@@ -97,20 +97,26 @@ impl StartInfo {
         (self.raw.rsdp_paddr != 0).then_some(self.raw.rsdp_paddr)
     }
 
-    /// Where the modules lie, without their command lines.
-    pub fn modules(&self) -> &[Module] {
-        &self.modules
-    }
-
     /// The memory map; version 0 has none, and one that can't be read is none.
     pub fn memory_map(&self) -> Option<&[MemoryMapEntry]> {
         self.memory_map.as_deref()
     }
 
-    /// The memory that the loader filled for us and that must not be handed out: the modules. All else was
-    /// copied.
-    pub fn reserved(&self) -> impl Iterator<Item = Range<u64>> + Clone + '_ {
-        self.modules.iter().map(|module| ram::outward(module.paddr, module.size))
+    /// The modules that lie as a whole in `free` memory: RAM that is no part of the kernel. The others are
+    /// left out, with a warning. All else that the loader filled was copied, so nothing else needs to be
+    /// kept.
+    pub fn modules_in(&self, free: &Ram) -> heapless::Vec<Range<u64>, MAX_MODULES> {
+        let mut found = heapless::Vec::new();
+        for Module { paddr, size, .. } in &self.modules {
+            let bytes = *paddr..paddr.saturating_add(*size);
+            let fits = |range: &Range<u64>| range.start <= bytes.start && bytes.end <= range.end;
+            if bytes.is_empty() || !free.ranges.iter().any(fits) {
+                log::warn!("a module at {paddr:#x} with {size:#x} bytes isn't in free RAM; left out");
+            } else if found.push(bytes).is_err() {
+                break; // there is room for as many as were read
+            }
+        }
+        found
     }
 
     fn read_command_line(&mut self, memory: &impl PhysicalMemory) {

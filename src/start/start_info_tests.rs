@@ -1,11 +1,14 @@
 //! A loader that tells what a test wants told, and the tests of reading it.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
+
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
 use super::start_info::{MAX_COMMAND_LINE, MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};
 use crate::abi::start_info::{MAGIC, MemoryMapEntry, RegionKind};
+use crate::mm::ram::Ram;
 
 /// Sixty-four KiB of memory from [`Loader::BASE`] on, with a start info in it.
 pub struct Loader {
@@ -132,10 +135,35 @@ fn wrong_pointers_lose_only_what_they_point_to() {
         loader.put32(12, 5);
         loader.memory[Loader::SIZE - 1] = b'x';
         let info = loader.read();
-        assert!(info.options().line().len() <= 1 && info.modules().is_empty());
+        assert!(info.options().line().len() <= 1 && info.modules_in(&everything()).is_empty());
         assert_eq!(info.memory_map().map(<[_]>::len), Some(1));
         loader.put64(40, pointer); // memory map
         assert_eq!(loader.read().memory_map(), None);
+    }
+}
+
+/// RAM up to 4 GiB.
+fn everything() -> Ram {
+    Ram::new([(0, 4 << 30)].into_iter(), core::iter::empty())
+}
+
+#[test]
+fn only_modules_in_free_memory_are_taken() {
+    let good = (0x40_0000, 0x1000);
+    let bad = [
+        (0, 0x1000),
+        (0x41_0000, 0),
+        (0x20_f000, 0x2000),
+        (0x50_0000, u64::MAX),
+        (u64::MAX, 1),
+        (1 << 40, 16),
+    ];
+    let mut free = everything();
+    free.remove(0..0x1000);
+    free.remove(0x21_0000..0x30_0000); // as the image
+    for bad in bad {
+        let info = Loader::version(1).with_modules(&[bad, good]).read();
+        assert_eq!(info.modules_in(&free).as_slice(), &[0x40_0000..0x40_1000], "{bad:x?}");
     }
 }
 
@@ -145,9 +173,11 @@ fn absurd_counts_are_cut() {
     loader.put32(12, u32::MAX);
     loader.put32(48, u32::MAX);
     let info = loader.read();
-    assert_eq!(info.modules().len(), MAX_MODULES);
     assert_eq!(info.memory_map().map(<[_]>::len), Some(MAX_MAP));
-    assert_eq!(info.reserved().next(), Some(0x40_0000..0x40_2000));
+    // Those behind the first are zeros, which are no modules.
+    assert_eq!(info.modules_in(&everything()).as_slice(), &[0x40_0000..0x40_1800]);
+    let many = Loader::version(1).with_modules(&[(0x40_0000, 0x10); 20]).read();
+    assert_eq!(many.modules_in(&everything()).len(), MAX_MODULES);
 }
 
 #[test]
@@ -165,6 +195,6 @@ fn nothing_that_a_loader_writes_is_a_panic() {
             }
         }
         let info = loader.read();
-        let _ = info.reserved().count() + info.options().iter().count();
+        let _ = info.modules_in(&everything()).len() + info.options().iter().count();
     }
 }

@@ -45,7 +45,8 @@ struct LowFrames<'f>(&'f mut Frames);
 // SAFETY: they are frames of `Frames`, which hands out each once.
 unsafe impl FrameAllocator<Size4KiB> for LowFrames<'_> {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        // The lowest that is free: if it lies too high, so do all others, and it doesn't matter that it is lost.
+        // The lowest that is free: if it lies too high, so do all others, and it doesn't matter that it is
+        // lost.
         self.0.allocate_frame().filter(|frame| frame.start_address().as_u64() < BOOT_MAPPED)
     }
 }

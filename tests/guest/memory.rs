@@ -72,8 +72,8 @@ fn holes(_: &Context) -> Result<(), NotPassed> {
     Ok(())
 }
 
-/// Takes every frame that is free, fills each, and reads each back: no two are the same memory, and none is memory
-/// that something else uses, such as a module's.
+/// Takes every frame that is free, fills each, and reads each back: no two are the same memory, and none is
+/// memory that something else uses, such as a module's.
 fn frames(context: &Context) -> Result<(), NotPassed> {
     type Page = [Option<Gfn>; PAGE_SIZE as usize / size_of::<Option<Gfn>>()];
     let (free, taken, intact, released) = live()?.with(|memory| {

@@ -24,8 +24,8 @@ pub const CASES: &[Case] = &[
 const VECTOR: u8 = 0x81;
 static HANDLED: AtomicU32 = AtomicU32::new(0);
 
-/// Leaves nothing in a register that a function may change as it was, and copies with string instructions, which
-/// would run backwards, and into other memory, had the stub left the direction flag as it came.
+/// Leaves nothing in a register that a function may change as it was, and copies with string instructions,
+/// which would run backwards, and into other memory, had the stub left the direction flag as it came.
 fn destroy(frame: &TrapFrame) {
     let copy = black_box([frame.vector; 32]);
     if black_box(&copy).iter().all(|&word| word == u64::from(VECTOR)) {
@@ -68,7 +68,8 @@ const FLAGS: u64 = 0xcd5;
 const CARRY_AND_DIRECTION: u64 = 0x401;
 
 fn registers(_: &Context) -> Result<(), NotPassed> {
-    if let Err(NotHandled(vector)) = trap::handle(VECTOR, destroy) {
+    // SAFETY: the handler leaves interrupts masked.
+    if let Err(NotHandled(vector)) = unsafe { trap::handle(VECTOR, destroy) } {
         return Err(NotPassed::Fail(alloc::format!("vector {vector} is taken")));
     }
     let before = State {
@@ -78,8 +79,9 @@ fn registers(_: &Context) -> Result<(), NotPassed> {
         mxcsr: 0x7f80, // rounds towards zero, which nothing else here does
     };
     let mut after = State { vectors: [[0; 2]; 16], registers: [0; 15], flags: 0, mxcsr: 0 };
-    // SAFETY: loads all registers from `before`, traps, and stores them to `after`; what it changes is said, or
-    // pushed and popped: rbx and rbp, and the pointers, which wait on the stack while all registers are in use.
+    // SAFETY: loads all registers from `before`, traps, and stores them to `after`; what it changes is
+    // said, or pushed and popped: rbx and rbp, and the pointers, which wait on the stack while all
+    // registers are in use.
     unsafe {
         asm!(
             "push rbx", "push rbp", "push rsi", "push rdi",
@@ -185,15 +187,12 @@ fn own_stacks(_: &Context) -> Result<(), NotPassed> {
     Ok(())
 }
 
-/// With interrupts enabled, and masked while a lock is held. The machine's old interrupt controller is told to keep
-/// quiet, for nobody here has an answer to it.
+/// With interrupts enabled, and masked while a lock is held.
 fn masking(_: &Context) -> Result<(), NotPassed> {
     static OUTER: IrqMutex<()> = IrqMutex::new(());
     static INNER: IrqMutex<()> = IrqMutex::new(());
     let enabled = || x86_64::instructions::interrupts::are_enabled();
     let inside_and_between = || OUTER.with(|()| (INNER.with(|()| enabled()), enabled()));
-    // SAFETY: masks all lines of both controllers; nothing uses them.
-    unsafe { asm!("out 0x21, al", "out 0xa1, al", in("al") 0xffu8) };
     let with_masked = (inside_and_between(), enabled());
     x86_64::instructions::interrupts::enable();
     let with_enabled = (inside_and_between(), enabled());

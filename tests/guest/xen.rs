@@ -43,9 +43,11 @@ fn vcpus(context: &Context) -> Result<(), NotPassed> {
 }
 
 fn unknown_hypercall(context: &Context) -> Result<(), NotPassed> {
-    // SAFETY: Xen has no such call, and so reads no argument of it.
-    let result = unsafe { xen(context)?.call(Number(63), [0; 5]) };
-    check_same!(result, Err(XenErrno::NOSYS));
+    for number in [63, 127, 128, 128 + 17, u32::MAX] {
+        // SAFETY: Xen has no such call, and so reads no argument of it.
+        let result = unsafe { xen(context)?.call(Number(number), [0; 5]) };
+        check_same!((number, result), (number, Err(XenErrno::NOSYS)));
+    }
     Ok(())
 }
 

@@ -187,8 +187,8 @@ fn next(parser: &mut Parser) -> Result<Option<Argument>> {
     })
 }
 
-/// A word for the guest's command line: the shell has taken off the quotes around a value with spaces, and the guest
-/// wants them.
+/// A word for the guest's command line: the shell has taken off the quotes around a value with spaces, and
+/// the guest wants them.
 fn as_option(word: String) -> String {
     if !word.contains(char::is_whitespace) || word.contains('"') {
         return word;

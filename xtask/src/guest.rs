@@ -126,7 +126,7 @@ pub fn build(program: &Program, optimised: bool) -> Result<Image> {
 }
 
 /// Writes a file so that whoever reads it at the same time sees the old contents or the new, and no half.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }

@@ -9,7 +9,7 @@ cargo xtask COMMAND [OPTIONS]
   check   formatting, lints, documentation, layers, licences
   setup   find Xen and QEMU, or fetch them into your cache; the others do so when they must
 
-cargo xtask COMMAND --help tells more.
+cargo xtask COMMAND --help (or -h) tells more.
 ";
 
 /// `cargo xtask run --help`.
@@ -27,7 +27,7 @@ Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU.
   --accel ACCEL     tcg: QEMU's emulation (default); kvm: the host's processor, if it can
   --gdb             wait for a debugger, and print how to attach one
   --dev             build without optimisation
-  --verbose         tell sizes and times, QEMU's command line, and all that Xen says
+  -v, --verbose     tell sizes and times, QEMU's command line, and all that Xen says
   --xen FILE        use this Xen (or GRANITE_XEN)
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 
@@ -46,13 +46,13 @@ Runs the tests whose name contains FILTER: on the host, and in guests.
 
   --rig RIG         host, solo, direct, or all (default)
   --smp N           vCPUs of the guests (default 1)
-  --repeat N        N times in a row, with a progress bar; the guests' tests only
+  --repeat N        N times in a row, with a progress bar; without the host's own tests
   --json FILE       write the results to a file
   --xen FILE        use this Xen (or GRANITE_XEN)
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 
 Verdicts: PASS, SKIP with the reason, FAIL, CRASH, TIMEOUT. A test that isn't heard of has crashed.
-Status: 0 if all passed or were skipped, 1 if not, 2 wrong usage or set-up.
+Status: 0 if at least one passed and none failed, 1 if not, 2 wrong usage.
 ";
 
 /// `cargo xtask setup --help`.

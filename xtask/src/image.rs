@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use object::LittleEndian;
 use object::elf::{
-    EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, SHT_REL, SHT_RELA,
+    EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, SHF_ALLOC,
+    SHT_REL, SHT_RELA,
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
@@ -32,6 +33,9 @@ pub enum Unfit {
     NotStatic(&'static str),
     /// It has relocations, in this section.
     Relocations(String),
+    /// This section is loaded, and linker.ld gives it no place: it would lie outside of what the kernel
+    /// knows as its image.
+    Orphan(String),
     /// A loader finds no PVH entry point.
     NoNote(&'static str),
     /// The entry point isn't in executable memory.
@@ -51,6 +55,12 @@ impl fmt::Display for Unfit {
             Self::NotElf => f.write_str("it is no 64-bit little-endian ELF file"),
             Self::NotStatic(what) => write!(f, "it is {what}, not a static x86-64 executable\n{FLAGS}"),
             Self::Relocations(section) => write!(f, "it has relocations in {section}\n{FLAGS}"),
+            Self::Orphan(section) => {
+                write!(
+                    f,
+                    "linker.ld has no place for its section {section}\nuse an ordinary section, or give it one"
+                )
+            }
             Self::NoNote(what) => write!(
                 f,
                 "{what}\nwithout a PHYS32_ENTRY note Xen has no entry point: does it use granite::entry!, and was \
@@ -86,9 +96,16 @@ pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
     }
     let sections = elf.sections(LE, bytes).map_err(|_| Unfit::NotElf)?;
     for section in sections.iter() {
-        if matches!(section.sh_type(LE), SHT_REL | SHT_RELA) && section.sh_size(LE) != 0 {
+        let name = || {
             let name = sections.section_name(LE, section).unwrap_or_default();
-            return Err(Unfit::Relocations(String::from_utf8_lossy(name).into_owned()));
+            String::from_utf8_lossy(name).into_owned()
+        };
+        if matches!(section.sh_type(LE), SHT_REL | SHT_RELA) && section.sh_size(LE) != 0 {
+            return Err(Unfit::Relocations(name()));
+        }
+        const PLACES: [&str; 5] = [".text", ".note.Xen", ".rodata", ".data", ".bss"];
+        if section.sh_flags(LE) & u64::from(SHF_ALLOC) != 0 && !PLACES.contains(&name().as_str()) {
+            return Err(Unfit::Orphan(name()));
         }
     }
 

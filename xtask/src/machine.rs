@@ -125,8 +125,8 @@ impl Machine {
         Ok(command)
     }
 
-    /// The files for Xen, as QEMU's multiboot loader wants them: a comma begins the next, two are one; a space
-    /// begins the command line.
+    /// The files for Xen, as QEMU's multiboot loader wants them: a comma begins the next, two are one; a
+    /// space begins the command line.
     fn modules(&self, kernel: &Path, line: &str) -> Result<String> {
         // What lies in QEMU's own folder goes by its bare name: the path of a checkout may hold anything.
         let folder = kernel.parent().unwrap_or(Path::new(""));

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     match dispatch() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error}");
+            complain!("error: {error}");
             ExitCode::from(BAD_USE)
         }
     }

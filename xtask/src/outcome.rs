@@ -75,6 +75,7 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::Outcome;
+    use granite::rt::{End, ExitCode};
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
@@ -88,6 +89,22 @@ mod tests {
         assert_eq!(read(33, None), 3);
         assert_eq!(read(33, Some("failure 1")), 3);
         assert_eq!(read(0, Some("success")), 3, "a reset is never a success");
+    }
+
+    #[test]
+    fn the_guest_writes_what_is_read_here() {
+        let ends = [
+            (End::Exit(ExitCode::SUCCESS), 0),
+            (End::Exit(ExitCode::FAILURE), 1),
+            (End::Panic, 3),
+            (End::Exception, 3),
+            (End::NoXen, 4),
+            (End::CannotStart, 2),
+        ];
+        for (end, status) in ends {
+            let code = i32::try_from(end.debug_exit_code()).unwrap();
+            assert_eq!(read(2 * code + 1, Some(&end.to_string())), status, "{end}");
+        }
     }
 
     #[test]

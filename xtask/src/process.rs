@@ -92,7 +92,8 @@ pub fn stream(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = Guarded(command.spawn()?);
-    let (sender, lines) = mpsc::channel();
+    // Bounded, so that who writes faster than is read waits, and takes no memory.
+    let (sender, lines) = mpsc::sync_channel(1024);
     if let Some(output) = child.0.stdout.take() {
         thread::spawn(move || send_lines(output, &sender));
     }
@@ -100,6 +101,8 @@ pub fn stream(
 
     let finish = loop {
         let received = match deadline {
+            // Asked first: with lines waiting, a time-out of nothing still gives one.
+            Some(deadline) if started.elapsed() >= deadline => Err(RecvTimeoutError::Timeout),
             Some(deadline) => lines.recv_timeout(deadline.saturating_sub(started.elapsed())),
             None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -120,7 +123,7 @@ pub fn stream(
     Ok((finish, errors.unwrap_or_default()))
 }
 
-fn send_lines(output: ChildStdout, lines: &mpsc::Sender<String>) {
+fn send_lines(output: ChildStdout, lines: &mpsc::SyncSender<String>) {
     let mut output = BufReader::new(output);
     let mut bytes = Vec::new();
     while output.read_until(b'\n', &mut bytes).is_ok_and(|count| count != 0) {
@@ -165,6 +168,13 @@ mod tests {
         assert!(matches!(finish, Finish::Deadline));
         let (finish, _) = stream(sh("echo x; exec sleep 100"), None, |_| Next::Stop).unwrap();
         assert!(matches!(finish, Finish::Stopped));
+    }
+
+    #[test]
+    fn a_flood_of_lines_does_not_move_the_deadline() {
+        let deadline = Some(Duration::from_millis(200));
+        let (finish, _) = stream(sh("exec yes"), deadline, |_| Next::Line).unwrap();
+        assert!(matches!(finish, Finish::Deadline));
     }
 
     #[test]

@@ -28,8 +28,8 @@ impl fmt::Display for Access {
     }
 }
 
-/// Decodes the functions of an ELF file, as its symbols name them, and lists what it finds. The 32-bit entry is left out.
-/// Nothing if the file can't be read, or if most of its code has no symbols.
+/// Decodes the functions of an ELF file, as its symbols name them, and lists what it finds. The 32-bit
+/// entry is left out. Nothing if the file can't be read, or if most of its code has no symbols.
 pub fn find(bytes: &[u8]) -> Option<Vec<Access>> {
     let elf = Elf::parse(bytes).ok()?;
     let sections = elf.sections(LE, bytes).ok()?;
@@ -104,8 +104,9 @@ fn memory_below(instruction: &Instruction) -> Option<(Register, u64)> {
     known.then(|| (instruction.memory_base(), displacement.unsigned_abs()))
 }
 
-/// How far below RBP the stack pointer goes in a function that keeps a frame pointer. Followed in the order of
-/// addresses, which is enough: the prologue comes first, and nothing later goes deeper than it must.
+/// How far below RBP the stack pointer goes in a function that keeps a frame pointer, followed in the order
+/// of addresses. Compiled code moves RSP in its prologue and back in its epilogues, and a push in between
+/// only deepens the frame: so the deepest place is seen, whatever way the function takes.
 #[derive(Default)]
 struct Frame {
     /// RBP points into this function's frame.

@@ -49,10 +49,13 @@ pub fn run(arguments: &Run) -> Result<u8> {
         say!("QEMU ran for {:.2} s", boot.duration.as_secs_f64());
     }
     if boot.outcome != Outcome::Success {
-        eprintln!("{}", boot.outcome);
+        complain!("{}", boot.outcome);
+        if let Outcome::Qemu(_) = boot.outcome {
+            complain!("is QEMU damaged? cargo xtask setup looks at every byte; --qemu FILE names another");
+        }
     }
     if boot.outcome == Outcome::Deadline && arguments.timeout.is_none() {
-        eprintln!("that is {} s; --timeout SECONDS gives it more", TIMEOUT.as_secs());
+        complain!("that is {} s; --timeout SECONDS gives it more", TIMEOUT.as_secs());
     }
     Ok(boot.outcome.exit_code())
 }

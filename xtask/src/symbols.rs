@@ -76,7 +76,8 @@ impl Symbols {
     }
 }
 
-/// The address on a line of a crash report, and how far back to look: a return address points behind the call.
+/// The address on a line of a crash report, and how far back to look: a return address points behind the
+/// call.
 fn crash_address(line: &str) -> Option<(u64, u64)> {
     let (word, back) =
         [("  at 0x", 0), ("  from 0x", 1)].into_iter().find(|(word, _)| line.starts_with(word))?;

@@ -1,5 +1,6 @@
-//! The entries of a grant table, in memory that the domain shares with Xen. Xen changes an entry's flags at any
-//! time while the entry is live, so only atomic accesses may touch it; these structures show where the words lie.
+//! The entries of a grant table, in memory that the domain shares with Xen. Xen changes an entry's flags at
+//! any time while the entry is live, so only atomic accesses may touch it; these structures show where the
+//! words lie.
 
 use crate::abi::{DomId, assert_layout};
 

@@ -1,8 +1,8 @@
 //! The grant table's interface. Source: `xen/include/public/grant_table.h`.
 //!
 //! [`entry`] is the table that a domain shares with Xen, [`op`] the hypercall's operations and their
-//! arguments, [`status`] what comes back. Names are the header's without their prefixes; the header's own find
-//! them in the documentation's search.
+//! arguments, [`status`] what comes back. Names are the header's without their prefixes; the header's own
+//! find them in the documentation's search.
 
 pub mod entry;
 pub mod op;

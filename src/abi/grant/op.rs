@@ -168,8 +168,8 @@ pub struct DumpTable {
 }
 assert_layout!(DumpTable, size = 4, align = 2, { dom: 0, status: 2 });
 
-/// Gives a page to a domain that offered a slot for one. The page is gone even if this fails, unless the status
-/// is [`Status::BAD_PAGE`].
+/// Gives a page to a domain that offered a slot for one. The page is gone even if this fails, unless the
+/// status is [`Status::BAD_PAGE`].
 #[doc(alias = "gnttab_transfer")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]

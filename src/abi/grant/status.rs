@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-/// The status of one operation: zero, or a negative number that says what was wrong. The set is open: a status
-/// that no header names is kept and printed.
+/// The status of one operation: zero, or a negative number that says what was wrong. The set is open: a
+/// status that no header names is kept and printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Status(pub i16);

@@ -30,7 +30,7 @@ pub fn check() -> Result<u8> {
     if failed.is_empty() {
         return Ok(0);
     }
-    eprintln!("failed: {}", failed.join(", "));
+    complain!("failed: {}", failed.join(", "));
     Ok(1)
 }
 

@@ -48,14 +48,17 @@ impl Set {
                 Xen::unpacked(root)?;
                 Ok(Qemu::unpacked(root)?.version().to_owned())
             }
-            Self::Xen => Xen::unpacked(root).map(|_| String::new()),
+            Self::Xen => Xen::unpacked(root).map(|_| NO_QEMU.to_owned()),
             Self::Headers => {
                 let header = root.join("usr/include/xen/xen.h");
-                fs::metadata(&header).context("reading", &header).map(|_| String::new())
+                fs::metadata(&header).context("reading", &header).map(|_| NO_QEMU.to_owned())
             }
         }
     }
 }
+
+/// In the place of a version. An empty note would be one that a full disk has cut short.
+const NO_QEMU: &str = "none";
 
 /// How closely to look at what was provided before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,7 @@ pub enum Effort {
 pub struct Provided {
     /// The unpacked file system.
     pub root: PathBuf,
-    /// The version of the QEMU in it; empty if there is none.
+    /// The version of the QEMU in it, if there is one.
     pub version: String,
 }
 
@@ -133,9 +136,11 @@ impl Store {
         self.folder.join("packages")
     }
 
+    /// Writes a note of what is done, whole or not at all.
     fn write(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.folder.join(name);
-        fs::write(&path, text).context("writing", &path)
+        let (path, half) = (self.folder.join(name), self.folder.join("note.half"));
+        fs::write(&half, text).context("writing", &half)?;
+        fs::rename(&half, &path).context("writing", &path)
     }
 
     fn read(&self, name: &str) -> Result<Option<String>> {
@@ -147,7 +152,7 @@ impl Store {
         let path = self.folder.join("lock");
         let file = File::create(&path).context("making", &path)?;
         if file.try_lock().is_err() {
-            eprintln!("waiting for another set-up, which holds {}", path.display());
+            complain!("waiting for another set-up, which holds {}", path.display());
             file.lock().context("locking", &path)?;
         }
         Ok(file)
@@ -155,9 +160,10 @@ impl Store {
 
     /// What was provided before, if nothing of it was cut short or removed since.
     fn finished(&self) -> Option<Provided> {
-        let version = self.read("version").ok()??;
-        let sizes = self.read("root.sizes").ok()??;
-        verify::sizes_match(&self.root(), &sizes).then(|| Provided { root: self.root(), version })
+        let version = self.read("version").ok()?.filter(|version| !version.is_empty())?;
+        let sizes = self.read("root.sizes").ok()?.filter(|sizes| !sizes.is_empty())?;
+        let whole = verify::sizes_match(&self.root(), &sizes);
+        whole.then(|| Provided { root: self.root(), version })
     }
 
     /// Looks at every byte of what was unpacked, and forgets it if any differs.
@@ -165,25 +171,26 @@ impl Store {
         let Some(sums) = self.read("root.sha256")? else { return self.forget() };
         let damaged = verify::damaged(&self.root(), &sums)?;
         if let Some(first) = damaged.first() {
-            eprintln!("{first} is damaged ({} files in all); unpacking again", damaged.len());
+            complain!("{first} is damaged ({} files in all); unpacking again", damaged.len());
             self.forget()?;
         }
         Ok(())
     }
 
+    /// What was unpacked is to be unpacked again.
     fn forget(&self) -> Result<()> {
-        self.write("root.sizes", "0 none\n")
+        verify::remove_if_there(&self.folder.join("version"))
     }
 
     /// Fetches all packages that aren't there whole.
     fn fetch(&self) -> Result<()> {
-        if let Some(list) = self.read("packages.sha256")?
+        if let Some(list) = self.read("packages.sha256")?.filter(|list| !list.is_empty())
             && self.drop_damaged(&Apt::new(&self.packages())?, &list)? == 0
         {
             return Ok(()); // all are there: no network is needed
         }
         let apt = Apt::new(&self.packages())?;
-        eprintln!("asking the distribution for packages");
+        complain!("asking the distribution for packages");
         let complaints = apt.update()?;
         let no_packages = |why: &str| {
             Error::new(format!(
@@ -217,7 +224,7 @@ impl Store {
         for file in &damaged {
             let path = apt.archives().join(file);
             if path.exists() {
-                eprintln!("{file} is damaged; fetching it again");
+                complain!("{file} is damaged; fetching it again");
                 fs::remove_file(&path).context("removing", &path)?;
                 self.forget()?;
             }
@@ -234,7 +241,7 @@ impl Store {
         remove_folder(&half)?;
         let files: Vec<_> =
             list.lines().filter_map(|line| line.split_once("  ")).map(|(_, file)| file).collect();
-        eprintln!("unpacking {} packages", files.len());
+        complain!("unpacking {} packages", files.len());
         let bar = progress(files.len() as u64, "unpacking", "{pos}/{len} packages");
         for file in files {
             let mut command = Command::new("dpkg-deb");
@@ -243,16 +250,16 @@ impl Store {
             let output =
                 command.output().map_err(|error| Error::new(format!("cannot run dpkg-deb: {error}")))?;
             if !output.status.success() {
-                return Err(Error::new(format!(
-                    "unpacking {file}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                )));
+                let errors = String::from_utf8_lossy(&output.stderr);
+                let advice = "is there room in the cache? GRANITE_CACHE names another";
+                return Err(Error::new(format!("unpacking {file}: {}\n{advice}", errors.trim())));
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
         let sums = verify::manifest(&half)?;
         let sizes = verify::sizes(&half, &sums)?;
+        self.forget()?;
         remove_folder(&self.root())?;
         fs::rename(&half, self.root()).context("putting in place", &self.root())?;
         self.write("root.sha256", &sums)?;
@@ -267,7 +274,7 @@ fn remove_folder(path: &Path) -> Result<()> {
 /// Runs the download, and shows how far it is by what has arrived.
 fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
     let total: u64 = packages.iter().map(|package| package.size).sum();
-    eprintln!("fetching {} packages, {} MiB", packages.len(), total.div_ceil(1 << 20));
+    complain!("fetching {} packages, {} MiB", packages.len(), total.div_ceil(1 << 20));
     let bar = progress(total, "fetching", "{bytes}/{total_bytes}");
     let child = apt.download(names).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| Error::new(format!("cannot run apt-get: {error}")))?;

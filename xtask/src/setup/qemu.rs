@@ -47,7 +47,7 @@ impl Qemu {
         match Self::bare(program).probed() {
             Ok(qemu) => Some(qemu),
             Err(error) => {
-                eprintln!("note: the installed QEMU is not used: {error}");
+                complain!("note: the installed QEMU is not used: {error}");
                 None
             }
         }

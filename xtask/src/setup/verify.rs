@@ -105,6 +105,18 @@ fn walk(root: &Path, folder: &Path, files: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
+/// Removes a file that may not be there.
+///
+/// # Errors
+///
+/// If it is there and can't be removed.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("removing", path, &error)),
+        _ => Ok(()),
+    }
+}
+
 /// A file's text; nothing if there is no such file.
 ///
 /// # Errors

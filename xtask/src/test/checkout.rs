@@ -38,14 +38,16 @@ fn faults() -> Case {
     }
     let note = find(&good, b"\x04\0\0\0\x04\0\0\0\x12\0\0\0Xen\0")?;
     let text_flags = 64 + 4; // of the first program header
+    let rodata_name = find(&good, b"\0.rodata\0")? + 1;
     type IsRight = fn(&Unfit) -> bool;
-    let damages: [(&str, usize, u8, IsRight); 7] = [
+    let damages: [(&str, usize, u8, IsRight); 8] = [
         ("no ELF magic", 0, 0, |unfit| matches!(unfit, Unfit::NotElf)),
         ("a shared object", 16, 3, |unfit| matches!(unfit, Unfit::NotStatic(_))),
         ("another machine", 18, 3, |unfit| matches!(unfit, Unfit::NotStatic(_))),
         ("a note of another owner", note + 12, b'x', |unfit| matches!(unfit, Unfit::NoNote(_))),
         ("a note of another type", note + 8, 17, |unfit| matches!(unfit, Unfit::NoNote(_))),
         ("an entry point in the sky", note + 19, 0x70, |unfit| matches!(unfit, Unfit::BadEntry(_))),
+        ("a section that has no place", rodata_name, b'x', |unfit| matches!(unfit, Unfit::Orphan(_))),
         ("writable code", text_flags, 7, |unfit| matches!(unfit, Unfit::BadSegment(..))),
     ];
     for (what, at, value, is_right) in damages {
@@ -66,11 +68,11 @@ fn faults() -> Case {
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Result<usize, NotPassed> {
     let at = bytes.windows(pattern.len()).position(|window| window == pattern);
-    at.ok_or_else(|| NotPassed::fail("the image has no note to damage"))
+    at.ok_or_else(|| NotPassed::fail("the image has nothing to damage there"))
 }
 
-/// What happens to a guest where `RUSTFLAGS` or another folder's configuration takes the flags away: it links,
-/// and the check must see it.
+/// What happens to a guest where `RUSTFLAGS` or another folder's configuration takes the flags away: it
+/// links, and the check must see it.
 fn lost_flags() -> Case {
     let flags = guest::rustflags().into_iter().filter(|flag| flag != "-Cno-redzone=yes").collect::<Vec<_>>();
     const FOLDER: &str = "guest-with-red-zone";

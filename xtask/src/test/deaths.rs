@@ -1,5 +1,5 @@
-//! Guests that must die (tests/die.rs), each in a boot of its own: by the right status, and with a report that
-//! says what happened.
+//! Guests that must die (tests/die.rs), each in a boot of its own: by the right status, and with a report
+//! that says what happened.
 
 use std::time::Duration;
 
@@ -13,6 +13,12 @@ use crate::outcome::Outcome;
 /// One death.
 struct Death {
     case: &'static str,
+    /// Where it happens.
+    rig: Rig,
+    /// On another processor than the usual one.
+    cpu: Option<&'static str>,
+    /// Built with optimisation.
+    optimised: bool,
     /// xtask's status for it.
     status: u8,
     /// What the log must show.
@@ -24,6 +30,7 @@ struct Death {
 const CRASH: u8 = 3;
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
+const CANNOT_START: u8 = 2;
 const DEADLINE: u8 = 124;
 
 const DEATHS: &[Death] = &[
@@ -49,25 +56,43 @@ const DEATHS: &[Death] = &[
     death("invalid-opcode", CRASH, &["exception 6, invalid opcode (#UD)", "invalid_opcode (tests/die.rs:"]),
     death("double-fault", CRASH, &["exception 8, double fault (#DF)"]),
     death("triple-fault", CRASH, &["case=triple-fault"]),
-    death("heap-exhaustion", CRASH, &["memory allocation of 1048576 bytes failed"]),
+    death(
+        "heap-exhaustion",
+        CRASH,
+        &["memory allocation of 1048576 bytes failed", "exhaust_the_heap (tests/die.rs:"],
+    ),
     death("wrong-exit", FAILURE, &["granite: end: failure 7"]),
     death("open-line", SUCCESS, &["no end of line", "granite: end: success"]),
-    Death { case: "hang", status: DEADLINE, shows: &[], seconds: 4 },
+    death("nmi", CRASH, &["exception 2, non-maskable interrupt"]),
+    Death { seconds: 4, ..death("hang", DEADLINE, &[]) },
+    Death { optimised: false, ..death("panic", CRASH, &["panic at tests/die.rs", "inner_function"]) },
+    Death { optimised: false, ..death("stack-overflow", CRASH, &["the boot stack overflowed"]) },
+    // Found out in 32-bit code, before there is anything else.
+    Death {
+        rig: Rig::Direct,
+        cpu: Some("qemu64,-nx"),
+        ..death(
+            "processor-without-nx",
+            CANNOT_START,
+            &["lacks long mode or no-execute pages", "granite: end: cannot-start"],
+        )
+    },
 ];
 
 const fn death(case: &'static str, status: u8, shows: &'static [&'static str]) -> Death {
-    Death { case, status, shows, seconds: 30 }
+    Death { case, rig: Rig::Solo, cpu: None, optimised: true, status, shows, seconds: 30 }
 }
 
-pub fn run(session: &mut Session<'_>) -> Result<()> {
-    for death in DEATHS {
-        let name = format!("die::{}", death.case);
+pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
+    for death in DEATHS.iter().filter(|death| death.rig == rig) {
+        let name = format!("die::{}{}", death.case, if death.optimised { "" } else { "_unoptimised" });
         if !session.selects(&name) {
             continue;
         }
-        let image = session.image("die")?;
+        let image = session.image("die", death.optimised)?;
         let tools = session.tools()?;
-        let machine = Machine { smp: session.arguments.smp, ..Machine::default() };
+        let usual = Machine { rig, smp: session.arguments.smp, ..Machine::default() };
+        let machine = Machine { cpu: death.cpu.unwrap_or(usual.cpu), ..usual };
         let line = format!("case={}", death.case);
         let deadline = Some(Duration::from_secs(death.seconds));
         let mut boot = boot::boot(&machine, &tools, &image, &line, deadline, |_| {})?;
@@ -78,32 +103,9 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
             (Some(_), Outcome::Deadline) => Verdict::Timeout,
             (Some(_), _) => Verdict::Fail,
         };
-        let (rig, detail) = (machine.rig.to_string(), wrong.unwrap_or_default());
+        let (rig, detail) = (rig.to_string(), wrong.unwrap_or_default());
         session.report.add(Entry { rig, name, verdict, detail, duration: boot.duration }, &boot.log);
     }
-    Ok(())
-}
-
-/// A processor without no-execute pages: the guest must say so in 32-bit code, before there is anything else.
-pub fn too_old(session: &mut Session<'_>) -> Result<()> {
-    const OLD: Death = Death {
-        case: "no-nx",
-        status: 2,
-        shows: &["this processor lacks long mode or no-execute pages", "granite: end: cannot-start"],
-        seconds: 30,
-    };
-    let name = "boot::processor_without_no_execute".to_owned();
-    if !session.selects(&name) {
-        return Ok(());
-    }
-    let image = session.image("die")?;
-    let tools = session.tools()?;
-    let machine = Machine { rig: Rig::Direct, cpu: "qemu64,-nx", ..Machine::default() };
-    let boot = boot::boot(&machine, &tools, &image, "", Some(Duration::from_secs(OLD.seconds)), |_| {})?;
-    let wrong = what_is_wrong(&OLD, &boot);
-    let verdict = if wrong.is_none() { Verdict::Pass } else { Verdict::Fail };
-    let (rig, detail) = (machine.rig.to_string(), wrong.unwrap_or_default());
-    session.report.add(Entry { rig, name, verdict, detail, duration: boot.duration }, &boot.log);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
 
     match setup::headers() {
         Ok(headers) => drop(command.env("GRANITE_XEN_HEADERS", headers)),
-        Err(error) => eprintln!("note: no Xen headers to compare with: {error}"),
+        Err(error) => complain!("note: no Xen headers to compare with: {error}"),
     }
 
     let mut suite = String::new();

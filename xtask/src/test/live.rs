@@ -20,6 +20,7 @@ pub fn run(session: &mut Session<'_>) {
     let choice = &session.arguments.choice;
     session.case(Rig::Solo, "run::debugger", || debugger(choice));
     session.case(Rig::Solo, "run::two_at_once", || two_at_once(choice));
+    session.case(Rig::Solo, "run::nobody_reads", || nobody_reads(choice));
     for (name, signal) in [("kill", libc::SIGKILL), ("interrupt", libc::SIGINT), ("terminate", libc::SIGTERM)]
     {
         session.case(Rig::Solo, &format!("run::qemu_dies_with_xtask_on_{name}"), || {
@@ -81,12 +82,24 @@ fn debugger(choice: &Choice) -> Case {
 }
 
 fn two_at_once(choice: &Choice) -> Case {
-    let other = xtask(choice, &["run"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    // Not the same image: both are built at once, too.
+    let other =
+        xtask(choice, &["run", "--example", "hello"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut other = other.map_err(io)?;
     let first = output_of(xtask(choice, &["run"])?, 0, &["Hello from domain 0"]);
     let second = other.wait().map_err(io)?;
     first?;
     if second.success() { Ok(()) } else { Err(NotPassed::fail(format!("the other ended with {second}"))) }
+}
+
+/// With both outputs closed by who was to read them, the guest still runs to its end and the status is its
+/// own.
+fn nobody_reads(choice: &Choice) -> Case {
+    let mut command = xtask(choice, &["run", "--", "fail"])?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(io)?;
+    drop((child.stdout.take(), child.stderr.take()));
+    let status = child.wait().map_err(io)?;
+    if status.code() == Some(1) { Ok(()) } else { Err(NotPassed::fail(format!("ended with {status}"))) }
 }
 
 /// Whatever ends xtask ends its QEMU.

@@ -44,7 +44,7 @@ struct Session<'a> {
     arguments: &'a Test,
     report: Report,
     tools: Option<Tools>,
-    images: HashMap<&'static str, Image>,
+    images: HashMap<(&'static str, bool), Image>,
 }
 
 /// Runs the tests, and gives xtask's status.
@@ -71,13 +71,8 @@ pub fn test(arguments: &Test) -> Result<u8> {
         for &rig in &arguments.rigs {
             let ran = table::run(&mut session, rig);
             session.set_up(rig, "the table", ran);
-            if rig == Rig::Solo {
-                let ran = deaths::run(&mut session);
-                session.set_up(rig, "the deaths", ran);
-            } else {
-                let ran = deaths::too_old(&mut session);
-                session.set_up(rig, "an old processor", ran);
-            }
+            let ran = deaths::run(&mut session, rig);
+            session.set_up(rig, "the deaths", ran);
             commands::run(&mut session, rig);
             if rig == Rig::Solo {
                 live::run(&mut session);
@@ -133,11 +128,11 @@ impl Session<'_> {
     }
 
     /// A test image, built once.
-    fn image(&mut self, name: &'static str) -> Result<Image> {
-        if let Some(image) = self.images.get(name) {
+    fn image(&mut self, name: &'static str, optimised: bool) -> Result<Image> {
+        if let Some(image) = self.images.get(&(name, optimised)) {
             return Ok(image.clone());
         }
-        let image = guest::build(&Program::Test(name), true)?;
-        Ok(self.images.entry(name).or_insert(image).clone())
+        let image = guest::build(&Program::Test(name), optimised)?;
+        Ok(self.images.entry((name, optimised)).or_insert(image).clone())
     }
 }

@@ -128,7 +128,7 @@ impl Report {
             say!();
         }
         if self.entries.is_empty() {
-            eprintln!("no test has \"{filter}\" in its name");
+            complain!("no test has \"{filter}\" in its name");
         }
         let bad = self.entries.iter().filter(|e| !matches!(e.verdict, Verdict::Pass | Verdict::Skip));
         for entry in bad.clone() {

@@ -1,12 +1,12 @@
 //! The table of cases (tests/guest) in a guest. Where a case ends the guest, the next boot goes on behind it.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use super::Session;
 use super::report::{Entry, Verdict};
 use crate::boot::{self, Boot};
-use crate::error::{Context, Result};
+use crate::error::Result;
+use crate::guest;
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 
@@ -17,13 +17,13 @@ const MEMORY: u32 = 64;
 const MODULE: &str = "contents-of-the-module";
 
 pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
-    let image = session.image("guest")?;
+    let image = session.image("guest", true)?;
     let tools = session.tools()?;
     let mut machine = Machine { rig, smp: session.arguments.smp, memory: MEMORY, ..Machine::default() };
     let mut line = format!("probe=\"a,b two words\" mem={MEMORY} smp={}", machine.smp);
     if rig == Rig::Solo {
         let module = image.stripped.with_file_name("module");
-        fs::write(&module, MODULE).context("writing", &module)?;
+        guest::write_whole(&module, MODULE.as_bytes())?;
         machine.module = Some(module);
         line.push_str(&format!(" module={MODULE}"));
     }

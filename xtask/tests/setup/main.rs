@@ -128,6 +128,23 @@ mod apt {
 
     #[test]
     #[cfg_attr(not(has_apt), ignore = "needs apt-get and dpkg-deb")]
+    fn notes_that_a_full_disk_left_empty_are_written_again() {
+        let world = World::new("empty-notes");
+        let repository = Repository::new(&world);
+        repository.offer_files();
+        world.setup().expect(0, &[]);
+        for note in ["packages.sha256", "root.sha256", "root.sizes", "version"] {
+            fs::write(world.folder.join("cache/qemu+xen").join(note), "").unwrap();
+            world.setup().expect(0, &["QEMU 7.2.99", "Xen ("]);
+        }
+        // A kill while unpacking leaves the half of it.
+        fs::create_dir_all(world.folder.join("cache/qemu+xen/root.half/usr")).unwrap();
+        fs::remove_dir_all(world.folder.join("cache/qemu+xen/root")).unwrap();
+        world.setup().expect(0, &["QEMU 7.2.99", "Xen ("]);
+    }
+
+    #[test]
+    #[cfg_attr(not(has_apt), ignore = "needs apt-get and dpkg-deb")]
     fn an_interrupted_download_goes_on_where_it_stopped() {
         let world = World::new("interrupted");
         let repository = Repository::new(&world);
