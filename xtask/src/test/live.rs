@@ -1,6 +1,5 @@
 //! xtask while it runs: a debugger that comes, two at a time, and an xtask that is killed.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
@@ -115,18 +114,11 @@ fn dies_together(choice: &Choice, signal: i32) -> Case {
     unsafe { libc::kill(id, signal) };
     waiting.child.wait().map_err(io)?;
     let started = Instant::now();
-    while let Some(alive) = children.iter().find(|child| is_alive(**child)) {
+    while let Some(alive) = children.iter().find(|child| process::is_alive(**child)) {
         if started.elapsed() > PATIENCE {
             return Err(NotPassed::fail(format!("QEMU, process {alive}, lives on")));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
-}
-
-/// Whether a process runs: one that has ended and that nobody has waited for does not.
-fn is_alive(id: libc::pid_t) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
 }
