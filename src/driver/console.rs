@@ -22,7 +22,7 @@ pub enum Output {
     Host,
 }
 
-/// Bytes collected before they are sent: a hypercall costs about as much as a thousand bytes.
+/// Bytes collected before they are sent: a hypercall a line, not one a fragment.
 const BUFFER: usize = 256;
 
 /// The console: a buffer of a line, and where it goes.
