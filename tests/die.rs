@@ -39,9 +39,12 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
         Some("double-fault") => double_fault(),
         Some("triple-fault") => triple_fault(),
         Some("heap-exhaustion") => exhaust_the_heap(),
-        Some("hang") => loop {
-            core::hint::spin_loop();
-        },
+        Some("hang") => {
+            println!("here it hangs");
+            loop {
+                core::hint::spin_loop();
+            }
+        }
         Some("wrong-exit") => return ExitCode(7),
         Some("open-line") => {
             print!("no end of line");

@@ -16,6 +16,6 @@ pub const LEAF_HYPERCALL: u32 = 2;
 /// Base + 4: properties of an HVM or PVH domain.
 pub const LEAF_HVM: u32 = 4;
 
-/// EAX of [`LEAF_HVM`]: ECX holds the domain's number (Xen 4.13 on).
+/// EAX of [`LEAF_HVM`]: ECX holds the domain's number.
 #[doc(alias = "XEN_HVM_CPUID_DOMID_PRESENT")]
 pub const HVM_DOMID_PRESENT: u32 = 1 << 4;

@@ -67,7 +67,7 @@ pub fn hypercall_msr(base: u32, cpuid: impl Fn(u32) -> Registers) -> u32 {
     cpuid(base + LEAF_HYPERCALL)[1]
 }
 
-/// The number of this domain, if this Xen tells (4.13 on).
+/// The number of this domain, if this Xen tells.
 pub fn domain(base: u32, cpuid: impl Fn(u32) -> Registers) -> Option<DomId> {
     let [flags, _, id, _] = cpuid(base + LEAF_HVM);
     (flags & HVM_DOMID_PRESENT != 0).then_some(DomId(id as u16))

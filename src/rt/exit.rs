@@ -72,12 +72,12 @@ impl core::fmt::Display for End {
 /// Ends the guest: a last line on the console, and the same again in the machine's own way. The two must
 /// agree for a run to count as a success.
 pub fn end(how: End) -> ! {
-    console::print_in_crash(format_args!("granite: end: {how}"));
+    console::print_last_words(format_args!("granite: end: {how}"));
     // In a domU nobody listens on the port, and Xen ignores it.
     port::debug_exit(how.debug_exit_code());
     if let Some(xen) = Xen::enabled() {
         let error = sched::shutdown(&xen, how.shutdown_reason());
-        console::print_in_crash(format_args!("granite: Xen refuses to end this domain: {error}"));
+        console::print_last_words(format_args!("granite: Xen refuses to end this domain: {error}"));
     }
     arch::halt()
 }

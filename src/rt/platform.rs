@@ -28,14 +28,14 @@ pub struct Domain {
     pub version: Version,
     /// Its features.
     pub features: Features,
-    /// The domain's number; [`DomId::SELF`] where Xen is too old to tell (before 4.13).
+    /// The domain's number; [`DomId::SELF`] where Xen doesn't tell.
     pub dom_id: DomId,
     /// How many virtual processors the domain may run.
     pub vcpus: u32,
 }
 
 impl Platform {
-    /// The domain's number; [`DomId::SELF`] where Xen is too old to tell (before 4.13).
+    /// The domain's number; [`DomId::SELF`] where Xen doesn't tell.
     pub fn dom_id(&self) -> DomId {
         self.domain.dom_id
     }

@@ -4,7 +4,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::arch::{backtrace, stack, trap::TrapFrame};
-use crate::driver::console::print_in_crash;
+use crate::driver::console::print_last_words;
 use crate::mm::layout::NULL_PAGE;
 use crate::rt::{End, end};
 
@@ -15,7 +15,7 @@ static CRASHED: AtomicBool = AtomicBool::new(false);
 pub(super) fn claim(how: End) {
     // Relaxed: nothing else is published by it.
     if CRASHED.swap(true, Ordering::Relaxed) {
-        print_in_crash(format_args!("granite: another crash ({how}) while reporting the first"));
+        print_last_words(format_args!("granite: another crash ({how}) while reporting the first"));
         end(how);
     }
 }
@@ -23,7 +23,7 @@ pub(super) fn claim(how: End) {
 /// Prints return addresses, innermost first: each is that of the instruction behind a call.
 pub(super) fn print_callers(addresses: impl Iterator<Item = u64>) {
     for address in addresses {
-        print_in_crash(format_args!("  from {address:#018x}"));
+        print_last_words(format_args!("  from {address:#018x}"));
     }
 }
 
@@ -32,7 +32,7 @@ pub fn exception(frame: &TrapFrame) -> ! {
     claim(End::Exception);
     let cause = Cause(frame);
     let (name, code) = (frame.name(), frame.error_code);
-    print_in_crash(format_args!(
+    print_last_words(format_args!(
         "granite: exception {}, {name}, error code {code:#x}{cause}\n{frame}\n  at {:#018x}",
         frame.vector, frame.rip
     ));

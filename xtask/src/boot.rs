@@ -9,7 +9,7 @@ use crate::machine::{self, Machine};
 use crate::outcome::Outcome;
 use crate::process::{self, Finish, Next};
 use crate::setup::Tools;
-use crate::symbols::Symbols;
+use crate::symbols::{self, Symbols};
 
 /// What a boot gave.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ pub fn boot(
     let mut xen_gave_up = None;
     let started = Instant::now();
     let (finish, errors) = process::stream(command, deadline, |text| {
-        let text = if text.starts_with("  at 0x") || text.starts_with("  from 0x") {
+        let text = if symbols::crash_address(text).is_some() {
             let symbols = symbols.get_or_insert_with(|| Symbols::load(&image.path));
             symbols.as_ref().map_or_else(|| text.to_owned(), |symbols| symbols.explain(text))
         } else {
@@ -85,18 +85,23 @@ pub fn boot(
     })
     .map_err(|error| Error::new(format!("cannot run {}: {error}", tools.qemu)))?;
     let outcome = match finish {
-        Finish::Exited(status) => Outcome::read(status, last_line.as_deref(), &errors),
+        Finish::Exited(status) => Outcome::read(status, last_line.as_deref(), &errors, tripled(&log)),
         Finish::Deadline => Outcome::Deadline,
         Finish::Stopped => Outcome::Crash(xen_gave_up.unwrap_or_default()),
     };
     Ok(Boot { outcome, duration: started.elapsed(), log })
 }
 
+/// Whether Xen saw a triple fault, upon which it resets the machine at once.
+fn tripled(log: &[String]) -> bool {
+    log.iter().any(|line| line.starts_with("(XEN)") && line.contains("Triple fault"))
+}
+
 /// Xen's last words, after which it would wait five seconds and reset the machine.
 fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
     let said = text.strip_prefix("(XEN)")?;
     if said.contains("Hardware Dom0 crashed") {
-        return Some("Xen ended the domain, as after a triple fault".into());
+        return Some("the domain told Xen that it crashed, and nobody else".into());
     }
     if !said.contains("Reboot in five seconds") {
         return None;

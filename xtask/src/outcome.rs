@@ -35,9 +35,9 @@ impl Outcome {
         }
     }
 
-    /// Reads QEMU's status and the guest's last line, which must agree: QEMU's `isa-debug-exit` gives
-    /// `2c + 1` for the `c` of `End::debug_exit_code` in the guest's src/rt/exit.rs.
-    pub fn read(status: ExitStatus, last_line: Option<&str>, qemu_errors: &str) -> Self {
+    /// Reads QEMU's status and the guest's last line, which must agree: QEMU's `isa-debug-exit` gives `2c + 1`
+    /// for the `c` of `End::debug_exit_code` in the guest's src/rt/exit.rs. `tripled`: Xen saw a triple fault.
+    pub fn read(status: ExitStatus, last_line: Option<&str>, qemu_errors: &str, tripled: bool) -> Self {
         let (said, outcome) = match status.code() {
             Some(0x21) => ("success", Self::Success),
             Some(0x23) => ("failure", Self::Failure),
@@ -45,8 +45,9 @@ impl Outcome {
             Some(0x27) => ("exception", Self::Crash("exception".into())),
             Some(0x29) => ("no-xen", Self::NoXen),
             Some(0x2b) => ("cannot-start", Self::CannotStart),
-            // QEMU ends with 0 when the machine resets: after a triple fault, or when Xen gives up.
-            Some(0) => return Self::Crash("the machine was reset: a triple fault, or Xen gave up".into()),
+            // QEMU ends with 0 when the machine resets.
+            Some(0) if tripled => return Self::Crash("a triple fault".into()),
+            Some(0) => return Self::Crash("the machine was reset, as after a triple fault".into()),
             Some(1) => return Self::Qemu(qemu_errors.trim().to_owned()),
             _ => return Self::Crash(format!("QEMU ended with {status}: {}", qemu_errors.trim())),
         };
@@ -80,7 +81,7 @@ mod tests {
     use std::process::ExitStatus;
 
     fn read(code: i32, last_line: Option<&str>) -> u8 {
-        Outcome::read(ExitStatus::from_raw(code << 8), last_line, "").exit_code()
+        Outcome::read(ExitStatus::from_raw(code << 8), last_line, "", false).exit_code()
     }
 
     #[test]
@@ -115,6 +116,10 @@ mod tests {
         assert_eq!(read(41, Some("no-xen")), 4);
         assert_eq!(read(43, Some("cannot-start")), 2);
         assert_eq!(read(1, None), 2);
-        assert_eq!(Outcome::read(ExitStatus::from_raw(9), None, "").exit_code(), 3, "killed by a signal");
+        assert_eq!(
+            Outcome::read(ExitStatus::from_raw(9), None, "", false).exit_code(),
+            3,
+            "killed by a signal"
+        );
     }
 }

@@ -78,7 +78,14 @@ impl Symbols {
 
 /// The address on a line of a crash report, and how far back to look: a return address points behind the
 /// call.
-fn crash_address(line: &str) -> Option<(u64, u64)> {
+pub fn crash_address(line: &str) -> Option<(u64, u64)> {
+    // Xen's dump of a domain that it ended: `(XEN) [ 1.08] RIP:    0008:[<00000000002012e8>]`.
+    if line.starts_with("(XEN)")
+        && let Some((_, rest)) = line.split_once("RIP:")
+    {
+        let digits = rest.split_once("[<")?.1.split_once(">]")?.0;
+        return Some((u64::from_str_radix(digits, 16).ok()?, 0));
+    }
     let (word, back) =
         [("  at 0x", 0), ("  from 0x", 1)].into_iter().find(|(word, _)| line.starts_with(word))?;
     let digits = line[word.len()..].split_whitespace().next()?;
@@ -108,7 +115,17 @@ mod tests {
     fn only_report_lines_have_an_address() {
         assert_eq!(crash_address("  at 0x0000000000201000"), Some((0x20_1000, 0)));
         assert_eq!(crash_address("  from 0x0000000000201000"), Some((0x20_1000, 1)));
-        for line in ["", "at 0x10", "  at 0xnonsense", "  from 0x0", "  at 0x"] {
+        assert_eq!(crash_address("(XEN) [ 1.0] RIP:    0008:[<00000000002012e8>]"), Some((0x20_12e8, 0)));
+        for line in [
+            "(XEN) RIP: 8",
+            "(XEN) RIP: 8:[<x>]",
+            "RIP: 8:[<1>]",
+            "",
+            "at 0x10",
+            "  at 0xnonsense",
+            "  from 0x0",
+            "  at 0x",
+        ] {
             assert_eq!(crash_address(line), None, "{line}");
         }
     }

@@ -57,7 +57,7 @@ impl Set {
     }
 }
 
-/// In the place of a version. An empty note would be one that a full disk has cut short.
+/// In the place of a version, for an empty note is none.
 const NO_QEMU: &str = "none";
 
 /// How closely to look at what was provided before.
@@ -143,8 +143,10 @@ impl Store {
         fs::rename(&half, &path).context("writing", &path)
     }
 
+    /// Reads a note. An empty one is none: a full disk has cut it short.
     fn read(&self, name: &str) -> Result<Option<String>> {
-        verify::read_if_there(&self.folder.join(name))
+        let text = verify::read_if_there(&self.folder.join(name))?;
+        Ok(text.filter(|text| !text.is_empty()))
     }
 
     /// One set-up at a time. The lock goes with the process, however that ends.
@@ -160,8 +162,8 @@ impl Store {
 
     /// What was provided before, if nothing of it was cut short or removed since.
     fn finished(&self) -> Option<Provided> {
-        let version = self.read("version").ok()?.filter(|version| !version.is_empty())?;
-        let sizes = self.read("root.sizes").ok()?.filter(|sizes| !sizes.is_empty())?;
+        let version = self.read("version").ok()??;
+        let sizes = self.read("root.sizes").ok()??;
         let whole = verify::sizes_match(&self.root(), &sizes);
         whole.then(|| Provided { root: self.root(), version })
     }
@@ -184,7 +186,7 @@ impl Store {
 
     /// Fetches all packages that aren't there whole.
     fn fetch(&self) -> Result<()> {
-        if let Some(list) = self.read("packages.sha256")?.filter(|list| !list.is_empty())
+        if let Some(list) = self.read("packages.sha256")?
             && self.drop_damaged(&Apt::new(&self.packages())?, &list)? == 0
         {
             return Ok(()); // all are there: no network is needed

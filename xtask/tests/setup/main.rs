@@ -134,8 +134,10 @@ mod apt {
         repository.offer_files();
         world.setup().expect(0, &[]);
         for note in ["packages.sha256", "root.sha256", "root.sizes", "version"] {
-            fs::write(world.folder.join("cache/qemu+xen").join(note), "").unwrap();
+            let note = world.folder.join("cache/qemu+xen").join(note);
+            fs::write(&note, "").unwrap();
             world.setup().expect(0, &["QEMU 7.2.99", "Xen ("]);
+            assert!(!fs::read(&note).unwrap().is_empty(), "{}", note.display());
         }
         // A kill while unpacking leaves the half of it.
         fs::create_dir_all(world.folder.join("cache/qemu+xen/root.half/usr")).unwrap();
