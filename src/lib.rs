@@ -35,6 +35,7 @@ pub mod abi;
 #[allow(unsafe_code, reason = "the processor")]
 pub mod arch;
 pub mod driver;
+pub mod grant;
 #[allow(unsafe_code, reason = "the hypervisor")]
 pub mod hypercall;
 #[allow(unsafe_code, reason = "memory")]

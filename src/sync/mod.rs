@@ -1,5 +1,11 @@
-//! Floor 0: locks.
+//! Floor 0: locks, atomics, and whose vCPU it is.
 
 mod irq_mutex;
+pub mod primitive;
+#[allow(unsafe_code, reason = "a promise that only whoever numbers the vCPUs can make")]
+mod vcpu;
 
 pub use irq_mutex::IrqMutex;
+#[cfg(not(granite_guest))]
+pub use vcpu::HostThread;
+pub use vcpu::{NO_VCPU, Vcpu};

@@ -1,0 +1,94 @@
+//! Who is to be told when references come free.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
+
+use super::{Exhausted, Freelist, OwnedRef};
+use crate::sync::primitive::fence;
+use crate::sync::{IrqMutex, Vcpu};
+
+/// How many may wait at once without waking each other.
+pub const MAX_WAITERS: usize = 16;
+
+/// Wakers. They are few, and only touched when references are short, so a lock does; it is held for a copy.
+pub struct Waiters {
+    /// There may be some.
+    any: AtomicBool,
+    wakers: IrqMutex<heapless::Vec<Waker, MAX_WAITERS>>,
+}
+
+impl Waiters {
+    pub fn new() -> Self {
+        Self { any: AtomicBool::new(false), wakers: IrqMutex::new(heapless::Vec::new()) }
+    }
+
+    fn add(&self, waker: &Waker) {
+        let crowded_out = self.wakers.with(|wakers| {
+            if wakers.iter().any(|known| known.will_wake(waker)) {
+                return None;
+            }
+            // Where there is no room, the oldest is woken: it will look for itself, and wait again.
+            let oldest = wakers.is_full().then(|| wakers.remove(0));
+            let pushed = wakers.push(waker.clone());
+            debug_assert!(pushed.is_ok(), "room was made");
+            oldest
+        });
+        self.any.store(true, Ordering::SeqCst);
+        if let Some(waker) = crowded_out {
+            waker.wake();
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.any.load(Ordering::SeqCst)
+    }
+
+    fn wake_all(&self) {
+        if self.any.swap(false, Ordering::SeqCst) {
+            // Called outside the lock: a waker may do anything.
+            let wakers = self.wakers.with(core::mem::take);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl<V: Vcpu> Freelist<V> {
+    /// Takes a free reference, or sees to it that `context` is woken when one is freed.
+    ///
+    /// What is in the cache of another vCPU wakes nobody until that vCPU frees something or
+    /// [flushes](Self::flush): put a deadline on the wait.
+    pub fn poll_alloc(&self, context: &mut Context<'_>) -> Poll<OwnedRef> {
+        match self.alloc().or_else(|Exhausted| {
+            self.waiters.add(context.waker());
+            self.alloc() // it looks again after it has told of the shortage
+        }) {
+            Ok(reference) => Poll::Ready(reference),
+            Err(Exhausted) => Poll::Pending,
+        }
+    }
+
+    /// To be called by whoever put something into the shared part.
+    pub(super) fn wake_if_scarce(&self) {
+        // Pairs with the fence of `declare_scarce`: either the next look there sees what was put in, or the
+        // shortage is seen here.
+        fence(Ordering::SeqCst); // wake_if_scarce
+        if self.scarce.load(Ordering::Relaxed) != 0 {
+            self.wake();
+        }
+    }
+
+    /// Wakes those that wait. If nobody does, the shortage is over, until somebody finds nothing again.
+    #[cold]
+    pub(super) fn wake(&self) {
+        if self.waiters.any() {
+            return self.waiters.wake_all();
+        }
+        self.scarce.store(0, Ordering::Relaxed);
+        // Pairs with the fence of `declare_scarce`: whoever came to wait before this store took the shortage
+        // away is seen here; whoever comes later declares another.
+        fence(Ordering::SeqCst);
+        if self.waiters.any() {
+            self.scarce.store(1, Ordering::Relaxed);
+        }
+    }
+}
