@@ -277,7 +277,9 @@ fn main() {
 fn print(rows: &[Row], exchanges: &[f64]) {
     let [ours, _, peers @ ..] = rows else { return };
     println!("one uncontended lock cmpxchg: {:.2} ns\n", median(exchanges.iter().copied()));
-    println!("ns for one reference taken and freed, by each of 1 and of 2 threads; in brackets how many times");
+    println!(
+        "ns for one reference taken and freed, by each of 1 and of 2 threads; in brackets how many times"
+    );
     println!("the throughput Granite has. Medians of {} rounds.\n", exchanges.len());
     print!("{:32}", "");
     LOADS.iter().for_each(|load| print!("{:>31}", load.name));

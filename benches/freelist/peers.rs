@@ -44,7 +44,17 @@ pub trait List: Sync {
 
 /// A list whose head and links are under a lock: `links[0]` is the head.
 fn linked(count: u32) -> Vec<u32> {
-    (0..count).map(|i| if i == 0 { 8 } else if i + 1 < count { i + 1 } else { 0 }).collect()
+    (0..count)
+        .map(|i| {
+            if i == 0 {
+                8
+            } else if i + 1 < count {
+                i + 1
+            } else {
+                0
+            }
+        })
+        .collect()
 }
 
 fn take(links: &mut [u32]) -> Option<u32> {

@@ -1,6 +1,6 @@
 //! `memory_op`. Source: `xen/include/public/memory.h`.
 
-use super::assert_layout;
+use super::{DomId, Gfn, assert_layout};
 
 /// Asks for the domain's memory map, as [`MemoryMap`].
 #[doc(alias = "XENMEM_memory_map")]
@@ -31,3 +31,69 @@ pub struct E820Entry {
     pub kind: u32,
 }
 assert_layout!(E820Entry, size = 20, align = 1, { address: 0, size: 8, kind: 16 });
+
+/// Takes pages away from the domain, as [`Reservation`].
+#[doc(alias = "XENMEM_decrease_reservation")]
+pub const DECREASE_RESERVATION: u32 = 1;
+/// Gives the domain pages at the places it names, as [`Reservation`].
+#[doc(alias = "XENMEM_populate_physmap")]
+pub const POPULATE_PHYSMAP: u32 = 6;
+/// Places a page of Xen's in the domain, as [`AddToPhysmap`].
+#[doc(alias = "XENMEM_add_to_physmap")]
+pub const ADD_TO_PHYSMAP: u32 = 7;
+
+/// What [`AddToPhysmap`] places.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct MapSpace(pub u32);
+
+impl MapSpace {
+    /// The page that a domain shares with Xen.
+    #[doc(alias = "XENMAPSPACE_shared_info")]
+    pub const SHARED_INFO: Self = Self(0);
+    /// A frame of the grant table; with [`MAP_INDEX_STATUS`], one of its status words.
+    #[doc(alias = "XENMAPSPACE_grant_table")]
+    pub const GRANT_TABLE: Self = Self(1);
+}
+
+/// In an index of [`MapSpace::GRANT_TABLE`]: a frame of status words.
+#[doc(alias = "XENMAPIDX_grant_table_status")]
+pub const MAP_INDEX_STATUS: u64 = 0x8000_0000;
+
+/// Argument of [`ADD_TO_PHYSMAP`].
+#[doc(alias = "xen_add_to_physmap")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct AddToPhysmap {
+    /// Whose memory.
+    pub domid: DomId,
+    /// For ranges; zero.
+    pub size: u16,
+    /// What.
+    pub space: MapSpace,
+    /// Which.
+    pub idx: u64,
+    /// Where to.
+    pub gpfn: Gfn,
+}
+assert_layout!(AddToPhysmap, size = 24, align = 8, { domid: 0, size: 2, space: 4, idx: 8, gpfn: 16 });
+
+/// Argument of [`DECREASE_RESERVATION`] and [`POPULATE_PHYSMAP`].
+#[doc(alias = "xen_memory_reservation")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Reservation {
+    /// Address of an array of frame numbers.
+    pub extent_start: u64,
+    /// How many.
+    pub nr_extents: u64,
+    /// log2 of the pages in each.
+    pub extent_order: u32,
+    /// Zero.
+    pub mem_flags: u32,
+    /// Whose memory.
+    pub domid: DomId,
+}
+assert_layout!(Reservation, size = 32, align = 8, {
+    extent_start: 0, nr_extents: 8, extent_order: 16, mem_flags: 20, domid: 24,
+});

@@ -5,6 +5,8 @@ use core::fmt;
 use spin::Once;
 use x86_64::registers::control::Cr2;
 
+use crate::sync::interrupt;
+
 /// Everything that a trap interrupted. The order is that of boot/traps.S and of the processor.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -147,14 +149,14 @@ pub unsafe fn handle(vector: u8, handler: Handler) -> Result<(), NotHandled> {
 pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
     if let Some(index) = frame.vector.checked_sub(EXCEPTIONS) {
         match HANDLERS.get(index as usize).and_then(Once::get) {
-            Some(handler) => handler(frame),
+            Some(handler) => interrupt::handle(|| handler(frame)),
             // No lock is held on this vCPU that the message could wait for: they all mask interrupts.
             None => log::warn!("interrupt on vector {} that nobody asked for", frame.vector),
         }
         return;
     }
     match REPORT.get() {
-        Some(report) => report(frame),
+        Some(report) => interrupt::handle(|| report(frame)),
         None => super::halt(),
     }
 }

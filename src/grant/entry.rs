@@ -162,7 +162,9 @@ impl<'t> Entry<'t> {
             }
             return Err(flags_in(word));
         };
-        let used = || Some(EntryFlags::from_bits_retain(status.load(Ordering::Acquire))).filter(|use_| use_.in_use());
+        let used = || {
+            Some(EntryFlags::from_bits_retain(status.load(Ordering::Acquire))).filter(|use_| use_.in_use())
+        };
         if let Some(in_use) = used() {
             return Err(flags_in(word) | in_use);
         }

@@ -1,4 +1,81 @@
-//! Floor 3: the grant table.
+//! Floor 3: the grant table. By it a domain lets another map and copy its pages, and receives pages.
+//!
+//! [`GrantTable`] is the table. What it gives out owns what it stands for:
+//!
+//! | | is | ends by |
+//! |---|---|---|
+//! | [`Grant`] | a page of ours, and the reference by which a peer uses it | [`end_access`](Grant::end_access), which gives the page back unless the peer uses it |
+//! | [`ForeignMapping`] | pages of a peer's, mapped here | [`unmap`](ForeignMapping::unmap) |
+//! | [`TransferSlot`] | an empty place for a page that a peer gives away | [`complete`](TransferSlot::complete) or [`withdraw`](TransferSlot::withdraw) |
+//! | [`CopyOp`] | a copy that Xen makes | |
+//!
+//! All end when they are dropped, too. A grant that can't end, because the peer uses the page, goes to the
+//! quarantine until it can: the page is nobody's until then.
+//!
+//! Below: [`freelist`] says which references are free, [`entry`] has the header's protocols on one entry.
+//!
+//! Nothing here is a panic: what Xen or a peer does comes back as a [`GrantError`].
 
+#[cfg(not(granite_loom))]
+#[allow(unsafe_code, reason = "owners that are taken apart")]
+mod access;
+#[cfg(not(granite_loom))]
+#[allow(unsafe_code, reason = "Xen writes pages")]
+mod copy;
+#[cfg(not(granite_loom))]
+mod dump;
 pub mod entry;
+mod error;
 pub mod freelist;
+#[cfg(not(granite_loom))]
+#[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
+mod map;
+#[cfg(not(granite_loom))]
+#[allow(unsafe_code, reason = "pages come back from entries")]
+mod quarantine;
+// A model has no table: its entries are Xen's memory. Models are of the two modules above.
+#[cfg(not(granite_loom))]
+#[allow(unsafe_code, reason = "entries are Xen's memory")]
+mod table;
+#[cfg(not(granite_loom))]
+#[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
+mod transfer;
+
+#[cfg(not(granite_loom))]
+pub use self::{
+    access::Grant,
+    copy::{CopyOp, Dest, Source},
+    dump::Dump,
+    map::{ForeignMapping, Mapped},
+    table::{Config, GrantTable, Stats, Version},
+    transfer::{ReceivedPage, SlotState, TransferSlot},
+};
+pub use error::{BatchError, Failed, GrantError};
+
+/// What a peer may do with a page: [`ReadOnly`] or [`ReadWrite`].
+pub trait Access: sealed::Sealed {
+    /// It may only read.
+    const READ_ONLY: bool;
+}
+
+/// Reading alone.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadOnly {}
+
+/// Reading and writing.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadWrite {}
+
+impl Access for ReadOnly {
+    const READ_ONLY: bool = true;
+}
+
+impl Access for ReadWrite {
+    const READ_ONLY: bool = false;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::ReadOnly {}
+    impl Sealed for super::ReadWrite {}
+}

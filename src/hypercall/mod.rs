@@ -3,17 +3,20 @@
 
 pub mod console;
 pub mod detect;
+pub mod grant;
 pub mod memory;
 pub mod sched;
 pub mod version;
 
-#[cfg(test)]
+#[cfg(not(granite_guest))]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests alone")]
 pub mod fake;
 mod xen;
 
 pub use xen::{NotXen, Xen};
 
 use crate::abi::XenErrno;
+use crate::sync::Vcpu;
 
 /// A hypercall's number. Source: `xen/include/public/xen.h`, `__HYPERVISOR_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +33,9 @@ impl Number {
     /// Xen's console.
     #[doc(alias = "HYPERVISOR_console_io")]
     pub const CONSOLE_IO: Self = Self(xen_sys::__HYPERVISOR_console_io);
+    /// Grants.
+    #[doc(alias = "HYPERVISOR_grant_table_op")]
+    pub const GRANT_TABLE_OP: Self = Self(xen_sys::__HYPERVISOR_grant_table_op);
     /// Virtual processors.
     #[doc(alias = "HYPERVISOR_vcpu_op")]
     pub const VCPU_OP: Self = Self(xen_sys::__HYPERVISOR_vcpu_op);
@@ -38,13 +44,13 @@ impl Number {
     pub const SCHED_OP: Self = Self(xen_sys::__HYPERVISOR_sched_op);
 }
 
-/// What the library asks of a hypervisor.
+/// What the library asks of a hypervisor, which also knows which vCPU asks.
 ///
 /// # Safety
 ///
 /// An implementation reads and writes memory only as the Xen interface says for the call and its
 /// arguments.
-pub unsafe trait Hypercall {
+pub unsafe trait Hypercall: Vcpu {
     /// Makes one call with up to five arguments; unused ones are zero.
     ///
     /// # Errors
@@ -56,4 +62,12 @@ pub unsafe trait Hypercall {
     /// Each argument that the interface defines as a pointer must point to memory that is valid for
     /// what that call reads and writes, for as long as Xen may use it.
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno>;
+}
+
+// SAFETY: it is the same hypervisor.
+unsafe impl<X: Hypercall> Hypercall for &X {
+    unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
+        // SAFETY: the caller's word.
+        unsafe { (**self).call(number, arguments) }
+    }
 }

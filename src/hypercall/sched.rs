@@ -30,3 +30,10 @@ pub fn vcpus(xen: &impl Hypercall) -> u32 {
     };
     (1..MAX_VCPUS).find(|&id| !exists(id)).unwrap_or(MAX_VCPUS)
 }
+
+/// Lets other vCPUs run first.
+#[doc(alias = "SCHEDOP_yield")]
+pub fn yield_now(xen: &impl Hypercall) {
+    // SAFETY: this call takes no pointer. It has nothing to say either.
+    let _ = unsafe { xen.call(Number::SCHED_OP, [xen_sys::SCHEDOP_yield.into(), 0, 0, 0, 0]) };
+}

@@ -5,12 +5,21 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::detect::Hypervisor;
 use super::{Hypercall, Number};
+use crate::sync::{NO_VCPU, Vcpu, interrupt};
 
 /// The hypervisor under us. Its existence says that the hypercall page is in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Xen {
     // Not constructible outside: only `enable` may say that the page is there.
     _enabled: (),
+}
+
+// SAFETY: only the first vCPU runs, and its interrupt handlers have no number.
+unsafe impl Vcpu for Xen {
+    #[inline]
+    fn index(&self) -> usize {
+        if interrupt::is_handling() { NO_VCPU } else { 0 }
+    }
 }
 
 impl fmt::Debug for Xen {

@@ -1,10 +1,17 @@
-//! Floor 2: memory. Frames, the page tables that map them, and the heap on top.
+//! Floor 2: memory. Frames, the page tables that map them, and the heap on top; pages that are owned, windows
+//! for pages that are not ours, and views of memory that is shared.
 
 pub mod frames;
 pub mod heap;
 pub mod layout;
+pub mod page;
 pub mod page_tables;
 pub mod ram;
+pub mod shared;
+pub mod windows;
+
+pub use page::Page;
+pub use shared::{SharedBytes, SharedReader};
 
 use spin::Once;
 

@@ -1,5 +1,6 @@
 //! Floor 0: locks, atomics, and whose vCPU it is.
 
+pub mod interrupt;
 mod irq_mutex;
 pub mod primitive;
 #[allow(unsafe_code, reason = "a promise that only whoever numbers the vCPUs can make")]

@@ -1,5 +1,7 @@
 //! The operations of `grant_table_op` and their arguments. Fields marked *out* are Xen's to write.
 
+use core::fmt;
+
 use crate::abi::{DomId, assert_layout};
 
 use super::{GrantHandle, GrantRef, Status};
@@ -22,6 +24,28 @@ macro_rules! ops {
             pub const ALL: &[(&str, Self)] = &[$(($alias, Self::$name)),*];
         }
     };
+}
+
+impl Op {
+    /// Who may call it, where a PVH guest on x86 may not.
+    pub fn only_for(self) -> Option<&'static str> {
+        match self {
+            Self::TRANSFER | Self::UNMAP_AND_REPLACE | Self::DUMP_TABLE | Self::GET_STATUS_FRAMES => {
+                Some("PV domains")
+            }
+            Self::CACHE_FLUSH => Some("domains on Arm"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::ALL.iter().find(|(_, op)| op == self) {
+            Some((name, _)) => f.write_str(name),
+            None => write!(f, "GNTTABOP {}", self.0),
+        }
+    }
 }
 
 ops! {

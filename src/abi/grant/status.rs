@@ -49,6 +49,11 @@ statuses! {
     NO_SPACE = -13, "GNTST_no_space", "out of space";
 }
 
+impl Status {
+    /// What a status is set to before a call, so that one which Xen doesn't write is seen. Xen has no such.
+    pub const UNANSWERED: Self = Self(i16::MIN);
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.message() {

@@ -126,7 +126,10 @@ impl Own<'_> {
     pub fn push_many(self, references: &[u32]) -> &[u32] {
         let held = self.filled() as usize;
         let (kept, rest) = references.split_at(references.len().min(SLOTS - held));
-        self.0.slots[held..].iter().zip(kept).for_each(|(slot, &number)| slot.store(number, Ordering::Relaxed));
+        self.0.slots[held..]
+            .iter()
+            .zip(kept)
+            .for_each(|(slot, &number)| slot.store(number, Ordering::Relaxed));
         self.0.filled.store((held + kept.len()) as u32, Ordering::Relaxed);
         rest
     }

@@ -18,10 +18,12 @@
 //! and [`adopt`](Freelist::adopt) takes exactly those back.
 
 mod cache;
+mod lot;
 mod run;
 mod stack;
 mod waiters;
 
+pub use lot::Lot;
 pub use run::Run;
 pub use waiters::MAX_WAITERS;
 
@@ -34,8 +36,7 @@ use crate::abi::grant::GrantRef;
 use crate::sync::Vcpu;
 use crate::sync::primitive::{AtomicU32, Ordering, fence};
 use cache::{BATCH, Cache, Own};
-pub(super) use stack::{Chain, MAX_CHAIN, Stack};
-use stack::{Builder, Links, MAX_REFS};
+use stack::{Builder, Chain, Links, MAX_CHAIN, MAX_REFS, Stack};
 use waiters::Waiters;
 
 /// A reference that is out, and the right to use its entry. To drop it is to lose the reference.
@@ -320,7 +321,8 @@ impl<V: Vcpu> Freelist<V> {
     /// How many references are where. Exact while nobody allocates or frees; a snapshot otherwise.
     pub fn stats(&self) -> Stats {
         let total = self.limit.0.load(Ordering::Relaxed) - self.first;
-        let out = self.caches.iter().map(Cache::out).fold(self.bypassed.load(Ordering::Relaxed), u32::wrapping_add);
+        let out =
+            self.caches.iter().map(Cache::out).fold(self.bypassed.load(Ordering::Relaxed), u32::wrapping_add);
         let in_use = if out > total { 0 } else { out }; // a snapshot may be torn
         let cached = self.caches.iter().map(Cache::held).sum();
         Stats { total, in_use, free: total - in_use, cached }
@@ -412,8 +414,12 @@ impl<V: Vcpu> Freelist<V> {
             if count < least.max(1) {
                 return None;
             }
-            let taken =
-                self.fresh.0.compare_exchange_weak(fresh, fresh + count, Ordering::Relaxed, Ordering::Relaxed);
+            let taken = self.fresh.0.compare_exchange_weak(
+                fresh,
+                fresh + count,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
             match taken {
                 Ok(_) => return Some((fresh, count)),
                 Err(now) => fresh = now,

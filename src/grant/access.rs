@@ -1,0 +1,282 @@
+//! Pages of ours that a peer may use.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+
+use alloc::vec::Vec;
+
+use super::entry::Payload;
+use super::error::Failed;
+use super::freelist::OwnedRef;
+use super::table::GrantTable;
+use super::{Access, GrantError, ReadOnly, ReadWrite};
+use crate::abi::grant::{EntryFlags, GrantRef};
+use crate::abi::{DomId, Gfn, PAGE_SIZE};
+use crate::hypercall::Hypercall;
+use crate::mm::shared::OutOfBounds;
+use crate::mm::{Page, SharedBytes};
+
+/// A page of ours that a peer may map and copy, and the reference by which it does.
+///
+/// Dropping it ends the access and frees page and reference; where the peer uses the page just then, both go
+/// to the table's quarantine until it is done. There is no second owner:
+///
+/// ```compile_fail
+/// fn twice<X: granite::hypercall::Hypercall>(grant: granite::grant::Grant<'_, granite::grant::ReadWrite, X>) {
+///     let copy = grant.clone();
+/// }
+/// ```
+#[must_use = "dropping a grant ends it"]
+pub struct Grant<'t, A: Access, X: Hypercall> {
+    table: &'t GrantTable<X>,
+    reference: ManuallyDrop<OwnedRef>,
+    page: ManuallyDrop<Page>,
+    _access: PhantomData<A>,
+}
+
+impl<X: Hypercall> GrantTable<X> {
+    /// Lets `peer` use `page`. Make sure that nothing else is on it: what is granted is the whole page, with
+    /// what it held before.
+    ///
+    /// # Errors
+    ///
+    /// The page, and [`GrantError::Exhausted`], or [`GrantError::Unfit`] for a frame that version 1 can't name.
+    #[inline]
+    pub fn grant<A: Access>(&self, page: Page, peer: DomId) -> Result<Grant<'_, A, X>, Failed<Page>> {
+        match self.take() {
+            Ok(reference) => self.grant_by(reference, page, peer, EntryFlags::empty(), None),
+            Err(error) => Err(Failed { error, value: page }),
+        }
+    }
+
+    /// Lets `peer` copy from and to a part of `page`, and not map it. Only a table of version 2 can.
+    ///
+    /// # Errors
+    ///
+    /// The page, and what [`grant`](Self::grant) says, or [`GrantError::OutOfBounds`].
+    pub fn grant_part<A: Access>(
+        &self,
+        page: Page,
+        offset: u16,
+        length: u16,
+        peer: DomId,
+    ) -> Result<Grant<'_, A, X>, Failed<Page>> {
+        let (from, bytes, len) = (usize::from(offset), usize::from(length), PAGE_SIZE as usize);
+        if from + bytes > len {
+            let error = GrantError::OutOfBounds(OutOfBounds { offset: from, bytes, len });
+            return Err(Failed { error, value: page });
+        }
+        match self.take() {
+            Ok(reference) => {
+                self.grant_by(reference, page, peer, EntryFlags::SUB_PAGE, Some((offset, length)))
+            }
+            Err(error) => Err(Failed { error, value: page }),
+        }
+    }
+
+    /// Lets `peer` use `pages`, by consecutive references, in order.
+    ///
+    /// # Errors
+    ///
+    /// The pages, all of them, and what [`grant`](Self::grant) says.
+    pub fn grant_run<A: Access>(
+        &self,
+        pages: Vec<Page>,
+        peer: DomId,
+    ) -> Result<Vec<Grant<'_, A, X>>, Failed<Vec<Page>>> {
+        let run = match u32::try_from(pages.len())
+            .map_err(|_| GrantError::OutOfMemory)
+            .and_then(|n| self.take_run(n))
+        {
+            Ok(run) => run,
+            Err(error) => return Err(Failed { error, value: pages }),
+        };
+        let mut grants: Vec<Grant<'_, A, X>> = Vec::with_capacity(pages.len());
+        let mut failed: Option<Failed<Vec<Page>>> = None;
+        for (page, reference) in pages.into_iter().zip(run) {
+            match &mut failed {
+                Some(failed) => {
+                    failed.value.push(page);
+                    self.give_back(reference);
+                }
+                None => match self.grant_by(reference, page, peer, EntryFlags::empty(), None) {
+                    Ok(grant) => grants.push(grant),
+                    Err(this) => {
+                        // The peer wasn't told of any, but it may guess: what is busy goes to the quarantine.
+                        let ended = grants.drain(..).filter_map(|grant| grant.end_access().ok());
+                        let mut pages: Vec<Page> = ended.collect();
+                        pages.push(this.value);
+                        failed = Some(Failed { error: this.error, value: pages });
+                    }
+                },
+            }
+        }
+        failed.map_or(Ok(grants), Err)
+    }
+
+    /// Grants a page for as long as `scope` runs, and gives the page back, or the grant, if the peer still
+    /// uses it.
+    ///
+    /// # Errors
+    ///
+    /// As [`grant`](Self::grant).
+    pub fn with_grant<A: Access, R>(
+        &self,
+        page: Page,
+        peer: DomId,
+        scope: impl FnOnce(&Grant<'_, A, X>) -> R,
+    ) -> Result<(R, Result<Page, Failed<Grant<'_, A, X>>>), Failed<Page>> {
+        let grant = self.grant::<A>(page, peer)?;
+        let result = scope(&grant);
+        Ok((result, grant.end_access()))
+    }
+
+    #[inline]
+    fn grant_by<A: Access>(
+        &self,
+        reference: OwnedRef,
+        page: Page,
+        peer: DomId,
+        extra: EntryFlags,
+        part: Option<(u16, u16)>,
+    ) -> Result<Grant<'_, A, X>, Failed<Page>> {
+        let readonly = if A::READ_ONLY { EntryFlags::READONLY } else { EntryFlags::empty() };
+        let flags = EntryFlags::PERMIT_ACCESS.union(readonly).union(extra);
+        let payload = match part {
+            None => Payload::Frame(page.gfn()),
+            Some((offset, length)) => Payload::Part { frame: page.gfn(), offset, length },
+        };
+        if let Err(unfit) = self.entry(&reference).publish(flags, peer, payload) {
+            self.give_back(reference);
+            return Err(Failed { error: unfit.into(), value: page });
+        }
+        Ok(Grant {
+            table: self,
+            reference: ManuallyDrop::new(reference),
+            page: ManuallyDrop::new(page),
+            _access: PhantomData,
+        })
+    }
+}
+
+impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
+    /// The reference, to tell the peer.
+    pub fn gref(&self) -> GrantRef {
+        self.reference.get()
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> DomId {
+        self.table.entry(&self.reference).domain()
+    }
+
+    /// Its frame.
+    pub(super) fn gfn(&self) -> Gfn {
+        self.page.gfn()
+    }
+
+    /// The page, which the peer may read and, unless the grant is read-only, write at any time.
+    pub fn bytes(&self) -> SharedBytes<'_> {
+        // SAFETY: while it is granted, nobody gets a reference to the page's bytes.
+        unsafe { self.page.shared() }
+    }
+
+    /// Whether the peer uses the page just now, for reading and for writing. It may begin, or end, the next
+    /// moment.
+    pub fn in_use(&self) -> EntryFlags {
+        self.table.entry(&self.reference).flags() & (EntryFlags::READING | EntryFlags::WRITING)
+    }
+
+    /// Ends the access, and gives the page back.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError::Busy`] and the grant, as it was, while the peer uses the page.
+    #[inline]
+    pub fn end_access(self) -> Result<Page, Failed<Self>> {
+        match self.table.entry(&self.reference).end_access() {
+            Ok(()) => {
+                let table = self.table;
+                let (reference, page) = self.into_parts();
+                table.give_back(reference);
+                Ok(page)
+            }
+            Err(flags) => Err(Failed { error: GrantError::Busy(flags), value: self }),
+        }
+    }
+
+    /// Exchanges the references of two grants: each page is behind the other's.
+    ///
+    /// # Errors
+    ///
+    /// Xen's, and nothing is changed; it refuses while either is in use.
+    pub fn swap_references(&mut self, other: &mut Self) -> Result<(), GrantError> {
+        self.table.swap(&self.reference, &other.reference)?;
+        // The entries were exchanged, so to each reference belongs the other page.
+        core::mem::swap(&mut self.page, &mut other.page);
+        Ok(())
+    }
+
+    #[inline]
+    fn into_parts(self) -> (OwnedRef, Page) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` isn't dropped and isn't used again, so both are taken once.
+        unsafe { (ManuallyDrop::take(&mut this.reference), ManuallyDrop::take(&mut this.page)) }
+    }
+
+    fn with_access<B: Access>(self) -> Grant<'t, B, X> {
+        let table = self.table;
+        let (reference, page) = self.into_parts();
+        Grant {
+            table,
+            reference: ManuallyDrop::new(reference),
+            page: ManuallyDrop::new(page),
+            _access: PhantomData,
+        }
+    }
+}
+
+impl<'t, X: Hypercall> Grant<'t, ReadWrite, X> {
+    /// Takes the right to write away, in place.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError::Busy`] and the grant, as it was, while the peer has the page for writing.
+    pub fn make_readonly(self) -> Result<Grant<'t, ReadOnly, X>, Failed<Self>> {
+        match self.table.entry(&self.reference).make_readonly() {
+            Ok(()) => Ok(self.with_access()),
+            Err(flags) => Err(Failed { error: GrantError::Busy(flags), value: self }),
+        }
+    }
+}
+
+impl<'t, X: Hypercall> Grant<'t, ReadOnly, X> {
+    /// Gives the right to write, in place. A mapping that the peer has already stays read-only.
+    pub fn make_writable(self) -> Grant<'t, ReadWrite, X> {
+        self.table.entry(&self.reference).make_writable();
+        self.with_access()
+    }
+}
+
+impl<A: Access, X: Hypercall> Drop for Grant<'_, A, X> {
+    fn drop(&mut self) {
+        let ended = self.table.entry(&self.reference).end_access();
+        // SAFETY: `self` is being dropped, so both are taken once.
+        let (reference, page) =
+            unsafe { (ManuallyDrop::take(&mut self.reference), ManuallyDrop::take(&mut self.page)) };
+        if ended.is_ok() {
+            self.table.give_back(reference);
+            return;
+        }
+        // In use: page and reference wait, and the entry remembers the page.
+        let _ = page.into_gfn();
+        self.table.quarantine(reference);
+    }
+}
+
+impl<A: Access, X: Hypercall> fmt::Debug for Grant<'_, A, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Grant({}: {:?})", self.gref().0, self.table.entry(&self.reference))
+    }
+}

@@ -1,0 +1,169 @@
+//! What can go wrong with grants.
+
+use core::fmt;
+
+use super::entry::Unfit;
+use super::freelist::AdoptError;
+use crate::abi::XenErrno;
+use crate::abi::grant::op::Op;
+use crate::abi::grant::{EntryFlags, GrantRef, Status};
+use crate::hypercall::grant::OpError;
+use crate::mm::shared::OutOfBounds;
+use crate::mm::windows::NoWindow;
+
+/// Why something with grants failed. What Xen said is kept as it said it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// Every reference is out, and the table is as large as Xen lets it become.
+    Exhausted {
+        /// References that there are, all of them out.
+        references: u32,
+    },
+    /// Xen refused a grant operation.
+    Op(OpError),
+    /// Xen refused to place a frame of the table, or to take a page back.
+    Memory(XenErrno),
+    /// The table's version can't say that.
+    Unfit(Unfit),
+    /// The page is in use by the peer, who has these flags set.
+    Busy(EntryFlags),
+    /// No page has come into the slot yet.
+    NotTransferred,
+    /// A page is on its way into the slot; it can't be withdrawn.
+    Committed,
+    /// No addresses are free to map at.
+    NoWindow(NoWindow),
+    /// A part that doesn't lie in its page, or a copy across a page's end.
+    OutOfBounds(OutOfBounds),
+    /// The number is no reference that can be taken back.
+    Adopt(AdoptError),
+    /// There is no such version of the table: 1 or 2.
+    NoVersion(u32),
+    /// Memory for the bookkeeping of so many mappings is short.
+    OutOfMemory,
+}
+
+impl GrantError {
+    /// The status that Xen gave, if it is one that failed.
+    pub fn status(self) -> Option<Status> {
+        match self {
+            Self::Op(OpError::Status(_, status)) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// What an element's status and its call's result say together.
+    pub(super) fn check(op: Op, call: Result<(), XenErrno>, status: Status) -> Result<(), Self> {
+        OpError::check(op, call, status).map_err(Self::Op)
+    }
+}
+
+impl fmt::Display for GrantError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted { references } => write!(
+                f,
+                "all {references} grant references are in use; give some back, or raise max_grant_frames of the domain"
+            ),
+            Self::Op(error) => error.fmt(f),
+            Self::Memory(errno) => write!(f, "memory of the grant table: {errno}"),
+            Self::Unfit(Unfit::Frame(gfn)) => {
+                write!(f, "{gfn} has more than 32 bits; only a table of version 2 can grant it")
+            }
+            Self::Unfit(Unfit::Version) => f.write_str("only a table of version 2 can grant that"),
+            Self::Busy(flags) if flags.contains(EntryFlags::WRITING) => {
+                f.write_str("the page is in use: the peer reads and writes it")
+            }
+            Self::Busy(_) => f.write_str("the page is in use: the peer reads it"),
+            Self::NotTransferred => f.write_str("no page has come into the slot yet"),
+            Self::Committed => f.write_str("a page is on its way into the slot; wait for it"),
+            Self::NoWindow(error) => error.fmt(f),
+            Self::OutOfBounds(error) => error.fmt(f),
+            Self::Adopt(error) => error.fmt(f),
+            Self::NoVersion(version) => write!(f, "grant table version {version}: it is 1 or 2"),
+            Self::OutOfMemory => f.write_str("too little memory to keep track of so many mappings"),
+        }
+    }
+}
+
+impl fmt::Display for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reserved(gref) => write!(f, "{gref} is reserved for the toolstack"),
+            Self::OutOfRange(gref) => write!(f, "{gref} is not in the table"),
+            Self::NotLeaked(gref) => write!(f, "{gref} is free, or has an owner"),
+        }
+    }
+}
+
+impl core::error::Error for GrantError {}
+impl core::error::Error for AdoptError {}
+
+impl From<OpError> for GrantError {
+    fn from(error: OpError) -> Self {
+        Self::Op(error)
+    }
+}
+
+impl From<Unfit> for GrantError {
+    fn from(error: Unfit) -> Self {
+        Self::Unfit(error)
+    }
+}
+
+impl From<NoWindow> for GrantError {
+    fn from(error: NoWindow) -> Self {
+        Self::NoWindow(error)
+    }
+}
+
+/// An operation failed, and here is what it would have consumed.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Failed<T> {
+    /// Why.
+    pub error: GrantError,
+    /// What was given.
+    pub value: T,
+}
+
+impl<T> Failed<T> {
+    /// With something made of what was given.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Failed<U> {
+        Failed { error: self.error, value: into(self.value) }
+    }
+}
+
+impl<T> fmt::Debug for Failed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failed").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for Failed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> core::error::Error for Failed<T> {}
+
+/// One of several failed; none is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatchError {
+    /// Which, from 0 on: the first that failed.
+    pub index: usize,
+    /// What it named.
+    pub gref: GrantRef,
+    /// Why.
+    pub error: GrantError,
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "element {} of a batch, {}: {}", self.index, self.gref, self.error)
+    }
+}
+
+impl core::error::Error for BatchError {}

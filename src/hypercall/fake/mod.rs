@@ -1,0 +1,282 @@
+//! A Xen for tests on the host. A [`FakeXen`] is one domain's view of a [`Machine`], on which there may be
+//! several. What real Xen was seen to do, this one does, down to the status; where misuse ends a domain or
+//! corrupts its counts, this one says that the domain is [dead](FakeXen::is_dead); and what isn't mapped
+//! can't be touched: the process gets a SIGSEGV.
+
+mod grants;
+mod machine;
+
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::string::String;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+use super::{Hypercall, Number};
+use crate::abi::grant::Status;
+use crate::abi::grant::op::Op;
+use crate::abi::memory::{E820Entry, MEMORY_MAP, MemoryMap};
+use crate::abi::sched::{Shutdown, VCPU_IS_UP};
+use crate::abi::{DomId, Features, XenErrno};
+use crate::sync::{HostThread, Vcpu};
+pub use machine::{Machine, RAM_PAGES, WINDOW_PAGES};
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The next call, whatever it is.
+    Call(XenErrno),
+    /// The next call of a grant operation, which does nothing and writes no status.
+    Op(Op, XenErrno),
+    /// The next call of a grant operation does nothing, writes no status, and says success.
+    Silence(Op),
+    /// The next element of a grant operation, which isn't done.
+    Status(Op, Status),
+    /// The next element of a grant operation is done as ever, and so is every one until the call's answer,
+    /// which says this all the same.
+    Lie(Op, XenErrno),
+    /// The next placement or release of a page.
+    Memory(XenErrno),
+}
+
+/// What is done in the middle of things.
+pub(crate) type Hook = Box<dyn FnOnce() + Send>;
+
+/// One domain, as it sees Xen: what it is answered, and what it has told.
+pub struct FakeXen {
+    /// Version as major, minor and what follows.
+    pub version: (u16, u16, &'static str),
+    /// Features of submap 0.
+    pub features: Features,
+    /// The memory map, or none: `ENOSYS`.
+    pub memory_map: Option<Vec<E820Entry>>,
+    /// How many vCPUs there are.
+    pub vcpus: u64,
+    /// Whether `console_io` is for us.
+    pub console_allowed: bool,
+    /// Whether it is a PV domain, which may call what PVH guests may not.
+    pub pv: bool,
+    /// What will go wrong; the first that fits is taken.
+    pub faults: Mutex<VecDeque<Fault>>,
+    /// What was written to the console.
+    pub console: Mutex<String>,
+    /// Why the domain was ended.
+    pub shutdown: Mutex<Option<Shutdown>>,
+    /// How often it called for a grant operation.
+    pub calls: Mutex<Vec<Op>>,
+    /// Done before the next grant operation.
+    pub(crate) hook: Mutex<Option<Hook>>,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) domain: DomId,
+}
+
+impl Default for FakeXen {
+    fn default() -> Self {
+        Machine::new().domain()
+    }
+}
+
+impl core::fmt::Debug for FakeXen {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("FakeXen").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+/// Takes a lock that a failed test may have left behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FakeXen {
+    fn new(machine: Arc<Machine>, domain: DomId) -> Self {
+        Self {
+            version: (4, 17, ".5"),
+            features: Features::AUTO_TRANSLATED_PHYSMAP,
+            memory_map: None,
+            vcpus: 1,
+            console_allowed: true,
+            pv: false,
+            faults: Mutex::default(),
+            console: Mutex::default(),
+            shutdown: Mutex::default(),
+            calls: Mutex::default(),
+            hook: Mutex::default(),
+            machine,
+            domain,
+        }
+    }
+
+    /// The domain's number.
+    pub fn dom_id(&self) -> DomId {
+        self.domain
+    }
+
+    /// The machine that it runs on.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// Whether it did what real Xen ends a domain for.
+    pub fn is_dead(&self) -> bool {
+        self.machine.is_dead(self.domain)
+    }
+
+    /// Has something go wrong once.
+    pub fn fail(&self, fault: Fault) {
+        lock(&self.faults).push_back(fault);
+    }
+
+    /// Has something done before the next grant operation.
+    pub fn before_next(&self, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.hook) = Some(Box::new(hook));
+    }
+
+    /// Takes the first fault that fits.
+    fn fault<T>(&self, fits: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+        let mut faults = lock(&self.faults);
+        let (at, found) = faults.iter().enumerate().find_map(|(at, fault)| Some((at, fits(fault)?)))?;
+        faults.remove(at);
+        Some(found)
+    }
+}
+
+// SAFETY: a thread has its number as long as it lives.
+unsafe impl Vcpu for FakeXen {
+    fn index(&self) -> usize {
+        HostThread.index()
+    }
+}
+
+// SAFETY: each arm reads and writes only what the interface defines for that call.
+unsafe impl Hypercall for FakeXen {
+    unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
+        let call_fails = |fault: &Fault| match fault {
+            Fault::Call(errno) => Some(*errno),
+            _ => None,
+        };
+        if let Some(errno) = self.fault(call_fails) {
+            return Err(errno);
+        }
+        if self.is_dead() {
+            return Err(XenErrno::SRCH);
+        }
+        let [first, second, third, ..] = arguments;
+        match (number, first) {
+            (Number::XEN_VERSION, 0) => Ok(u64::from(self.version.0) << 16 | u64::from(self.version.1)),
+            (Number::XEN_VERSION, 1) => {
+                let mut text = [0u8; 16];
+                text[..self.version.2.len()].copy_from_slice(self.version.2.as_bytes());
+                // SAFETY: the caller gives a pointer to 16 bytes.
+                unsafe { *(second as *mut [u8; 16]) = text };
+                Ok(0)
+            }
+            (Number::XEN_VERSION, 6) => {
+                // SAFETY: the caller gives a pointer to two words, index and submap.
+                unsafe { (*(second as *mut [u32; 2]))[1] = self.features.bits() };
+                Ok(0)
+            }
+            (Number::MEMORY_OP, op) if op == u64::from(MEMORY_MAP) => {
+                let map = self.memory_map.as_ref().ok_or(XenErrno::NOSYS)?;
+                // SAFETY: the caller gives a pointer to a MemoryMap, whose buffer holds `nr_entries`.
+                let request = unsafe { &mut *(second as *mut MemoryMap) };
+                let count = map.len().min(request.nr_entries as usize);
+                // SAFETY: as above; at most `nr_entries` are written.
+                unsafe { (request.buffer as *mut E820Entry).copy_from(map.as_ptr(), count) };
+                request.nr_entries = count as u32;
+                Ok(0)
+            }
+            (Number::MEMORY_OP, op) => {
+                let memory_fails = |fault: &Fault| match fault {
+                    Fault::Memory(errno) => Some(*errno),
+                    _ => None,
+                };
+                match self.fault(memory_fails) {
+                    Some(errno) => Err(errno),
+                    // SAFETY: the caller gives a pointer to what the operation wants.
+                    None => unsafe { self.machine.memory_op(self.domain, op as u32, second) },
+                }
+            }
+            (Number::GRANT_TABLE_OP, op) => {
+                let op = Op(op as u32);
+                lock(&self.calls).push(op);
+                let hook = lock(&self.hook).take();
+                if let Some(hook) = hook {
+                    hook();
+                }
+                // SAFETY: the caller gives a pointer to `third` of what the operation wants.
+                unsafe { self.grant_op(op, second, third as usize) }
+            }
+            (Number::CONSOLE_IO, 0) if self.console_allowed => {
+                // SAFETY: the caller gives `second` bytes at `third`.
+                let text = unsafe { core::slice::from_raw_parts(third as *const u8, second as usize) };
+                lock(&self.console).push_str(&String::from_utf8_lossy(text));
+                Ok(0)
+            }
+            (Number::CONSOLE_IO, _) => Err(XenErrno::PERM),
+            (Number::VCPU_OP, op) if op == u64::from(VCPU_IS_UP) => {
+                if second < self.vcpus {
+                    Ok(u64::from(second == 0))
+                } else {
+                    Err(XenErrno::NOENT)
+                }
+            }
+            (Number::SCHED_OP, op) if op == u64::from(xen_sys::SCHEDOP_shutdown) => {
+                // SAFETY: the caller gives a pointer to a Shutdown.
+                *lock(&self.shutdown) = Some(unsafe { *(second as *const Shutdown) });
+                Ok(0)
+            }
+            _ => Err(XenErrno::NOSYS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FakeXen, Fault};
+    use crate::abi::memory::E820Entry;
+    use crate::abi::sched::ShutdownReason;
+    use crate::abi::{Features, XenErrno};
+    use crate::hypercall::{console, memory, sched, version};
+    use std::string::ToString;
+
+    #[test]
+    fn version_and_features_are_read() {
+        let xen = FakeXen { features: Features::from_bits_retain(0x8000_0804), ..FakeXen::default() };
+        assert_eq!(version::version(&xen).unwrap().to_string(), "4.17.5");
+        let features = version::features(&xen).unwrap();
+        assert!(features.contains(Features::DOM0 | Features::AUTO_TRANSLATED_PHYSMAP));
+        assert_eq!(features.bits(), 0x8000_0804, "unknown bits are kept");
+    }
+
+    #[test]
+    fn vcpus_are_counted_to_the_first_that_is_absent() {
+        for vcpus in [1, 2, 4, 128] {
+            assert_eq!(u64::from(sched::vcpus(&FakeXen { vcpus, ..FakeXen::default() })), vcpus);
+        }
+    }
+
+    #[test]
+    fn a_memory_map_longer_than_the_buffer_is_cut() {
+        let map = (0..9).map(|i| E820Entry { address: i << 20, size: 1 << 20, kind: 1 }).collect();
+        let xen = FakeXen { memory_map: Some(map), ..FakeXen::default() };
+        let mut room = [E820Entry::default(); 4];
+        assert_eq!(memory::memory_map(&xen, &mut room).unwrap().len(), 4);
+        assert_eq!(memory::memory_map(&FakeXen::default(), &mut room).unwrap_err(), XenErrno::NOSYS);
+    }
+
+    #[test]
+    fn errors_carry_the_raw_number_and_say_what_it_means() {
+        let xen = FakeXen { console_allowed: false, ..FakeXen::default() };
+        let error = console::write(&xen, b"text").unwrap_err();
+        assert_eq!(error.to_string(), "operation not permitted (EPERM, -1)");
+        xen.fail(Fault::Call(XenErrno(4242)));
+        assert_eq!(version::version(&xen).unwrap_err().to_string(), "unknown Xen error -4242");
+    }
+
+    #[test]
+    fn shutdown_passes_its_reason_by_pointer() {
+        let xen = FakeXen::default();
+        let _ = sched::shutdown(&xen, ShutdownReason::CRASH);
+        assert_eq!(xen.shutdown.lock().unwrap().unwrap().reason, ShutdownReason::CRASH);
+    }
+}

@@ -1,0 +1,170 @@
+//! Pages of RAM that are owned.
+
+use core::fmt;
+
+use super::shared::SharedBytes;
+use crate::abi::{Gfn, PAGE_SIZE};
+
+/// The bytes of a page.
+pub type Bytes = [u8; PAGE_SIZE as usize];
+
+/// A page of the domain's RAM. Whoever has it is alone with it; dropping it frees it.
+#[must_use]
+#[derive(PartialEq, Eq)]
+pub struct Page {
+    gfn: Gfn,
+}
+
+impl Page {
+    /// A page of zeros; nothing, if no memory is free.
+    #[cfg(granite_guest)]
+    pub fn zeroed() -> Option<Self> {
+        let gfn = super::memory()?.with(|memory| memory.frames.allocate())?;
+        // SAFETY: the frame was just allocated.
+        let mut page = unsafe { Self::from_gfn(gfn) };
+        page.bytes_mut().fill(0);
+        Some(page)
+    }
+
+    /// Takes a frame over.
+    ///
+    /// # Safety
+    ///
+    /// It is RAM, mapped at its physical address, and nobody else's. Either the frame allocator gave it, or it
+    /// is never dropped.
+    #[inline]
+    pub unsafe fn from_gfn(gfn: Gfn) -> Self {
+        Self { gfn }
+    }
+
+    /// Gives the frame out; it is the caller's to free.
+    #[inline]
+    pub fn into_gfn(self) -> Gfn {
+        core::mem::ManuallyDrop::new(self).gfn
+    }
+
+    /// Its frame.
+    #[inline]
+    pub fn gfn(&self) -> Gfn {
+        self.gfn
+    }
+
+    /// What it holds.
+    pub fn bytes(&self) -> &Bytes {
+        // SAFETY: the page is RAM of ours, mapped at this address, and borrowed.
+        unsafe { &*(self.gfn.address() as *const Bytes) }
+    }
+
+    /// What it holds, to change.
+    pub fn bytes_mut(&mut self) -> &mut Bytes {
+        // SAFETY: as above, and borrowed by us alone.
+        unsafe { &mut *(self.gfn.address() as *mut Bytes) }
+    }
+
+    /// The page as memory that somebody else may use at the same time.
+    ///
+    /// # Safety
+    ///
+    /// No reference to its bytes is made while the view lives.
+    pub unsafe fn shared(&self) -> SharedBytes<'_> {
+        // SAFETY: it is mapped as long as it is borrowed; a page's address is aligned.
+        unsafe { SharedBytes::new(self.gfn.address() as *mut u8, PAGE_SIZE as usize) }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        release(self.gfn);
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Page({})", self.gfn)
+    }
+}
+
+#[cfg(granite_guest)]
+fn release(gfn: Gfn) {
+    if let Some(memory) = super::memory() {
+        // SAFETY: a page is nobody else's, and came from the allocator.
+        let released = memory.with(|memory| unsafe { memory.frames.release(gfn) });
+        debug_assert!(released.is_ok(), "{released:?}");
+    }
+}
+
+#[cfg(not(granite_guest))]
+pub use host::Pool;
+#[cfg(not(granite_guest))]
+use host::release;
+
+/// On the host a page comes from the RAM of a domain of the fake's: a pool, found again by its addresses.
+#[cfg(not(granite_guest))]
+mod host {
+    use core::ops::Range;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::Page;
+    use crate::abi::Gfn;
+    use crate::mm::frames::Frames;
+    use crate::mm::ram::Ram;
+
+    static POOLS: Mutex<Vec<(Range<u64>, Frames)>> = Mutex::new(Vec::new());
+
+    fn pools() -> MutexGuard<'static, Vec<(Range<u64>, Frames)>> {
+        POOLS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<R>(address: u64, access: impl FnOnce(&mut Frames) -> R) -> Option<R> {
+        let mut pools = pools();
+        let (_, frames) = pools.iter_mut().find(|(range, _)| range.contains(&address))?;
+        Some(access(frames))
+    }
+
+    pub(super) fn release(gfn: Gfn) {
+        // SAFETY: a page is nobody else's, and came from the pool.
+        let released = with(gfn.address(), |frames| unsafe { frames.release(gfn) });
+        assert!(matches!(released, None | Some(Ok(()))), "{released:?}");
+    }
+
+    /// RAM to take pages from.
+    #[derive(Debug)]
+    pub struct Pool(Range<u64>);
+
+    impl Pool {
+        /// A pool of the pages at these addresses.
+        ///
+        /// # Safety
+        ///
+        /// They are mapped, and nobody else's, until the pool is dropped.
+        pub unsafe fn new(range: Range<u64>) -> Self {
+            let ram = Ram::new([(range.start, range.end - range.start)].into_iter(), core::iter::empty());
+            let bitmap = vec![0; Frames::words_for(&ram)].leak();
+            // SAFETY: the caller's word.
+            pools().push((range.clone(), unsafe { Frames::new(&ram, bitmap) }));
+            Self(range)
+        }
+
+        /// A page of zeros; nothing, if none is free.
+        pub fn zeroed(&self) -> Option<Page> {
+            let gfn = with(self.0.start, Frames::allocate)??;
+            // SAFETY: the frame was just allocated.
+            let mut page = unsafe { Page::from_gfn(gfn) };
+            page.bytes_mut().fill(0);
+            Some(page)
+        }
+
+        /// Pages that are free.
+        pub fn free(&self) -> usize {
+            with(self.0.start, |frames| frames.free()).unwrap_or(0)
+        }
+    }
+
+    impl Drop for Pool {
+        fn drop(&mut self) {
+            pools().retain(|(range, _)| *range != self.0);
+        }
+    }
+}

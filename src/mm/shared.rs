@@ -1,0 +1,249 @@
+//! Memory that another domain reads and writes at any time. There is no reference to it, ever: bytes are
+//! copied out and in, and a copy is checked before it is used.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::AtomicU32;
+
+/// An access past the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfBounds {
+    /// Where it began.
+    pub offset: usize,
+    /// How long it was.
+    pub bytes: usize,
+    /// How much there is.
+    pub len: usize,
+}
+
+impl fmt::Display for OutOfBounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offset, bytes, len } = self;
+        write!(f, "{bytes} bytes from {offset} on do not fit into {len} bytes of shared memory")
+    }
+}
+
+impl core::error::Error for OutOfBounds {}
+
+/// Shared memory to read.
+#[derive(Clone, Copy)]
+pub struct SharedReader<'m> {
+    start: *const u8,
+    len: usize,
+    _memory: PhantomData<&'m ()>,
+}
+
+/// Shared memory to read and write.
+#[derive(Clone, Copy)]
+pub struct SharedBytes<'m> {
+    reader: SharedReader<'m>,
+}
+
+// SAFETY: it is memory that all of the world may change at once, and is accessed for that.
+unsafe impl Send for SharedReader<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for SharedReader<'_> {}
+// SAFETY: as above.
+unsafe impl Send for SharedBytes<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for SharedBytes<'_> {}
+
+impl<'m> SharedReader<'m> {
+    /// A view of `len` bytes at `start`.
+    ///
+    /// # Safety
+    ///
+    /// They are mapped, to read, as long as `'m` lives, and no reference to them is made meanwhile. `start` is
+    /// a multiple of 8.
+    pub unsafe fn new(start: *const u8, len: usize) -> Self {
+        Self { start, len, _memory: PhantomData }
+    }
+
+    /// How many bytes there are.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    fn at(self, offset: usize, bytes: usize) -> Result<*const u8, OutOfBounds> {
+        let end = offset.checked_add(bytes).filter(|&end| end <= self.len);
+        end.ok_or(OutOfBounds { offset, bytes, len: self.len })?;
+        Ok(self.start.wrapping_add(offset))
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`], and nothing is copied.
+    pub fn read(self, offset: usize, into: &mut [u8]) -> Result<(), OutOfBounds> {
+        let start = self.at(offset, into.len())?;
+        let (mut at, end) = (0, into.len());
+        while at < end {
+            let from = start.wrapping_add(at);
+            // Words where both sides have whole ones, bytes elsewhere.
+            if from.addr().is_multiple_of(8)
+                && let Some(word) = into.get_mut(at..at + 8)
+            {
+                // SAFETY: the bytes are in bounds, aligned, and mapped by the promise of `new`; volatile, since
+                // somebody else may write them now.
+                word.copy_from_slice(&unsafe { from.cast::<u64>().read_volatile() }.to_ne_bytes());
+                at += 8;
+            } else {
+                // SAFETY: as above, for a byte.
+                into[at] = unsafe { from.read_volatile() };
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies one 32-bit word out, whole.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`], also for an offset that isn't a multiple of 4.
+    pub fn word(self, offset: usize) -> Result<u32, OutOfBounds> {
+        let at = self.at(offset, 4)?;
+        if !offset.is_multiple_of(4) {
+            return Err(OutOfBounds { offset, bytes: 4, len: self.len });
+        }
+        // SAFETY: in bounds, aligned (the start is), and mapped by the promise of `new`.
+        Ok(unsafe { at.cast::<u32>().read_volatile() })
+    }
+}
+
+impl<'m> SharedBytes<'m> {
+    /// A view of `len` bytes at `start`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`SharedReader::new`], to read and to write.
+    pub unsafe fn new(start: *mut u8, len: usize) -> Self {
+        // SAFETY: the caller's word.
+        Self { reader: unsafe { SharedReader::new(start, len) } }
+    }
+
+    /// The same memory, to read.
+    pub fn reader(self) -> SharedReader<'m> {
+        self.reader
+    }
+
+    /// How many bytes there are.
+    pub fn len(self) -> usize {
+        self.reader.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.reader.is_empty()
+    }
+
+    /// Copies bytes out; see [`SharedReader::read`].
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`], and nothing is copied.
+    pub fn read(self, offset: usize, into: &mut [u8]) -> Result<(), OutOfBounds> {
+        self.reader.read(offset, into)
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`], and nothing is copied.
+    pub fn write(self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        let start = self.reader.at(offset, bytes.len())?.cast_mut();
+        let mut at = 0;
+        while at < bytes.len() {
+            let to = start.wrapping_add(at);
+            let word = bytes[at..].first_chunk::<8>().filter(|_| to.addr().is_multiple_of(8));
+            if let Some(&word) = word {
+                // SAFETY: the bytes are in bounds, aligned, and mapped to write by the promise of `new`.
+                unsafe { to.cast::<u64>().write_volatile(u64::from_ne_bytes(word)) };
+                at += 8;
+            } else {
+                // SAFETY: as above, for a byte.
+                unsafe { to.write_volatile(bytes[at]) };
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// One 32-bit word, to be used by both sides atomically.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`], also for an offset that isn't a multiple of 4.
+    pub fn atomic(self, offset: usize) -> Result<&'m AtomicU32, OutOfBounds> {
+        let at = self.reader.at(offset, 4)?.cast_mut();
+        if !offset.is_multiple_of(4) {
+            return Err(OutOfBounds { offset, bytes: 4, len: self.reader.len });
+        }
+        // SAFETY: in bounds, aligned, and mapped as long as `'m` lives; an atomic may change under a
+        // reference.
+        Ok(unsafe { AtomicU32::from_ptr(at.cast()) })
+    }
+}
+
+impl fmt::Debug for SharedReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} shared bytes at {:p}", self.len, self.start)
+    }
+}
+
+impl fmt::Debug for SharedBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reader.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OutOfBounds, SharedBytes};
+    use core::sync::atomic::Ordering;
+
+    #[test]
+    fn copies_of_every_length_and_offset_are_whole() {
+        let mut memory = [0u64; 8];
+        // SAFETY: the memory is used through this alone while it lives.
+        let shared = unsafe { SharedBytes::new(memory.as_mut_ptr().cast(), 64) };
+        let text: [u8; 64] = core::array::from_fn(|i| i as u8 + 1);
+        for offset in 0..=64 {
+            for len in 0..=64 - offset {
+                shared.write(0, &[0; 64]).unwrap();
+                shared.write(offset, &text[..len]).unwrap();
+                let mut all = [0xff; 64];
+                shared.read(0, &mut all).unwrap();
+                let expected: [u8; 64] = core::array::from_fn(|i| {
+                    if (offset..offset + len).contains(&i) { text[i - offset] } else { 0 }
+                });
+                assert_eq!(all, expected);
+                let mut part = [0xff; 64];
+                shared.read(offset, &mut part[..len]).unwrap();
+                assert_eq!(part[..len], text[..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_or_written_past_the_end() {
+        let mut memory = [7u64; 2];
+        // SAFETY: as above.
+        let shared = unsafe { SharedBytes::new(memory.as_mut_ptr().cast(), 16) };
+        let past = |offset, bytes| OutOfBounds { offset, bytes, len: 16 };
+        assert_eq!(shared.read(15, &mut [0; 2]), Err(past(15, 2)));
+        assert_eq!(shared.write(usize::MAX, &[0; 2]), Err(past(usize::MAX, 2)));
+        assert_eq!(shared.reader().word(13).unwrap_err(), past(13, 4));
+        assert_eq!(shared.reader().word(2).unwrap_err(), past(2, 4));
+        assert!(shared.atomic(6).is_err());
+        shared.atomic(4).unwrap().store(9, Ordering::Relaxed);
+        assert_eq!(shared.reader().word(4), Ok(9));
+    }
+}
