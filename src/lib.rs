@@ -10,10 +10,11 @@
 //! ```text
 //! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
 //! driver       console                                        floor 5
-//! mm           frames, page tables, heap                      floor 2
+//! grant        references, the table, owners of grants        floor 3
+//! mm           frames, page tables, heap, pages, windows      floor 2
 //! hypercall    the seam: one unsafe trait, Xen, a fake        floor 1
 //! arch         segments, traps, stacks, paging register       floor 1
-//! abi, sync    plain data with checked layouts; locks         floor 0
+//! abi, sync    plain data with checked layouts; locks, atomics floor 0
 //! ```
 //!
 //! Everything compiles on the host too, where the tests run. `cfg(granite_guest)`, which `cargo xtask` sets,
@@ -40,7 +41,7 @@ pub mod grant;
 pub mod hypercall;
 #[allow(unsafe_code, reason = "memory")]
 pub mod mm;
-#[cfg_attr(test, allow(unsafe_code, reason = "a trap frame of zeros"))]
+#[allow(unsafe_code, reason = "that there is one grant table, only whoever makes it can promise")]
 pub mod rt;
 #[allow(unsafe_code, reason = "the loader's memory, and the hand-over to our own")]
 pub mod start;
@@ -53,6 +54,8 @@ struct Readme;
 
 /// What applications use.
 pub mod prelude {
+    pub use crate::grant::{GrantError, ReadOnly, ReadWrite};
+    pub use crate::mm::Page;
     pub use crate::rt::{ExitCode, Platform};
     pub use crate::{print, println};
     pub use log::{debug, error, info, trace, warn};

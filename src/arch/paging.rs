@@ -14,3 +14,12 @@ pub(crate) unsafe fn activate(root: PhysFrame) {
     // SAFETY: the caller vouches for the tables.
     unsafe { Cr3::write(root, Cr3Flags::empty()) };
 }
+
+/// The first physical address that the processor doesn't have.
+pub fn physical_limit() -> u64 {
+    const ADDRESS_SIZES: u32 = 0x8000_0008;
+    let highest = core::arch::x86_64::__cpuid(0x8000_0000).eax;
+    let bits =
+        if highest >= ADDRESS_SIZES { core::arch::x86_64::__cpuid(ADDRESS_SIZES).eax & 0xff } else { 36 };
+    1 << bits.clamp(32, 52)
+}

@@ -13,11 +13,14 @@ pub mod windows;
 pub use page::Page;
 pub use shared::{SharedBytes, SharedReader};
 
+use core::ops::Range;
+
 use spin::Once;
 
 use crate::sync::IrqMutex;
 use frames::Frames;
 use page_tables::{Identity, PageTables};
+use windows::Windows;
 
 /// All memory of the domain: what is free, and what is mapped.
 #[derive(Debug)]
@@ -29,10 +32,22 @@ pub struct Memory {
 }
 
 static MEMORY: Once<IrqMutex<Memory>> = Once::new();
+static WINDOWS_AT: Once<Option<Range<u64>>> = Once::new();
+static WINDOWS: Once<Windows> = Once::new();
 
-/// Makes `memory` the one that the heap grows from. The first call counts.
-pub fn adopt(memory: Memory) {
+/// Makes `memory` the one that the heap grows from, and `windows` the addresses of windows, which are mapped
+/// and no RAM. The first call counts.
+pub fn adopt(memory: Memory, windows: Option<Range<u64>>) {
     MEMORY.call_once(|| IrqMutex::new(memory));
+    WINDOWS_AT.call_once(|| windows);
+}
+
+/// The domain's windows; nothing before src/start has found a place for them, or where there is none.
+pub fn windows() -> Option<&'static Windows> {
+    let range = WINDOWS_AT.get()?.clone()?;
+    // SAFETY: src/start found the addresses to be no RAM and nothing else's, and mapped them; they are used
+    // through this alone.
+    Some(WINDOWS.call_once(|| unsafe { Windows::new(range) }))
 }
 
 /// The domain's memory, once src/start has set it up. The heap takes this lock when it grows: hold it for

@@ -9,7 +9,6 @@ use crate::abi::{Gfn, PAGE_SIZE};
 pub type Bytes = [u8; PAGE_SIZE as usize];
 
 /// A page of the domain's RAM. Whoever has it is alone with it; dropping it frees it.
-#[must_use]
 #[derive(PartialEq, Eq)]
 pub struct Page {
     gfn: Gfn,

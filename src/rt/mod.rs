@@ -14,7 +14,7 @@ pub use logger::{DEFAULT_LEVEL, install as install_logger, set_level};
 pub use options::{BadOption, Options};
 #[cfg(granite_guest)]
 pub(crate) use platform::Modules;
-pub use platform::{Domain, Platform};
+pub use platform::{Domain, Grants, Platform};
 
 /// An application, as [`entry!`](crate::entry) hands it to src/start.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,20 @@
 //! What an application is given.
 
-use crate::abi::{DomId, Features, PAGE_SIZE};
+use spin::Once;
+
+use crate::abi::grant::op::Op;
+use crate::abi::{DomId, Features, PAGE_SIZE, XenErrno};
 use crate::driver::console::{self, Output};
-use crate::hypercall::{Xen, version::Version};
+use crate::grant::{Config, GrantError, GrantTable, Version};
+use crate::hypercall::grant::OpError;
+use crate::hypercall::{Xen, version};
 use crate::mm;
+use crate::mm::windows::NoWindow;
 use crate::rt::Options;
 use crate::start::start_info::{MAX_MODULES, StartInfo};
+
+/// The grant table of a domain under Xen.
+pub type Grants = GrantTable<Xen>;
 
 /// The contents of the modules.
 pub(crate) type Modules = heapless::Vec<&'static [u8], MAX_MODULES>;
@@ -25,7 +34,7 @@ pub struct Domain {
     /// The hypervisor.
     pub xen: Option<Xen>,
     /// Its version.
-    pub version: Version,
+    pub version: version::Version,
     /// Its features.
     pub features: Features,
     /// The domain's number; [`DomId::SELF`] where Xen doesn't tell.
@@ -46,7 +55,7 @@ impl Platform {
     }
 
     /// The version of Xen.
-    pub fn xen_version(&self) -> Version {
+    pub fn xen_version(&self) -> version::Version {
         self.domain.version
     }
 
@@ -73,6 +82,24 @@ impl Platform {
     /// Bytes of memory that belong to nobody: what the heap has grown to is not counted, used or not.
     pub fn free_memory(&self) -> u64 {
         mm::memory().map_or(0, |memory| memory.with(|memory| memory.frames.free()) as u64 * PAGE_SIZE)
+    }
+
+    /// The domain's grant table, set up at the first call. It has version 1, or what the command line says:
+    /// `grants=2`.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError`]: Xen refuses it, or there is no Xen; the next call tries again.
+    pub fn grants(&self) -> Result<&'static Grants, GrantError> {
+        static GRANTS: Once<Grants> = Once::new();
+        GRANTS.try_call_once(|| {
+            let xen = self.xen().ok_or(OpError::Call(Op::QUERY_SIZE, XenErrno::NOSYS))?;
+            let windows = mm::windows().ok_or(NoWindow { pages: 1 })?;
+            let number = self.options().parse("grants").ok().flatten().unwrap_or(1);
+            let config = Config { version: Version::from_number(number)?, ..Config::default() };
+            // SAFETY: it is made once, here, and there is no other.
+            unsafe { GrantTable::new(xen, windows, config) }
+        })
     }
 
     /// The options of the command line.

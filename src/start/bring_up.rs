@@ -4,9 +4,10 @@ use core::ops::Range;
 
 use spin::Once;
 
+use super::find_ram::{Found, find_ram};
 use super::start_info::{PhysicalMemory, StartInfo};
 use super::take_over::take_over;
-use super::{BOOT_MAPPED, StartError, find_ram};
+use super::{BOOT_MAPPED, StartError};
 use crate::abi::{DomId, Features};
 use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
@@ -30,7 +31,7 @@ unsafe extern "Rust" {
 }
 
 /// Options of the command line that are the runtime's own.
-const RUNTIME_OPTIONS: &[&str] = &["log"];
+const RUNTIME_OPTIONS: &[&str] = &["log", "grants"];
 
 static PLATFORM: Once<Platform> = Once::new();
 
@@ -60,9 +61,9 @@ fn bring_up(
     let start_info = StartInfo::read(&BootMemory, start_info)?;
     read_options(&start_info, application.options);
 
-    let ram = find_ram(&start_info, xen.as_ref().ok())?;
+    let Found { ram, windows } = find_ram(&start_info, xen.as_ref().ok())?;
     let modules = start_info.modules_in(&free(&ram));
-    take_over(&ram, modules.iter().cloned())?;
+    take_over(&ram, windows, modules.iter().cloned())?;
     // SAFETY: `modules_in` and `take_over` saw to it.
     let modules = unsafe { slices(&modules) };
     log::debug!("start info version {}, {} KiB of RAM", start_info.version(), ram.bytes() / 1024);

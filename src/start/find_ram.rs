@@ -1,30 +1,49 @@
 //! Which memory there is: by the loader, or by Xen.
 
+use core::ops::Range;
+
 use super::StartError;
 use super::start_info::{MAX_MAP, StartInfo};
 use crate::abi::memory::E820Entry;
 use crate::abi::start_info::{MemoryMapEntry, RegionKind};
+use crate::arch::paging;
 use crate::hypercall::{self, Hypercall};
-use crate::mm::ram::Ram;
+use crate::mm::ram::{self, Ram};
+use crate::mm::windows;
+
+/// What the memory map says.
+#[derive(Debug)]
+pub struct Found {
+    /// Which memory is RAM.
+    pub ram: Ram,
+    /// A place that the map names nothing at, for windows; nothing, where there is none.
+    pub windows: Option<Range<u64>>,
+}
 
 /// The domain's RAM: by the start info's map, or where it has none (version 0), by Xen's.
 ///
 /// # Errors
 ///
 /// [`StartError::NoMemoryMap`] and [`StartError::MemoryMapRefused`].
-pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Ram, StartError> {
+pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Found, StartError> {
     if let Some(map) = info.memory_map() {
-        return Ok(ram_of(map.iter().copied()));
+        return Ok(read(map.iter().copied()));
     }
     let xen = xen.ok_or(StartError::NoMemoryMap)?;
     let mut entries = [E820Entry::default(); MAX_MAP];
     let map = hypercall::memory::memory_map(xen, &mut entries).map_err(StartError::MemoryMapRefused)?;
-    Ok(ram_of(map.iter().map(|entry| MemoryMapEntry {
+    Ok(read(map.iter().map(|entry| MemoryMapEntry {
         addr: entry.address,
         size: entry.size,
         kind: RegionKind(entry.kind),
         reserved: 0,
     })))
+}
+
+fn read(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Found {
+    let limit = paging::physical_limit().min(ram::LIMIT);
+    let windows = windows::place(map.clone().map(|entry| ram::outward(entry.addr, entry.size)), limit);
+    Found { ram: ram_of(map), windows }
 }
 
 fn ram_of(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Ram {
@@ -40,7 +59,7 @@ fn ram_of(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Ram {
 
 #[cfg(test)]
 mod tests {
-    use super::find_ram;
+    use super::{Found, find_ram};
     use crate::abi::XenErrno;
     use crate::abi::memory::E820Entry;
     use crate::hypercall::fake::FakeXen;
@@ -61,7 +80,8 @@ mod tests {
             E820Entry { address: 0xfee0_0000, size: 0x1000, kind: 2 },
         ];
         let xen = FakeXen { memory_map: Some(map), ..FakeXen::default() };
-        let ram = find_ram(&info(&Loader::version(0)), Some(&xen)).unwrap();
+        let Found { ram, windows } = find_ram(&info(&Loader::version(0)), Some(&xen)).unwrap();
+        assert_eq!(windows.unwrap().start, 4 << 30);
         assert_eq!(ram.ranges.as_slice(), [0..0xa_0000, 0x10_0000..0x110_0000]);
     }
 
@@ -72,7 +92,7 @@ mod tests {
             memory_map_entry(0x20_0000, 0x1000, 2),
             memory_map_entry(u64::MAX, u64::MAX, 77),
         ]);
-        let ram = find_ram(&info(&loader), None::<&FakeXen>).unwrap();
+        let ram = find_ram(&info(&loader), None::<&FakeXen>).unwrap().ram;
         assert_eq!(ram.ranges.as_slice(), [0x10_0000..0x20_0000, 0x20_1000..0x50_0000]);
     }
 

@@ -8,7 +8,7 @@ use super::{BOOT_MAPPED, StartError};
 use crate::abi::PAGE_SIZE;
 use crate::arch::{paging, stack};
 use crate::mm::frames::Frames;
-use crate::mm::layout::{self, Image, NULL_PAGE};
+use crate::mm::layout::{self, Access, Image, Mapping, NULL_PAGE};
 use crate::mm::page_tables::{Identity, PageTables};
 use crate::mm::ram::Ram;
 use crate::mm::{self, Memory};
@@ -18,7 +18,11 @@ use crate::mm::{self, Memory};
 /// # Errors
 ///
 /// [`StartError`] where there is too little of it.
-pub fn take_over(ram: &Ram, reserved: impl Iterator<Item = Range<u64>> + Clone) -> Result<(), StartError> {
+pub fn take_over(
+    ram: &Ram,
+    windows: Option<Range<u64>>,
+    reserved: impl Iterator<Item = Range<u64>> + Clone,
+) -> Result<(), StartError> {
     let image = Image::running();
     let mut frames = frame_allocator(ram, &image, reserved)?;
 
@@ -32,10 +36,15 @@ pub fn take_over(ram: &Ram, reserved: impl Iterator<Item = Range<u64>> + Clone) 
         // SAFETY: the plan gives each part of the image the rights that its contents need.
         unsafe { tables.map_identity(&mapping, &mut low) }.map_err(StartError::PageTables)?;
     }
+    if let Some(range) = &windows {
+        let mapping = Mapping { range: range.clone(), access: Access::ReadWrite };
+        // SAFETY: the memory map names nothing there: what will be placed there is data.
+        unsafe { tables.map_identity(&mapping, &mut low) }.map_err(StartError::PageTables)?;
+    }
     // SAFETY: the plan covers the image, the stacks and all RAM, where the tables are too. What it
     // leaves out, null page and guards, nobody uses.
     unsafe { paging::activate(tables.root()) };
-    mm::adopt(Memory { frames, tables });
+    mm::adopt(Memory { frames, tables }, windows);
     Ok(())
 }
 

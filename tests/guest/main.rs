@@ -6,6 +6,8 @@
 extern crate alloc;
 
 mod boot;
+#[macro_use]
+mod grant;
 mod harness;
 mod memory;
 mod runtime;
@@ -15,7 +17,8 @@ mod xen;
 use harness::{Case, Rig, Selection, run};
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [boot::CASES, xen::CASES, memory::CASES, traps::CASES, runtime::CASES].into_iter().flatten()
+    let floors = [boot::CASES, xen::CASES, memory::CASES, traps::CASES, runtime::CASES];
+    floors.into_iter().flatten().chain(grant::cases())
 }
 
 #[cfg(granite_guest)]
@@ -32,6 +35,7 @@ fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode
     let selection = Selection {
         filter: options.get("filter").unwrap_or_default(),
         from: options.parse("from").unwrap_or_default().unwrap_or(0),
+        version: options.parse("grants").unwrap_or_default(),
     };
     run(cases(), rig, Some(platform), &selection)
 }
@@ -39,6 +43,6 @@ fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode
 #[cfg(not(granite_guest))]
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let code = run(cases(), Rig::Host, None, &Selection { filter: &filter, from: 0 });
+    let code = run(cases(), Rig::Host, None, &Selection { filter: &filter, from: 0, version: None });
     std::process::exit(code.0.into());
 }

@@ -41,3 +41,9 @@ impl<V: Vcpu> Freelist<V> {
         from.0.take_all(&self.links).for_each(|chain| to.0.push(&self.links, chain));
     }
 }
+
+impl core::fmt::Debug for Lot {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Lot").finish_non_exhaustive()
+    }
+}

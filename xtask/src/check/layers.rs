@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("hypercall", 1),
     ("arch", 1),
     ("mm", 2),
+    ("grant", 3),
     ("driver", 5),
     ("rt", TOP),
     ("start", TOP),

@@ -1,0 +1,214 @@
+//! The life of an entry: both types, and each of the header's rules for changing one.
+
+use alloc::vec::Vec;
+
+use granite::abi::grant::{EntryFlags, GrantRef, Status};
+use granite::grant::{GrantError, ReadOnly, ReadWrite};
+
+use super::WITH_XEN;
+use super::bed::{Bed, fail};
+use crate::harness::NotPassed;
+use crate::{check, check_same, grant_cases};
+
+grant_cases! {
+    type_permit_access on WITH_XEN;
+    type_accept_transfer on WITH_XEN;
+    rule_invalidate_unused_permit_access on WITH_XEN;
+    rule_invalidate_in_use_permit_access on WITH_XEN;
+    rule_invalidate_unused_accept_transfer on WITH_XEN;
+    rule_writable_to_readonly on WITH_XEN;
+    rule_readonly_to_writable on WITH_XEN;
+    dropped_while_in_use on WITH_XEN;
+    consecutive_references on WITH_XEN;
+    reserved_references_are_kept on WITH_XEN;
+    table_grows_when_it_must on WITH_XEN;
+}
+
+const USED: EntryFlags = EntryFlags::READING.union(EntryFlags::WRITING);
+
+/// Readers and writers are told apart, by Xen.
+fn type_permit_access(bed: &Bed) -> Result<(), NotPassed> {
+    let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+    check_same!(grant.peer(), bed.their_id);
+    check!(grant.in_use().is_empty());
+    let writer = bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?;
+    check_same!(grant.in_use(), USED);
+    let reader = bed.them.map::<ReadOnly>(bed.our_id, grant.gref()).map_err(fail)?;
+    writer.unmap().map_err(fail)?;
+    check_same!(grant.in_use(), EntryFlags::READING);
+    reader.unmap().map_err(fail)?;
+    check!(grant.in_use().is_empty());
+    grant.end_access().map_err(fail)?;
+    bed.nothing_lost()
+}
+
+fn type_accept_transfer(bed: &Bed) -> Result<(), NotPassed> {
+    use granite::grant::SlotState;
+    let free = bed.us.windows().free();
+    let slot = bed.us.accept_transfer(bed.their_id).map_err(fail)?;
+    check_same!(slot.state(), SlotState::Offered);
+    // It grants no access.
+    let mapped = bed.them.map::<ReadOnly>(bed.our_id, slot.gref());
+    check_same!(mapped.err().and_then(GrantError::status), Some(Status::GENERAL_ERROR));
+    let Err(failed) = slot.complete() else { return Err(fail("a page came from nowhere")) };
+    check_same!(failed.error, GrantError::NotTransferred);
+    let Err(failed) = failed.value.wait(100) else { return Err(fail("a page came from nowhere")) };
+    check_same!(failed.error, GrantError::NotTransferred);
+    drop(failed.value);
+    check_same!(bed.us.windows().free(), free);
+    bed.nothing_lost()
+}
+
+/// Ended, it grants nothing: not to map, and not to copy.
+fn rule_invalidate_unused_permit_access(bed: &Bed) -> Result<(), NotPassed> {
+    let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+    let gref = grant.gref();
+    let page = grant.end_access().map_err(fail)?;
+    let mapped = bed.them.map::<ReadOnly>(bed.our_id, gref);
+    check_same!(mapped.err().and_then(GrantError::status), Some(Status::GENERAL_ERROR));
+    drop(page);
+    bed.nothing_lost()
+}
+
+/// It can't be: the grant comes back as it was, and works.
+fn rule_invalidate_in_use_permit_access(bed: &Bed) -> Result<(), NotPassed> {
+    let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+    let mapping = bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?;
+    let Err(failed) = grant.end_access() else { return Err(fail("ended while in use")) };
+    check!(matches!(failed.error, GrantError::Busy(flags) if flags.contains(USED)), "{failed}");
+    let grant = failed.value;
+    let second = bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?;
+    mapping.unmap().map_err(fail)?;
+    let Err(failed) = grant.end_access() else { return Err(fail("ended while in use")) };
+    second.bytes().write(0, b"still").map_err(fail)?;
+    second.unmap().map_err(fail)?;
+    let page = failed.value.end_access().map_err(fail)?;
+    check_same!(&page.bytes()[..5], b"still");
+    bed.nothing_lost()
+}
+
+fn rule_invalidate_unused_accept_transfer(bed: &Bed) -> Result<(), NotPassed> {
+    let free = bed.us.windows().free();
+    let slot = bed.us.accept_transfer(bed.their_id).map_err(fail)?;
+    slot.withdraw().map_err(fail)?;
+    check_same!(bed.us.windows().free(), free);
+    bed.nothing_lost()
+}
+
+/// Refused while somebody writes; then new writers are refused, and readers aren't.
+fn rule_writable_to_readonly(bed: &Bed) -> Result<(), NotPassed> {
+    let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+    let writer = bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?;
+    let Err(failed) = grant.make_readonly() else { return Err(fail("read-only while it is written")) };
+    check!(
+        matches!(failed.error, GrantError::Busy(flags) if flags.contains(EntryFlags::WRITING)),
+        "{failed}"
+    );
+    let another = bed.them.map::<ReadWrite>(bed.our_id, failed.value.gref()).map_err(fail)?;
+    bed.them.unmap_all([writer, another]).map_err(fail)?;
+    // A reader doesn't matter.
+    let reader = bed.them.map::<ReadOnly>(bed.our_id, failed.value.gref()).map_err(fail)?;
+    let grant = failed.value.make_readonly().map_err(fail)?;
+    let refused = bed.them.map::<ReadWrite>(bed.our_id, grant.gref());
+    check_same!(refused.err().and_then(GrantError::status), Some(Status::GENERAL_ERROR));
+    let second = bed.them.map::<ReadOnly>(bed.our_id, grant.gref()).map_err(fail)?;
+    bed.them.unmap_all([reader, second]).map_err(fail)?;
+    grant.end_access().map_err(fail)?;
+    bed.nothing_lost()
+}
+
+fn rule_readonly_to_writable(bed: &Bed) -> Result<(), NotPassed> {
+    let grant = bed.us.grant::<ReadOnly>(bed.page()?, bed.their_id).map_err(fail)?;
+    let reader = bed.them.map::<ReadOnly>(bed.our_id, grant.gref()).map_err(fail)?;
+    let refused = bed.them.map::<ReadWrite>(bed.our_id, grant.gref());
+    check_same!(refused.err().and_then(GrantError::status), Some(Status::GENERAL_ERROR));
+    let grant = grant.make_writable();
+    let writer = bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?;
+    writer.bytes().write(8, b"now").map_err(fail)?;
+    writer.unmap().map_err(fail)?;
+    reader.unmap().map_err(fail)?;
+    let grant = grant.make_readonly().map_err(fail)?;
+    let page = grant.end_access().map_err(fail)?;
+    check_same!(&page.bytes()[8..11], b"now");
+    bed.nothing_lost()
+}
+
+/// Page and reference go to the quarantine, are nobody else's there, and come back when the peer is done.
+fn dropped_while_in_use(bed: &Bed) -> Result<(), NotPassed> {
+    const GRANTS: usize = 20;
+    let pages = (0..GRANTS).map(|_| bed.page()).collect::<Result<Vec<_>, _>>()?;
+    let grants: Result<Vec<_>, _> =
+        pages.into_iter().map(|page| bed.us.grant::<ReadWrite>(page, bed.their_id)).collect();
+    let grants = grants.map_err(fail)?;
+    let grefs: Vec<GrantRef> = grants.iter().map(|grant| grant.gref()).collect();
+    let mapping = bed.them.map_all::<ReadWrite>(bed.our_id, &grefs).map_err(fail)?;
+    drop(grants);
+    check_same!(bed.us.stats().quarantined, GRANTS as u32);
+    check_same!(bed.us.reap(u32::MAX), 0);
+    // Neither page nor reference is given out again.
+    let other = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+    check!(!grefs.contains(&other.gref()));
+    mapping.bytes().write(0, b"late").map_err(fail)?;
+    mapping.unmap().map_err(fail)?;
+    // Allocations look at a few each.
+    other.end_access().map_err(fail)?;
+    let other = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+    check!(bed.us.stats().quarantined < GRANTS as u32);
+    other.end_access().map_err(fail)?;
+    bed.us.reap(u32::MAX);
+    check_same!(bed.us.stats().quarantined, 0);
+    bed.nothing_lost()
+}
+
+fn consecutive_references(bed: &Bed) -> Result<(), NotPassed> {
+    // More than a frame's worth of version 2, so that the table has to grow.
+    let pages = (0..300).map(|_| bed.page()).collect::<Result<Vec<_>, _>>()?;
+    let frames: Vec<_> = pages.iter().map(|page| page.gfn()).collect();
+    let grants = bed.us.grant_run::<ReadOnly>(pages, bed.their_id).map_err(fail)?;
+    let first = grants[0].gref().0;
+    check!(grants.iter().zip(first..).all(|(grant, number)| grant.gref().0 == number));
+    let pages: Result<Vec<_>, _> = grants.into_iter().map(|grant| grant.end_access()).collect();
+    let pages = pages.map_err(fail)?;
+    check!(pages.iter().zip(frames).all(|(page, frame)| page.gfn() == frame), "in their order");
+    drop(pages);
+    bed.nothing_lost()
+}
+
+/// What the toolstack wrote there stays, whatever we do.
+fn reserved_references_are_kept(bed: &Bed) -> Result<(), NotPassed> {
+    let reserved = || {
+        let entries = bed.us.entries().take_while(|(gref, _)| gref.is_reserved());
+        entries.map(|(gref, entry)| (gref, entry.flags(), entry.frame())).collect::<Vec<_>>()
+    };
+    let before = reserved();
+    let mut grants = Vec::new();
+    for _ in 0..40 {
+        grants.push(bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?);
+    }
+    check!(grants.iter().all(|grant| !grant.gref().is_reserved()));
+    drop(grants);
+    check_same!(reserved(), before);
+    bed.nothing_lost()
+}
+
+/// References are taken to beyond the first frame; all of them are good.
+fn table_grows_when_it_must(bed: &Bed) -> Result<(), NotPassed> {
+    let before = bed.us.stats();
+    let page = bed.page()?;
+    let mut grants = Vec::new();
+    for _ in 0..=before.free {
+        // SAFETY: many owners of one page, and none of them is dropped.
+        let alias = unsafe { granite::mm::Page::from_gfn(page.gfn()) };
+        grants.push(bed.us.grant::<ReadOnly>(alias, bed.their_id).map_err(fail)?);
+    }
+    let after = bed.us.stats();
+    check!(after.frames > before.frames && after.references > before.references, "{after} was {before}");
+    let last = grants.iter().map(|grant| grant.gref()).max().unwrap_or(GrantRef(0));
+    check!(last.0 >= before.references + 8, "{last}");
+    bed.them.with_mapping::<ReadOnly, _>(bed.our_id, last, |_| ()).map_err(fail)?;
+    for grant in grants {
+        let _ = grant.end_access().map_err(fail)?.into_gfn();
+    }
+    drop(page);
+    bed.nothing_lost()
+}
