@@ -9,7 +9,7 @@ use std::process::Command;
 use granite::abi::grant::entry::{EntryHeader, EntryStatus};
 use granite::abi::grant::op::{self, CacheOps, CopyFlags, MapFlags, Op};
 use granite::abi::grant::{EntryFlags, EntryV1, EntryV2, GrantHandle, GrantRef, Status};
-use granite::abi::memory::{E820Entry, MEMORY_MAP, MemoryMap};
+use granite::abi::memory::{self, E820Entry, MEMORY_MAP, MemoryMap};
 use granite::abi::sched::{Shutdown, ShutdownReason, VCPU_IS_UP};
 use granite::abi::start_info::{self, MemoryMapEntry, Module, RegionKind, StartInfo};
 use granite::abi::{DomId, Features, XenErrno, cpuid, version};
@@ -46,6 +46,13 @@ fn structures(rows: &mut Vec<Row>) {
         "addr" = addr, "size" = size, "type" = kind, "reserved" = reserved,
     });
     layout!(rows, "struct xen_memory_map" = MemoryMap { "nr_entries" = nr_entries, "buffer" = buffer });
+    layout!(rows, "struct xen_add_to_physmap" = memory::AddToPhysmap {
+        "domid" = domid, "size" = size, "space" = space, "idx" = idx, "gpfn" = gpfn,
+    });
+    layout!(rows, "struct xen_memory_reservation" = memory::Reservation {
+        "extent_start" = extent_start, "nr_extents" = nr_extents, "extent_order" = extent_order,
+        "mem_flags" = mem_flags, "domid" = domid,
+    });
     layout!(rows, "struct e820entry" = E820Entry { "addr" = address, "size" = size, "type" = kind });
     layout!(rows, "xen_extraversion_t" = version::ExtraVersion {});
     layout!(rows, "struct xen_feature_info" = version::FeatureInfo {
@@ -155,6 +162,14 @@ fn constants(rows: &mut Vec<Row>) {
         "XEN_HVM_MEMMAP_TYPE_RESERVED" = RegionKind::RESERVED.0,
         "DOMID_SELF" = DomId::SELF.0,
         "XENMEM_memory_map" = MEMORY_MAP,
+        "XENMEM_decrease_reservation" = memory::DECREASE_RESERVATION,
+        "XENMEM_populate_physmap" = memory::POPULATE_PHYSMAP,
+        "XENMEM_add_to_physmap" = memory::ADD_TO_PHYSMAP,
+        "XENMAPSPACE_shared_info" = memory::MapSpace::SHARED_INFO.0,
+        "XENMAPSPACE_grant_table" = memory::MapSpace::GRANT_TABLE.0,
+        "XENMAPIDX_grant_table_status" = memory::MAP_INDEX_STATUS,
+        "SCHEDOP_yield" = xen_sys::SCHEDOP_yield,
+        "__HYPERVISOR_grant_table_op" = Number::GRANT_TABLE_OP.0,
         "VCPUOP_is_up" = VCPU_IS_UP,
         "SHUTDOWN_poweroff" = ShutdownReason::POWEROFF.0,
         "SHUTDOWN_crash" = ShutdownReason::CRASH.0,

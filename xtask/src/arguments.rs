@@ -131,6 +131,46 @@ pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
     Ok(Some(test))
 }
 
+/// `cargo xtask bench`.
+#[derive(Debug, Default)]
+pub struct Bench {
+    /// Compare the freelist with others, on the host.
+    pub host: bool,
+    /// Count instructions, in a guest.
+    pub guest: bool,
+    /// Xen and QEMU.
+    pub choice: Choice,
+}
+
+/// Reads `bench`'s; nothing if help is asked for.
+///
+/// # Errors
+///
+/// What can't be understood.
+pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
+    let mut bench = Bench::default();
+    while let Some(argument) = next(parser)? {
+        match argument {
+            Argument::Option(name) if name == "help" => return Ok(None),
+            Argument::Option(name) if name == "host" => bench.host = true,
+            Argument::Option(name) if name == "rig" => match parser.value()?.string()?.as_str() {
+                "host" => bench.host = true,
+                "solo" => bench.guest = true,
+                "all" => (bench.host, bench.guest) = (true, true),
+                other => {
+                    return Err(Error::new(format!("--rig {other}: benchmarks run on host, solo, or all")));
+                }
+            },
+            other => tool(parser, &mut bench.choice, other)?,
+        }
+    }
+    if !bench.host && !bench.guest {
+        (bench.host, bench.guest) = (true, true);
+    }
+    bench.choice = bench.choice.or_environment();
+    Ok(Some(bench))
+}
+
 /// Reads only a choice of tools; nothing if help is asked for.
 ///
 /// # Errors

@@ -18,6 +18,8 @@ pub enum Program {
     Example(String),
     /// A test image.
     Test(&'static str),
+    /// An image that measures.
+    Bench(&'static str),
 }
 
 impl Program {
@@ -27,6 +29,7 @@ impl Program {
             Self::Template => ("bin", "granite"),
             Self::Example(name) => ("example", name),
             Self::Test(name) => ("test", name),
+            Self::Bench(name) => ("bench", name),
         }
     }
 }
@@ -37,6 +40,7 @@ impl fmt::Display for Program {
             Self::Template => f.write_str("the template"),
             Self::Example(name) => write!(f, "example {name}"),
             Self::Test(name) => write!(f, "test image {name}"),
+            Self::Bench(name) => write!(f, "benchmark {name}"),
         }
     }
 }

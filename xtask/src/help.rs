@@ -6,6 +6,7 @@ cargo xtask COMMAND [OPTIONS]
 
   run     build a guest and boot it
   test    run the tests: on the host, and in guests
+  bench   measure: the freelist against others, and what grants cost
   check   formatting, lints, documentation, layers, licences
   setup   find Xen and QEMU, or fetch them into your cache; the others do so when they must
 
@@ -31,7 +32,7 @@ Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU.
   --xen FILE        use this Xen (or GRANITE_XEN)
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 
-Options that every guest knows: log=off|error|warn|info|debug|trace
+Options that every guest knows: log=off|error|warn|info|debug|trace, grants=1|2 (the grant table's version)
 The template knows: panic, fail
 
 Status: 0 the guest said success, 1 it said failure, 2 wrong usage or set-up (too little
@@ -53,6 +54,19 @@ Runs the tests whose name contains FILTER: on the host, and in guests.
 
 Verdicts: PASS, SKIP with the reason, FAIL, CRASH, TIMEOUT. A test that isn't heard of has crashed.
 Status: 0 if at least one passed and none failed, 1 if not, 2 wrong usage.
+";
+
+/// `cargo xtask bench --help`.
+pub const BENCH: &str = "\
+cargo xtask bench [OPTIONS]
+
+Measures. On the host: the freelist against what other systems use, as ratios of one run (cargo bench does
+the same). In a guest under Xen: instructions, counted by QEMU, and hypercalls.
+
+  --host            only on the host
+  --rig RIG         host, solo, or all (default)
+  --xen FILE        use this Xen (or GRANITE_XEN)
+  --qemu FILE       use this QEMU (or GRANITE_QEMU)
 ";
 
 /// `cargo xtask setup --help`.

@@ -51,6 +51,8 @@ pub struct Machine {
     pub verbose: bool,
     /// A file for the guest, beside the kernel.
     pub module: Option<PathBuf>,
+    /// Have QEMU count instructions: a tick of the time-stamp counter is one. It is slow.
+    pub counted: bool,
     /// Wait for a debugger on this port of the loopback.
     pub gdb: Option<u16>,
 }
@@ -65,6 +67,7 @@ impl Default for Machine {
             cpu: "qemu64,+svm,+npt,+rdrand",
             verbose: false,
             module: None,
+            counted: false,
             gdb: None,
         }
     }
@@ -101,6 +104,9 @@ impl Machine {
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         command.args(["-smp", &self.smp.to_string()]);
         match self.accelerator {
+            Accelerator::Tcg if self.counted => {
+                command.args(["-accel", "tcg,thread=single", "-icount", "shift=0", "-cpu", self.cpu])
+            }
             Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu]),
             Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
         };

@@ -4,6 +4,7 @@
 mod say;
 
 mod arguments;
+mod bench;
 mod boot;
 mod check;
 mod error;
@@ -58,6 +59,10 @@ fn dispatch() -> Result<u8> {
         "test" => match arguments::test(&mut parser)? {
             Some(arguments) => test::test(&arguments),
             None => shown(help::TEST),
+        },
+        "bench" => match arguments::bench(&mut parser)? {
+            Some(arguments) => bench::bench(&arguments),
+            None => shown(help::BENCH),
         },
         "setup" => match arguments::choice(&mut parser)? {
             Some(choice) => {

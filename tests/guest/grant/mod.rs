@@ -19,14 +19,16 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
 /// Cases for both versions of the table, each a function that is given a [`bed::Bed`].
 #[macro_export]
 macro_rules! grant_cases {
-    ($($name:ident on $rigs:expr;)*) => {
+    ($($(#[$attribute:meta])* $name:ident on $rigs:expr;)*) => {
         /// The cases.
         pub const CASES: &[$crate::harness::Case] = &[$(
+            $(#[$attribute])*
             $crate::harness::Case {
                 name: concat!("grant::v1::", stringify!($name)),
                 rigs: $rigs,
                 run: |context| $name(&$crate::grant::bed::Bed::new(context, granite::grant::Version::V1)?),
             },
+            $(#[$attribute])*
             $crate::harness::Case {
                 name: concat!("grant::v2::", stringify!($name)),
                 rigs: $rigs,
@@ -38,5 +40,6 @@ macro_rules! grant_cases {
 
 /// Rigs with a hypervisor.
 pub const WITH_XEN: &[crate::harness::Rig] = &[crate::harness::Rig::Host, crate::harness::Rig::Solo];
-/// Where what happens can be told to happen.
+/// Where what happens can be told to happen, and domains are of any kind.
+#[cfg(not(granite_guest))]
 pub const FAKE: &[crate::harness::Rig] = &[crate::harness::Rig::Host];

@@ -12,19 +12,42 @@ use crate::{paths, setup};
 /// How long all of it may take, building included.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
+/// Runs the host's tests, and then the models.
 pub fn run(session: &mut Session<'_>) -> Result<()> {
-    // Through a shell, so that cargo's own messages and the tests' come in one order.
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 2>&1", "sh"]);
-    command.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["test", "--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target());
-    command.args(["--", &session.arguments.filter]).current_dir(paths::root());
-
+    let mut command = cargo_test();
+    command.args(["--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target());
     match setup::headers() {
         Ok(headers) => drop(command.env("GRANITE_XEN_HEADERS", headers)),
         Err(error) => complain!("note: no Xen headers to compare with: {error}"),
     }
+    listen(session, command)?;
+    let mut command = cargo_test();
+    as_models(&mut command, "loom");
+    listen(session, command)
+}
 
+/// `cargo test`, through a shell, so that cargo's own messages and the tests' come in one order.
+fn cargo_test() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1", "sh"]);
+    command.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg("test").current_dir(paths::root());
+    command
+}
+
+/// Has `cargo test` build and run the models, in this folder of the target folder.
+pub fn as_models(command: &mut Command, folder: &str) {
+    command
+        .args(["--package", "granite", "--test", "models", "--config", "profile.dev.opt-level=1"])
+        .arg("--target-dir")
+        .arg(paths::target().join(folder))
+        .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\x1fgranite_loom")
+        .env_remove("RUSTFLAGS");
+}
+
+/// Runs a `cargo test`, and reports each test that it tells of.
+fn listen(session: &mut Session<'_>, mut command: Command) -> Result<()> {
+    command.args(["--", &session.arguments.filter]);
     let mut suite = String::new();
     let mut failed = false;
     let mut case = String::new();

@@ -5,6 +5,7 @@ mod commands;
 mod deaths;
 mod host;
 mod live;
+mod mutants;
 mod report;
 mod table;
 
@@ -65,6 +66,7 @@ pub fn test(arguments: &Test) -> Result<u8> {
     if arguments.host && arguments.repeat.is_none() {
         let ran = host::run(&mut session);
         session.set_up("host", "the host's tests", ran);
+        mutants::run(&mut session);
         session.case("host", "check", || commands::expect(&arguments.choice, &["check"], 0, &[]));
     }
     for _ in 0..arguments.repeat.unwrap_or(1) {

@@ -1,0 +1,53 @@
+//! `cargo xtask bench`.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::arguments::Bench;
+use crate::boot::{self, Line};
+use crate::error::{Error, Result};
+use crate::guest::{self, Program};
+use crate::machine::Machine;
+use crate::outcome::Outcome;
+use crate::setup::provision::Effort;
+use crate::{paths, setup};
+
+/// Counting instructions takes Xen itself ten times as long.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Measures, and gives xtask's status.
+///
+/// # Errors
+///
+/// If it doesn't come to measuring.
+pub fn bench(arguments: &Bench) -> Result<u8> {
+    let mut code = 0;
+    if arguments.host {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["bench", "--package", "granite", "--bench", "freelist"]);
+        command.current_dir(paths::root()).env("CARGO_TARGET_DIR", paths::target());
+        let status = command.status().map_err(|error| Error::new(format!("cannot run cargo: {error}")))?;
+        code = code.max(u8::from(!status.success()));
+    }
+    if arguments.guest {
+        code = code.max(instructions(arguments)?);
+    }
+    Ok(code)
+}
+
+fn instructions(arguments: &Bench) -> Result<u8> {
+    let tools = setup::tools(&arguments.choice, true, Effort::Quick)?;
+    let image = guest::build(&Program::Bench("instructions"), true)?;
+    let machine = Machine { counted: true, ..Machine::default() };
+    say!("in a guest, with instructions counted (this takes some seconds):");
+    let show = |line: Line<'_>| {
+        if let Line::Guest(_) = line {
+            line.print();
+        }
+    };
+    let boot = boot::boot(&machine, &tools, &image, "", Some(DEADLINE), show)?;
+    if boot.outcome != Outcome::Success {
+        complain!("{}", boot.outcome);
+    }
+    Ok(boot.outcome.exit_code())
+}
