@@ -84,6 +84,9 @@ fn read_options(start_info: &StartInfo, application: &[&str]) {
         Ok(level) => rt::set_level(level.unwrap_or(rt::DEFAULT_LEVEL)),
         Err(bad) => log::warn!("{bad}: off, error, warn, info, debug or trace"),
     }
+    if let Err(bad) = options.parse::<u32>("grants") {
+        log::warn!("{bad}: 1 or 2, the version of the grant table; it is 1 now");
+    }
     log::debug!("command line: {}", options.line());
     for name in options.unknown(&[RUNTIME_OPTIONS, application]) {
         log::warn!("option {name} is unknown and ignored; known are {RUNTIME_OPTIONS:?} and {application:?}");

@@ -61,6 +61,14 @@ const USES: &[Use] = &[
         &["option bogus is unknown", "option more is unknown"],
     ),
     solo("run::bad_log_level", "run -- log=loud", 0, &["option log: \"loud\""]),
+    solo("run::grants_version_2", "run --example grants -- grants=2", 0, &["version 2: 1 of 64 frames"]),
+    solo(
+        "run::grants_version_3",
+        "run --example grants -- grants=3",
+        1,
+        &["grant table version 3: it is 1 or 2"],
+    ),
+    solo("run::grants_version_odd", "run -- grants=odd", 0, &["option grants: \"odd\""]),
     solo(
         "run::no_such_module",
         "run --module no/such/file",

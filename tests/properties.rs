@@ -1,0 +1,350 @@
+//! Random sequences of operations against a simple oracle: nothing is owned twice, and nothing is lost.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use granite::abi::grant::op::Op;
+use granite::abi::grant::{GrantRef, Status};
+use granite::grant::freelist::{Freelist, OwnedRef};
+use granite::grant::{Config, ForeignMapping, Grant, GrantError, GrantTable, ReadOnly, ReadWrite, Version};
+use granite::hypercall::fake::{FakeXen, Fault, Machine};
+use granite::mm::page::Pool;
+use granite::mm::windows::Windows;
+use granite::sync::{NO_VCPU, Vcpu};
+use proptest::prelude::*;
+
+thread_local! {
+    static INDEX: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Thread;
+
+// SAFETY: each test is one thread, which plays one vCPU at a time.
+unsafe impl Vcpu for Thread {
+    fn index(&self) -> usize {
+        INDEX.with(Cell::get)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc,
+    Free(usize),
+    AllocBatch(u32),
+    FreeBatch(usize),
+    Run(u32),
+    CollectRun(u32),
+    Grow(u32),
+    Flush,
+    Vcpu(usize),
+    LeakAndAdopt(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Alloc),
+        6 => any::<usize>().prop_map(Step::Free),
+        2 => (0..400u32).prop_map(Step::AllocBatch),
+        2 => (0..400usize).prop_map(Step::FreeBatch),
+        1 => (0..60u32).prop_map(Step::Run),
+        1 => (0..60u32).prop_map(Step::CollectRun),
+        1 => (0..1500u32).prop_map(Step::Grow),
+        1 => Just(Step::Flush),
+        2 => prop_oneof![Just(0), Just(1), Just(NO_VCPU)].prop_map(Step::Vcpu),
+        1 => any::<usize>().prop_map(Step::LeakAndAdopt),
+    ]
+}
+
+/// What is out, and what there is.
+struct Oracle {
+    out: Vec<OwnedRef>,
+    owned: Vec<bool>,
+    limit: u32,
+}
+
+impl Oracle {
+    fn took(&mut self, reference: OwnedRef) {
+        let number = reference.get().0;
+        assert!((8..self.limit).contains(&number), "{number} of {}", self.limit);
+        assert!(!std::mem::replace(&mut self.owned[number as usize], true), "{number} is out twice");
+        self.out.push(reference);
+    }
+
+    fn gives(&mut self, index: usize) -> Option<OwnedRef> {
+        let index = index.checked_rem(self.out.len())?;
+        let reference = self.out.swap_remove(index);
+        self.owned[reference.get().0 as usize] = false;
+        Some(reference)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_freelist_gives_each_reference_to_one(steps in prop::collection::vec(step(), 1..300)) {
+        const MAX: u32 = 1200;
+        let list = Freelist::new(Thread, GrantRef::FIRST_FREE, MAX, 2);
+        let mut oracle = Oracle { out: Vec::new(), owned: vec![false; MAX as usize], limit: 8 };
+        INDEX.with(|index| index.set(0));
+        for step in steps {
+            match step {
+                Step::Alloc => list.alloc().into_iter().for_each(|own| oracle.took(own)),
+                Step::Free(index) => {
+                    oracle.gives(index).map(|own| list.free(own).unwrap());
+                }
+                Step::AllocBatch(count) => {
+                    let before = oracle.out.len();
+                    let done = list.alloc_batch(count, |own| oracle.took(own));
+                    let taken = (oracle.out.len() - before) as u32;
+                    prop_assert_eq!(taken, if done.is_ok() { count } else { 0 });
+                }
+                Step::FreeBatch(count) => {
+                    let batch: Vec<_> = (0..count).map_while(|i| oracle.gives(i)).collect();
+                    list.free_batch(batch).unwrap();
+                }
+                Step::Run(count) | Step::CollectRun(count) => {
+                    let run = match step {
+                        Step::Run(_) => list.alloc_run(count),
+                        _ => list.collect_run(count),
+                    };
+                    if let Ok(run) = run {
+                        let first = run.first().0;
+                        let numbers: Vec<_> = run.map(|own| { let n = own.get().0; oracle.took(own); n }).collect();
+                        prop_assert_eq!(numbers, (first..first + count).collect::<Vec<_>>());
+                    }
+                }
+                Step::Grow(limit) => {
+                    list.grow(limit);
+                    oracle.limit = oracle.limit.max(limit.min(MAX));
+                }
+                Step::Flush => list.flush(),
+                Step::Vcpu(vcpu) => INDEX.with(|index| index.set(vcpu)),
+                Step::LeakAndAdopt(index) => {
+                    if let Some(own) = oracle.gives(index) {
+                        let number = list.leak(own).unwrap();
+                        oracle.took(list.adopt(number).unwrap());
+                        prop_assert!(list.adopt(number).is_err());
+                    }
+                }
+            }
+            let stats = list.stats();
+            prop_assert_eq!((stats.in_use as usize, stats.total), (oracle.out.len(), oracle.limit - 8));
+            prop_assert_eq!(stats.free, stats.total - stats.in_use);
+        }
+        // All of it can be had, wherever it was cached.
+        for vcpu in [0, 1, NO_VCPU] {
+            INDEX.with(|index| index.set(vcpu));
+            while let Ok(own) = list.alloc() {
+                oracle.took(own);
+            }
+        }
+        prop_assert_eq!(oracle.out.len() as u32, oracle.limit - 8);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Grant { readonly: bool },
+    Map { grant: usize, write: bool },
+    MapAll { grant: usize, pages: usize },
+    Unmap(usize),
+    DropMapping(usize),
+    End(usize),
+    DropGrant(usize),
+    Toggle(usize),
+    Reap,
+    Fault(i16),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let which = any::<usize>;
+    prop_oneof![
+        4 => any::<bool>().prop_map(|readonly| Deed::Grant { readonly }),
+        4 => (which(), any::<bool>()).prop_map(|(grant, write)| Deed::Map { grant, write }),
+        1 => (which(), 1..40usize).prop_map(|(grant, pages)| Deed::MapAll { grant, pages }),
+        3 => which().prop_map(Deed::Unmap),
+        2 => which().prop_map(Deed::DropMapping),
+        3 => which().prop_map(Deed::End),
+        2 => which().prop_map(Deed::DropGrant),
+        2 => which().prop_map(Deed::Toggle),
+        1 => Just(Deed::Reap),
+        1 => (-14..2i16).prop_map(Deed::Fault),
+    ]
+}
+
+type Table = GrantTable<&'static FakeXen>;
+
+enum Granted {
+    Reading(Grant<'static, ReadOnly, &'static FakeXen>),
+    Writing(Grant<'static, ReadWrite, &'static FakeXen>),
+}
+
+enum Mapped {
+    Reading(ForeignMapping<'static, ReadOnly, &'static FakeXen>),
+    Writing(ForeignMapping<'static, ReadWrite, &'static FakeXen>),
+}
+
+impl Granted {
+    fn gref(&self) -> GrantRef {
+        match self {
+            Self::Reading(grant) => grant.gref(),
+            Self::Writing(grant) => grant.gref(),
+        }
+    }
+}
+
+/// Two domains, whose machine stays: it is small, and there is one for each case.
+struct World {
+    us: &'static Table,
+    them: &'static Table,
+    pool: &'static Pool,
+    our: &'static FakeXen,
+    their: &'static FakeXen,
+}
+
+fn world(version: Version) -> World {
+    let machine = Machine::new();
+    let domain = || {
+        let xen: &'static FakeXen = Box::leak(Box::new(machine.domain()));
+        let [ram, windows] = machine.layout(xen.dom_id());
+        // SAFETY: both are the domain's, and the machine stays.
+        let (pool, windows) = unsafe { (Pool::new(ram), Box::leak(Box::new(Windows::new(windows)))) };
+        let config = Config { version, vcpus: 4, ..Config::default() };
+        // SAFETY: it is the domain's only one.
+        let table = unsafe { GrantTable::new(xen, windows, config) }.unwrap();
+        (xen, &*Box::leak(Box::new(pool)), &*Box::leak(Box::new(table)))
+    };
+    let ((our, pool, us), (their, _, them)) = (domain(), domain());
+    World { us, them, pool, our, their }
+}
+
+fn pick<T>(all: &mut Vec<T>, index: usize) -> Option<T> {
+    let index = index.checked_rem(all.len())?;
+    Some(all.swap_remove(index))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn grants_lose_no_page_and_give_none_to_two(
+        second in any::<bool>(),
+        deeds in prop::collection::vec(deed(), 1..250),
+    ) {
+        let World { us, them, pool, our, their } = world(if second { Version::V2 } else { Version::V1 });
+        let (pages, windows) = (pool.free(), them.windows().free());
+        let mut grants: Vec<Granted> = Vec::new();
+        let mut mappings: Vec<Mapped> = Vec::new();
+        // Each page holds its own frame's number while it is granted; nobody else may change it.
+        let mut marks: BTreeMap<GrantRef, u64> = BTreeMap::new();
+        for deed in deeds {
+            match deed {
+                Deed::Grant { readonly } => {
+                    let Some(mut page) = pool.zeroed() else { continue };
+                    let mark = page.gfn().0;
+                    page.bytes_mut()[..8].copy_from_slice(&mark.to_le_bytes());
+                    let granted = if readonly {
+                        us.grant(page, their.dom_id()).map(Granted::Reading)
+                    } else {
+                        us.grant(page, their.dom_id()).map(Granted::Writing)
+                    };
+                    let granted = granted.unwrap();
+                    marks.insert(granted.gref(), mark);
+                    grants.push(granted);
+                }
+                Deed::Map { grant, write } => {
+                    let Some(index) = grant.checked_rem(grants.len()) else { continue };
+                    let gref = grants[index].gref();
+                    let mapped = if write {
+                        them.map(our.dom_id(), gref).map(Mapped::Writing)
+                    } else {
+                        them.map(our.dom_id(), gref).map(Mapped::Reading)
+                    };
+                    let readonly = matches!(grants[index], Granted::Reading(_));
+                    let faulty = !their.faults.lock().unwrap().is_empty();
+                    match mapped {
+                        Ok(mapping) => {
+                            prop_assert!(!(write && readonly));
+                            let mut mark = [0; 8];
+                            match &mapping {
+                                Mapped::Reading(mapping) => mapping.reader().read(0, &mut mark).unwrap(),
+                                Mapped::Writing(mapping) => mapping.bytes().read(0, &mut mark).unwrap(),
+                            }
+                            prop_assert_eq!(u64::from_le_bytes(mark), marks[&gref]);
+                            mappings.push(mapping);
+                        }
+                        Err(error) => {
+                            let refused = error.status() == Some(Status::GENERAL_ERROR) && write && readonly;
+                            prop_assert!(refused || faulty || error.status().is_some(), "{}", error);
+                        }
+                    }
+                }
+                Deed::MapAll { grant, pages } => {
+                    let Some(index) = grant.checked_rem(grants.len()) else { continue };
+                    // As below: what fails half is unmapped by a drop.
+                    their.faults.lock().unwrap().retain(|fault| !matches!(fault, Fault::Status(Op::UNMAP, _)));
+                    let grefs = vec![grants[index].gref(); pages];
+                    mappings.extend(them.map_all(our.dom_id(), &grefs).map(Mapped::Reading));
+                }
+                Deed::Unmap(index) => match pick(&mut mappings, index) {
+                    Some(Mapped::Reading(mapping)) => {
+                        mappings.extend(mapping.unmap().err().map(|failed| Mapped::Reading(failed.value)));
+                    }
+                    Some(Mapped::Writing(mapping)) => {
+                        mappings.extend(mapping.unmap().err().map(|failed| Mapped::Writing(failed.value)));
+                    }
+                    None => {}
+                },
+                Deed::DropMapping(index) => {
+                    // What a fault keeps mapped for ever would keep pages for ever too.
+                    their.faults.lock().unwrap().clear();
+                    drop(pick(&mut mappings, index));
+                }
+                Deed::End(index) => match pick(&mut grants, index) {
+                    Some(Granted::Reading(grant)) => {
+                        grants.extend(grant.end_access().err().map(|failed| Granted::Reading(failed.value)));
+                    }
+                    Some(Granted::Writing(grant)) => {
+                        grants.extend(grant.end_access().err().map(|failed| Granted::Writing(failed.value)));
+                    }
+                    None => {}
+                },
+                Deed::DropGrant(index) => drop(pick(&mut grants, index)),
+                Deed::Toggle(index) => {
+                    let toggled = pick(&mut grants, index).map(|grant| match grant {
+                        Granted::Reading(grant) => Granted::Writing(grant.make_writable()),
+                        Granted::Writing(grant) => match grant.make_readonly() {
+                            Ok(grant) => Granted::Reading(grant),
+                            Err(failed) => Granted::Writing(failed.value),
+                        },
+                    });
+                    grants.extend(toggled);
+                }
+                Deed::Reap => drop(us.reap(3)),
+                Deed::Fault(status) => {
+                    let op = if status % 2 == 0 { Op::MAP } else { Op::UNMAP };
+                    if status != 0 && status != -12 {
+                        their.fail(Fault::Status(op, Status(status)));
+                    }
+                }
+            }
+            let stats = us.stats();
+            prop_assert_eq!(stats.in_use, grants.len() as u32 + stats.quarantined);
+            prop_assert_eq!(pool.free(), pages - stats.in_use as usize, "a page for each reference");
+            prop_assert!(!their.is_dead() && !our.is_dead());
+        }
+        their.faults.lock().unwrap().clear();
+        drop(mappings);
+        for grant in grants {
+            let ended = match grant {
+                Granted::Reading(grant) => grant.end_access().map(drop).map_err(|failed| failed.error),
+                Granted::Writing(grant) => grant.end_access().map(drop).map_err(|failed| failed.error),
+            };
+            prop_assert_eq!(ended, Ok::<(), GrantError>(()));
+        }
+        us.reap(u32::MAX);
+        prop_assert_eq!((us.stats().in_use, pool.free(), them.windows().free()), (0, pages, windows));
+        prop_assert_eq!(our.machine().mappings(their.dom_id()), 0);
+    }
+}
