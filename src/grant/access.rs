@@ -35,6 +35,9 @@ pub struct Grant<'t, A: Access, X: Hypercall> {
     _access: PhantomData<A>,
 }
 
+/// What the end of a grant gives: the page, or the grant, if the peer uses it.
+pub type Ended<'t, A, X> = Result<Page, Failed<Grant<'t, A, X>>>;
+
 impl<X: Hypercall> GrantTable<X> {
     /// Lets `peer` use `page`. Make sure that nothing else is on it: what is granted is the whole page, with
     /// what it held before.
@@ -126,7 +129,7 @@ impl<X: Hypercall> GrantTable<X> {
         page: Page,
         peer: DomId,
         scope: impl FnOnce(&Grant<'_, A, X>) -> R,
-    ) -> Result<(R, Result<Page, Failed<Grant<'_, A, X>>>), Failed<Page>> {
+    ) -> Result<(R, Ended<'_, A, X>), Failed<Page>> {
         let grant = self.grant::<A>(page, peer)?;
         let result = scope(&grant);
         Ok((result, grant.end_access()))
@@ -194,7 +197,7 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
     ///
     /// [`GrantError::Busy`] and the grant, as it was, while the peer uses the page.
     #[inline]
-    pub fn end_access(self) -> Result<Page, Failed<Self>> {
+    pub fn end_access(self) -> Ended<'t, A, X> {
         match self.table.entry(&self.reference).end_access() {
             Ok(()) => {
                 let table = self.table;

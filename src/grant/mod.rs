@@ -43,7 +43,7 @@ mod transfer;
 
 #[cfg(not(granite_loom))]
 pub use self::{
-    access::Grant,
+    access::{Ended, Grant},
     copy::{CopyOp, Dest, Source},
     dump::Dump,
     map::{ForeignMapping, Mapped},

@@ -23,7 +23,7 @@ pub struct Quarantine {
 
 impl Quarantine {
     pub fn new() -> Self {
-        Self { count: AtomicU32::new(0), waiting: Lot::new(), looked_at: Lot::new() }
+        Self { count: AtomicU32::new(0), waiting: Lot::default(), looked_at: Lot::default() }
     }
 
     /// How many wait.
@@ -37,8 +37,12 @@ impl<X: Hypercall> GrantTable<X> {
     /// Leaves a reference, and the page that its entry grants, to the quarantine. The caller forgets the page.
     pub(super) fn quarantine(&self, reference: OwnedRef) {
         self.quarantine.count.fetch_add(1, Ordering::Relaxed);
-        let parked = self.list.park(&self.quarantine.looked_at, reference);
-        debug_assert!(parked.is_ok(), "references of a table stay with it");
+        self.park(reference);
+    }
+
+    fn park(&self, reference: OwnedRef) {
+        // It can't be of another list: references of a table stay with it.
+        let _ = self.list.park(&self.quarantine.looked_at, reference);
     }
 
     /// Looks at up to `most` grants in quarantine, and frees page and reference of those whose peer is done.
@@ -53,8 +57,7 @@ impl<X: Hypercall> GrantTable<X> {
                 self.give_back(reference);
                 freed += 1;
             } else {
-                let parked = self.list.park(&self.quarantine.looked_at, reference);
-                debug_assert!(parked.is_ok(), "references of a table stay with it");
+                self.park(reference);
             }
         }
         freed

@@ -16,8 +16,8 @@ pub struct Page {
 
 impl Page {
     /// A page of zeros; nothing, if no memory is free.
-    #[cfg(granite_guest)]
     pub fn zeroed() -> Option<Self> {
+        // On the host the machine has none: pages are a domain's of the fake's there.
         let gfn = super::memory()?.with(|memory| memory.frames.allocate())?;
         // SAFETY: the frame was just allocated.
         let mut page = unsafe { Self::from_gfn(gfn) };

@@ -8,9 +8,8 @@ use crate::sync::Vcpu;
 /// A place where references of one list wait.
 pub struct Lot(Stack);
 
-impl Lot {
-    /// An empty one.
-    pub fn new() -> Self {
+impl Default for Lot {
+    fn default() -> Self {
         Self(Stack::new())
     }
 }

@@ -6,9 +6,9 @@
 //!   vCPU 2: cache ──┘
 //! ```
 //!
-//! - A vCPU allocates and frees in its own [cache](cache), with plain loads and stores. Interrupt handlers
+//! - A vCPU allocates and frees in its own cache, with plain loads and stores. Interrupt handlers
 //!   go to the shared part: they have no vCPU's number ([`Vcpu`]).
-//! - Caches exchange whole batches with the [shared stack](stack), one compare-and-exchange each, and keep
+//! - Caches exchange whole batches with the shared stack, one compare-and-exchange each, and keep
 //!   one more batch where other vCPUs can take it when all else is empty.
 //! - References that were never handed out are a range, `fresh..limit`; growth moves the limit.
 //! - Nothing is allocated after set-up.

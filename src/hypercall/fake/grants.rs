@@ -193,7 +193,7 @@ impl Machine {
         peer: u16,
         writing: bool,
         mapping: bool,
-    ) -> Result<(Mfn, Gfn, Option<(u16, u16)>), Status> {
+    ) -> Result<Pinned, Status> {
         let words = self.words(state, granter, gref).ok_or(Status::BAD_GNTREF)?;
         let wanted = if writing { EntryFlags::READING | EntryFlags::WRITING } else { EntryFlags::READING };
         let mut word = words.word.load(Ordering::Acquire);
@@ -227,7 +227,7 @@ impl Machine {
         let pins = domain.table.pins.entry(gref).or_default();
         pins[usize::from(writing)] += 1;
         match domain.p2m.get(&words.frame) {
-            Some(slot) => Ok((slot.mfn(), Gfn(words.frame), part)),
+            Some(slot) => Ok(Pinned { mfn: slot.mfn(), home: Gfn(words.frame), part }),
             None => {
                 self.release(state, granter, gref, writing);
                 Err(Status::BAD_PAGE)
@@ -274,7 +274,7 @@ impl Machine {
             return Status::GENERAL_ERROR;
         }
         let writing = !op.flags.contains(MapFlags::READONLY);
-        let (mfn, home, _) = match self.acquire(state, op.dom.0, op.gref.0, own, writing, true) {
+        let Pinned { mfn, home, .. } = match self.acquire(state, op.dom.0, op.gref.0, own, writing, true) {
             Ok(page) => page,
             Err(status) => return status,
         };
@@ -373,7 +373,7 @@ impl Machine {
             return Err(Status::BAD_DOMAIN);
         }
         if is_gref {
-            let (mfn, _, part) = self.acquire(state, dom, end.page as u32, own, writing, false)?;
+            let Pinned { mfn, part, .. } = self.acquire(state, dom, end.page as u32, own, writing, false)?;
             return Ok(End { mfn, part, pin: Some((dom, end.page as u32, writing)) });
         }
         if end.domid != DomId::SELF {
@@ -474,6 +474,15 @@ impl Machine {
         }
         Status::OKAY
     }
+}
+
+/// A page that a grant gave, and that is in use by it now.
+struct Pinned {
+    mfn: Mfn,
+    /// Where its owner has it.
+    home: Gfn,
+    /// First byte and length, where only a part is granted.
+    part: Option<(u16, u16)>,
 }
 
 /// One end of a copy, found.

@@ -126,6 +126,16 @@ impl FakeXen {
         lock(&self.faults).push_back(fault);
     }
 
+    /// Nothing goes wrong any more that was to.
+    pub fn heal(&self) {
+        lock(&self.faults).clear();
+    }
+
+    /// How many grant operations were called for.
+    pub fn grant_calls(&self) -> usize {
+        lock(&self.calls).len()
+    }
+
     /// Has something done before the next grant operation.
     pub fn before_next(&self, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.hook) = Some(Box::new(hook));

@@ -75,10 +75,10 @@ fn op_map_grant_ref_of_512_is_one_call(bed: &Bed) -> Result<(), NotPassed> {
     }
     let grefs: Vec<GrantRef> = grants.iter().map(|grant| grant.gref()).collect();
     #[cfg(not(granite_guest))]
-    let calls = bed.fake.them.calls.lock().unwrap().len();
+    let calls = bed.fake.them.grant_calls();
     let mapping = bed.them.map_all::<ReadWrite>(bed.our_id, &grefs).map_err(fail)?;
     #[cfg(not(granite_guest))]
-    check_same!(bed.fake.them.calls.lock().unwrap().len(), calls + 1);
+    check_same!(bed.fake.them.grant_calls(), calls + 1);
     check_same!(mapping.bytes().len(), PAGES * PAGE_SIZE as usize);
     mapping.bytes().write(511 * 4096, b"last").map_err(fail)?;
     let mut text = [0; 4];
@@ -190,7 +190,6 @@ fn op_copy(bed: &Bed) -> Result<(), NotPassed> {
     bed.them.copy(&mut batch).map_err(fail)?;
     check!(batch.iter().all(|copy| copy.result().is_ok()));
     check_same!(&ours(&target, 50)?, b"bytes");
-    drop(batch);
     check!(granted.in_use().is_empty() && target.in_use().is_empty());
     target.end_access().map_err(fail)?;
     granted.end_access().map_err(fail)?;

@@ -214,7 +214,7 @@ mod on_demand {
         }
         (0..100).for_each(|_| bed.fake.them.fail(Fault::Status(Op::MAP, Status::EAGAIN)));
         check_same!(map_status(bed, bed.our_id, grant.gref()), Some(Status::EAGAIN));
-        bed.fake.them.faults.lock().unwrap().clear();
+        bed.fake.them.heal();
         // One of a batch.
         bed.fake.them.fail(Fault::Status(Op::MAP, Status::EAGAIN));
         drop(bed.them.map_all::<ReadOnly>(bed.our_id, &[grant.gref(); 3]).map_err(fail)?);
