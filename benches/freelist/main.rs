@@ -1,6 +1,8 @@
 //! The freelist against what other systems use: `cargo bench`. Every figure is of this run, with one thread
 //! pinned to each processor, and what counts are the ratios.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark")]
+
 mod peers;
 
 use std::cell::Cell;

@@ -1,6 +1,8 @@
 //! What other systems use for the same job, as models of ours: the data structure and the lock, by what their
 //! sources do, without the interrupt masking that a process can't have.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark")]
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};

@@ -16,32 +16,23 @@
 //!
 //! Nothing here is a panic: what Xen or a peer does comes back as a [`GrantError`].
 
-#[cfg(not(granite_loom))]
 #[allow(unsafe_code, reason = "owners that are taken apart")]
 mod access;
-#[cfg(not(granite_loom))]
 #[allow(unsafe_code, reason = "Xen writes pages")]
 mod copy;
-#[cfg(not(granite_loom))]
 mod dump;
 pub mod entry;
 mod error;
 pub mod freelist;
-#[cfg(not(granite_loom))]
 #[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
 mod map;
-#[cfg(not(granite_loom))]
 #[allow(unsafe_code, reason = "pages come back from entries")]
 mod quarantine;
-// A model has no table: its entries are Xen's memory. Models are of the two modules above.
-#[cfg(not(granite_loom))]
 #[allow(unsafe_code, reason = "entries are Xen's memory")]
 mod table;
-#[cfg(not(granite_loom))]
 #[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
 mod transfer;
 
-#[cfg(not(granite_loom))]
 pub use self::{
     access::{Ended, Grant},
     copy::{CopyOp, Dest, Source},

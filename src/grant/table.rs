@@ -1,7 +1,7 @@
 //! The table: where its frames are, how it grows, and where an entry's words lie.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use alloc::boxed::Box;
 
@@ -16,6 +16,7 @@ use crate::hypercall::Hypercall;
 use crate::hypercall::grant::{self as op, OpError};
 use crate::hypercall::memory::add_to_physmap;
 use crate::mm::windows::{Window, Windows};
+use crate::sync::primitive::{u16_at, u32_at, u64_at};
 
 /// The layout of the entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -350,10 +351,10 @@ impl<X: Hypercall> GrantTable<X> {
                 // are those of `EntryV2`.
                 unsafe {
                     Entry::V2 {
-                        word: AtomicU32::from_ptr(entry as *mut u32),
-                        part: AtomicU32::from_ptr((entry + 4) as *mut u32),
-                        frame: AtomicU64::from_ptr((entry + 8) as *mut u64),
-                        status: AtomicU16::from_ptr(status as *mut u16),
+                        word: u32_at(entry as *mut u32),
+                        part: u32_at((entry + 4) as *mut u32),
+                        frame: u64_at((entry + 8) as *mut u64),
+                        status: u16_at(status as *mut u16),
                     }
                 }
             }
@@ -361,10 +362,7 @@ impl<X: Hypercall> GrantTable<X> {
                 let entry = self.entries.first().address() + index * 8;
                 // SAFETY: as above; the offsets are those of `EntryV1`.
                 unsafe {
-                    Entry::V1 {
-                        word: AtomicU32::from_ptr(entry as *mut u32),
-                        frame: AtomicU32::from_ptr((entry + 4) as *mut u32),
-                    }
+                    Entry::V1 { word: u32_at(entry as *mut u32), frame: u32_at((entry + 4) as *mut u32) }
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 pub mod interrupt;
 mod irq_mutex;
+#[allow(unsafe_code, reason = "atomics in memory that is Xen's as well")]
 pub mod primitive;
 #[allow(unsafe_code, reason = "a promise that only whoever numbers the vCPUs can make")]
 mod vcpu;

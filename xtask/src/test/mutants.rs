@@ -86,6 +86,7 @@ fn noticed(&(_, file, before, after): &Mutant) -> Case {
 
 /// Copies the sources, but for files that are the same, and gives the text of `file`.
 fn prepare(tree: &Path, file: &str) -> Result<String> {
+    fs::create_dir_all(tree).context("making", tree)?;
     for name in SOURCES {
         copy(&paths::root().join(name), &tree.join(name))?;
     }
