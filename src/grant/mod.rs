@@ -13,6 +13,7 @@
 //! quarantine until it can: the page is nobody's until then.
 //!
 //! Below: [`freelist`] says which references are free, [`entry`] has the header's protocols on one entry.
+//! [`header`] is a table from each line of Xen's header to what it is here, and to its tests.
 //!
 //! Nothing here is a panic: what Xen or a peer does comes back as a [`GrantError`].
 
@@ -24,6 +25,8 @@ mod dump;
 pub mod entry;
 mod error;
 pub mod freelist;
+#[doc = include_str!("header.md")]
+pub mod header {}
 #[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
 mod map;
 #[allow(unsafe_code, reason = "pages come back from entries")]

@@ -70,7 +70,8 @@ fn noticed(&(_, file, before, after): &Mutant) -> Case {
     fs::write(&path, source.replace(before, after)).map_err(|error| NotPassed::fail(error.to_string()))?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg("test").current_dir(&tree);
-    host::as_models(&mut command, "mutants");
+    // Where the models were built, so that only the package itself is built again.
+    host::as_models(&mut command, "loom");
     let output = command.output();
     // The tree is as it was before the next mutant is tried.
     let restored = fs::write(&path, source);
