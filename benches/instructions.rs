@@ -114,7 +114,11 @@ fn one_page(table: &GrantTable<Counted>, platform: &Platform) -> Result<(), &'st
         return Err("a grant failed");
     }
     print("grant a page and end it", whole);
-    print("  beyond the reference", (whole.0 - pair.0, whole.1));
+    let beyond = whole.0 - pair.0;
+    print("  beyond the reference", (beyond, whole.1));
+    if table.version() == Version::V1 {
+        println!("{} wanted: at most 80", if beyond <= 80.0 { "ok  " } else { "MISS" });
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Pages of ours that a peer may use.
 
 use core::fmt;
+use core::future::poll_fn;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
@@ -51,6 +52,27 @@ impl<X: Hypercall> GrantTable<X> {
             Ok(reference) => self.grant_by(reference, page, peer, EntryFlags::empty(), None),
             Err(error) => Err(Failed { error, value: page }),
         }
+    }
+
+    /// As [`grant`](Self::grant), but where every reference is out it waits for one. The future may be dropped
+    /// at any time; the page goes with it.
+    ///
+    /// What another vCPU has cached wakes nobody until that vCPU frees a reference: put a deadline on the wait.
+    ///
+    /// # Errors
+    ///
+    /// The page, and what [`grant`](Self::grant) says, but for the exhaustion.
+    pub async fn grant_when_free<A: Access>(
+        &self,
+        page: Page,
+        peer: DomId,
+    ) -> Result<Grant<'_, A, X>, Failed<Page>> {
+        let reference = match self.take() {
+            Ok(reference) => reference,
+            Err(GrantError::Exhausted { .. }) => poll_fn(|context| self.list.poll_alloc(context)).await,
+            Err(error) => return Err(Failed { error, value: page }),
+        };
+        self.grant_by(reference, page, peer, EntryFlags::empty(), None)
     }
 
     /// Lets `peer` copy from and to a part of `page`, and not map it. Only a table of version 2 can.

@@ -73,3 +73,37 @@ mod sealed {
     impl Sealed for super::ReadOnly {}
     impl Sealed for super::ReadWrite {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::freelist::{OwnedRef, Run};
+    use super::{ForeignMapping, Grant, ReadWrite, ReceivedPage, TransferSlot};
+    use crate::hypercall::fake::FakeXen;
+    use crate::mm::Page;
+    use crate::mm::windows::Window;
+
+    /// Doesn't compile if one of the types is `Clone`: which of the two is meant is ambiguous then.
+    macro_rules! not_clone {
+        ($($type:ty),* $(,)?) => {$(
+            const _: fn() = || {
+                trait Either<Which> {
+                    fn is() {}
+                }
+                impl<T: ?Sized> Either<()> for T {}
+                impl<T: ?Sized + Clone> Either<u8> for T {}
+                let _ = <$type as Either<_>>::is;
+            };
+        )*};
+    }
+
+    not_clone!(
+        OwnedRef,
+        Run,
+        Page,
+        Window,
+        Grant<'static, ReadWrite, &'static FakeXen>,
+        ForeignMapping<'static, ReadWrite, &'static FakeXen>,
+        TransferSlot<'static, &'static FakeXen>,
+        ReceivedPage<'static, &'static FakeXen>,
+    );
+}

@@ -91,3 +91,51 @@ impl<V: Vcpu> Freelist<V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MAX_WAITERS;
+    use crate::abi::grant::GrantRef;
+    use crate::grant::freelist::Freelist;
+    use crate::sync::HostThread;
+    use core::sync::atomic::{AtomicU32, Ordering};
+    use core::task::{Context, Poll, Waker};
+    use std::sync::Arc;
+    use std::task::Wake;
+    use std::vec::Vec;
+
+    #[derive(Default)]
+    struct Counter(AtomicU32);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn all_who_wait_are_woken_and_whoever_is_crowded_out_is_too() {
+        let list = Freelist::new(HostThread, GrantRef::FIRST_FREE, 9, 64);
+        list.grow(9);
+        let only = list.alloc().unwrap();
+        let counters: Vec<_> = (0..=MAX_WAITERS).map(|_| Arc::new(Counter::default())).collect();
+        let wakers: Vec<_> = counters.iter().map(|counter| Waker::from(counter.clone())).collect();
+        for waker in &wakers {
+            // Twice: who waits already waits once.
+            for _ in 0..2 {
+                assert!(list.poll_alloc(&mut Context::from_waker(waker)).is_pending());
+            }
+        }
+        let woken = || counters.iter().map(|counter| counter.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        assert_eq!((woken()[0], woken()[1..].iter().sum::<u32>()), (1, 0), "the first made room");
+        list.free(only).unwrap();
+        assert!(woken().iter().all(|&times| times == 1), "{:?}", woken());
+        let Poll::Ready(only) = list.poll_alloc(&mut Context::from_waker(&wakers[3])) else {
+            panic!("it is free");
+        };
+        assert!(list.poll_alloc(&mut Context::from_waker(&wakers[4])).is_pending());
+        list.grow(10); // there is only room for 9
+        list.free(only).unwrap();
+        assert_eq!(woken()[4], 2);
+    }
+}

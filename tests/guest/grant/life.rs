@@ -22,6 +22,9 @@ grant_cases! {
     consecutive_references on WITH_XEN;
     reserved_references_are_kept on WITH_XEN;
     table_grows_when_it_must on WITH_XEN;
+    #[cfg(not(granite_guest))] table_grows_under_several_vcpus on super::FAKE;
+    waits_for_a_reference on WITH_XEN;
+    #[cfg(granite_guest)] references_in_an_interrupt_handler on &[crate::harness::Rig::Solo];
 }
 
 const USED: EntryFlags = EntryFlags::READING.union(EntryFlags::WRITING);
@@ -210,5 +213,123 @@ fn table_grows_when_it_must(bed: &Bed) -> Result<(), NotPassed> {
         let _ = grant.end_access().map_err(fail)?.into_gfn();
     }
     drop(page);
+    bed.nothing_lost()
+}
+
+/// Several at once, to the last reference: each frame is placed once, and each reference is one's own.
+#[cfg(not(granite_guest))]
+fn table_grows_under_several_vcpus(bed: &Bed) -> Result<(), NotPassed> {
+    use std::sync::Mutex;
+    let all = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let page = bed.page();
+                let mut own = Vec::new();
+                while let Ok(page) = &page {
+                    // SAFETY: many owners of one page, and none of them is dropped.
+                    let alias = unsafe { granite::mm::Page::from_gfn(page.gfn()) };
+                    match bed.us.grant::<ReadOnly>(alias, bed.their_id) {
+                        Ok(grant) => own.push(grant),
+                        Err(failed) => {
+                            let _ = failed.value.into_gfn();
+                            break;
+                        }
+                    }
+                }
+                all.lock().map(|mut all| all.extend(own)).unwrap_or_default();
+            });
+        }
+    });
+    let grants = all.into_inner().map_err(fail)?;
+    let stats = bed.us.stats();
+    check_same!((stats.frames, stats.free), (stats.max_frames, 0));
+    check_same!(grants.len() as u32, stats.references);
+    let numbers: std::collections::BTreeSet<_> = grants.iter().map(|grant| grant.gref()).collect();
+    check_same!(numbers.len(), grants.len());
+    for grant in grants {
+        let _ = grant.end_access().map_err(fail)?.into_gfn();
+    }
+    bed.nothing_lost()
+}
+
+/// Where none is free, a future waits until one is.
+fn waits_for_a_reference(bed: &Bed) -> Result<(), NotPassed> {
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+    let list = bed.us.references();
+    // The whole table, as large as it may become.
+    let mut all = Vec::new();
+    loop {
+        while let Ok(reference) = list.alloc() {
+            all.push(reference);
+        }
+        let stats = bed.us.stats();
+        if stats.frames == stats.max_frames {
+            break;
+        }
+        bed.us.grow_to(stats.max_frames).map_err(fail)?;
+    }
+    let page = bed.page();
+    // On a domain that maps its own pages, a page may need a reference itself.
+    let Ok(page) = page else {
+        check!(list.free_batch(all).is_ok());
+        return bed.nothing_lost();
+    };
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waits = pin!(bed.us.grant_when_free::<ReadOnly>(page, bed.their_id));
+    check!(waits.as_mut().poll(&mut context).is_pending());
+    check!(waits.as_mut().poll(&mut context).is_pending());
+    let last = all.pop();
+    check!(last.is_some_and(|last| list.free(last).is_ok()));
+    let Poll::Ready(grant) = waits.as_mut().poll(&mut context) else { return Err(fail("it waits on")) };
+    grant.map_err(fail)?.end_access().map_err(fail)?;
+    check!(list.free_batch(all).is_ok());
+    bed.nothing_lost()
+}
+
+/// A handler takes and frees references while what it interrupts does; it never touches the vCPU's cache.
+#[cfg(granite_guest)]
+fn references_in_an_interrupt_handler(bed: &Bed) -> Result<(), NotPassed> {
+    use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+    use granite::arch::trap::{self, TrapFrame};
+    use granite::sync::{NO_VCPU, Vcpu, interrupt};
+
+    const VECTOR: u8 = 0x8a;
+    static TABLE: AtomicPtr<super::bed::Table> = AtomicPtr::new(core::ptr::null_mut());
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    static WRONG: AtomicU32 = AtomicU32::new(0);
+
+    fn handler(_: &TrapFrame) {
+        // SAFETY: it is the domain's table, which stays for ever.
+        let Some(table) = (unsafe { TABLE.load(Ordering::Relaxed).as_ref() }) else { return };
+        let inside = interrupt::is_handling() && table.xen().index() == NO_VCPU;
+        let taken = table.references().alloc().map(|reference| table.references().free(reference).is_ok());
+        TAKEN.fetch_add(u32::from(taken == Ok(true)), Ordering::Relaxed);
+        WRONG.fetch_add(u32::from(!inside), Ordering::Relaxed);
+    }
+
+    TABLE.store(core::ptr::from_ref(bed.us).cast_mut(), Ordering::Relaxed);
+    // SAFETY: the handler leaves interrupts masked. The other version's boot is another one.
+    let handled = unsafe { trap::handle(VECTOR, handler) };
+    check!(handled.is_ok());
+    let mut held = Vec::new();
+    for round in 0..240 {
+        let reference = bed.us.references().alloc().map_err(|_| fail("exhausted"))?;
+        // SAFETY: the vector has a handler, which keeps every register.
+        unsafe { core::arch::asm!("int {vector}", vector = const VECTOR) };
+        held.push(reference);
+        if round % 3 == 0 {
+            check!(held.pop().is_some_and(|reference| bed.us.references().free(reference).is_ok()));
+        }
+    }
+    check!(!interrupt::is_handling());
+    check_same!((TAKEN.load(Ordering::Relaxed), WRONG.load(Ordering::Relaxed)), (240, 0));
+    let mut numbers: Vec<_> = held.iter().map(|reference| reference.get()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    check_same!(numbers.len(), held.len());
+    check!(bed.us.references().free_batch(held).is_ok());
     bed.nothing_lost()
 }
