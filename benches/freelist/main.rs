@@ -21,7 +21,7 @@ use peers::List;
 /// References, as many as a table has by default.
 const COUNT: u32 = 32_768;
 /// Rounds; each measures every list under every load.
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 21;
 /// How long a list is measured under one load.
 const WINDOW: Duration = Duration::from_millis(10);
 const THREADS: usize = 2;

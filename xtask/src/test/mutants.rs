@@ -70,8 +70,8 @@ fn noticed(&(_, file, before, after): &Mutant) -> Case {
     fs::write(&path, source.replace(before, after)).map_err(|error| NotPassed::fail(error.to_string()))?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg("test").current_dir(&tree);
-    // Where the models were built, so that only the package itself is built again.
-    host::as_models(&mut command, "loom");
+    // In a folder of its own: cargo takes what was built of the copy for what was built of the original.
+    host::as_models(&mut command, "mutants/target");
     let output = command.output();
     // The tree is as it was before the next mutant is tried.
     let restored = fs::write(&path, source);
