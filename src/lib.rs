@@ -9,8 +9,10 @@
 //!
 //! ```text
 //! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
-//! driver       console                                        floor 5
-//! grant        references, the table, owners of grants        floor 3
+//! driver, toolstack  console; other domains                   floor 7
+//! grant, vcpu  references, the table, owners; several vCPUs   floor 5
+//! event        event channels                                 floor 4
+//! time         clocks, deadlines, timers, waiting             floor 3
 //! mm           frames, page tables, heap, pages, windows      floor 2
 //! hypercall    the seam: one unsafe trait, Xen, a fake        floor 1
 //! arch         segments, traps, stacks, paging register       floor 1
@@ -36,6 +38,7 @@ pub mod abi;
 #[allow(unsafe_code, reason = "the processor")]
 pub mod arch;
 pub mod driver;
+pub mod event;
 pub mod grant;
 #[allow(unsafe_code, reason = "the hypervisor")]
 pub mod hypercall;
@@ -46,6 +49,11 @@ pub mod rt;
 #[allow(unsafe_code, reason = "the loader's memory, and the hand-over to our own")]
 pub mod start;
 pub mod sync;
+pub mod time;
+#[allow(unsafe_code, reason = "other domains' memory")]
+pub mod toolstack;
+#[allow(unsafe_code, reason = "vCPUs run what they are told")]
+pub mod vcpu;
 
 /// The README's application is one.
 #[cfg(doctest)]

@@ -54,6 +54,9 @@ impl MapSpace {
     /// A frame of the grant table; with [`MAP_INDEX_STATUS`], one of its status words.
     #[doc(alias = "XENMAPSPACE_grant_table")]
     pub const GRANT_TABLE: Self = Self(1);
+    /// A frame of another domain's, which the caller must control.
+    #[doc(alias = "XENMAPSPACE_gmfn_foreign")]
+    pub const FOREIGN: Self = Self(4);
 }
 
 /// In an index of [`MapSpace::GRANT_TABLE`]: a frame of status words.
@@ -96,4 +99,47 @@ pub struct Reservation {
 }
 assert_layout!(Reservation, size = 32, align = 8, {
     extent_start: 0, nr_extents: 8, extent_order: 16, mem_flags: 20, domid: 24,
+});
+
+/// Empties a place, as [`RemoveFromPhysmap`].
+#[doc(alias = "XENMEM_remove_from_physmap")]
+pub const REMOVE_FROM_PHYSMAP: u32 = 15;
+/// Places several pages at once, as [`AddToPhysmapBatch`].
+#[doc(alias = "XENMEM_add_to_physmap_batch")]
+pub const ADD_TO_PHYSMAP_BATCH: u32 = 23;
+
+/// Argument of [`REMOVE_FROM_PHYSMAP`].
+#[doc(alias = "xen_remove_from_physmap")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RemoveFromPhysmap {
+    /// Whose memory.
+    pub domid: DomId,
+    /// Where.
+    pub gpfn: Gfn,
+}
+assert_layout!(RemoveFromPhysmap, size = 16, align = 8, { domid: 0, gpfn: 8 });
+
+/// Argument of [`ADD_TO_PHYSMAP_BATCH`].
+#[doc(alias = "xen_add_to_physmap_batch")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct AddToPhysmapBatch {
+    /// Whose memory.
+    pub domid: DomId,
+    /// What: a [`MapSpace`], of which 16 bits are enough here.
+    pub space: u16,
+    /// How many.
+    pub size: u16,
+    /// Of [`MapSpace::FOREIGN`]: whose pages.
+    pub foreign_domid: DomId,
+    /// Address of an array: which.
+    pub idxs: u64,
+    /// Address of an array of [`Gfn`]: where to.
+    pub gpfns: u64,
+    /// Address of an array: out, an error number for each, negative, or 0.
+    pub errs: u64,
+}
+assert_layout!(AddToPhysmapBatch, size = 32, align = 8, {
+    domid: 0, space: 2, size: 4, foreign_domid: 6, idxs: 8, gpfns: 16, errs: 24,
 });

@@ -4,14 +4,20 @@
 //! Sets of values that Xen may extend are newtypes over their integer, never Rust enums: a value that
 //! this code doesn't know is data, not undefined behaviour.
 
+pub mod control;
 pub mod cpuid;
 pub mod errno;
+pub mod event;
 pub mod features;
 pub mod grant;
+pub mod hvm;
+pub mod hvm_context;
 pub mod ids;
 pub mod memory;
 pub mod sched;
+pub mod shared_info;
 pub mod start_info;
+pub mod vcpu;
 pub mod version;
 
 pub use errno::XenErrno;

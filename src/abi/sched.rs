@@ -1,6 +1,9 @@
-//! `sched_op` and `vcpu_op`, as far as they are used. Sources: `xen/include/public/sched.h` and `vcpu.h`.
+//! `sched_op`, as far as it is used. Source: `xen/include/public/sched.h`.
+
+use core::fmt;
 
 use super::assert_layout;
+use super::event::Port;
 
 /// Argument of `SCHEDOP_shutdown`. Passed by pointer: `xen-sys` 0.0.0-pre2 passes the reason itself.
 #[doc(alias = "sched_shutdown")]
@@ -24,8 +27,43 @@ impl ShutdownReason {
     /// The domain met an error; the toolstack's `on_crash` decides what follows.
     #[doc(alias = "SHUTDOWN_crash")]
     pub const CRASH: Self = Self(xen_sys::SHUTDOWN_crash);
+    /// The domain wants to start again.
+    #[doc(alias = "SHUTDOWN_reboot")]
+    pub const REBOOT: Self = Self(xen_sys::SHUTDOWN_reboot);
+    /// The domain is suspended.
+    #[doc(alias = "SHUTDOWN_suspend")]
+    pub const SUSPEND: Self = Self(xen_sys::SHUTDOWN_suspend);
+    /// A watchdog bit.
+    #[doc(alias = "SHUTDOWN_watchdog")]
+    pub const WATCHDOG: Self = Self(xen_sys::SHUTDOWN_watchdog);
 }
 
-/// Is this vCPU running? `-ENOENT` says that the domain has no such vCPU.
-#[doc(alias = "VCPUOP_is_up")]
-pub const VCPU_IS_UP: u32 = 3;
+impl fmt::Display for ShutdownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::POWEROFF => "poweroff",
+            Self::REBOOT => "reboot",
+            Self::SUSPEND => "suspend",
+            Self::CRASH => "crash",
+            Self::WATCHDOG => "watchdog",
+            Self(other) => return write!(f, "shutdown reason {other}"),
+        })
+    }
+}
+
+/// Argument of `SCHEDOP_poll`.
+#[doc(alias = "sched_poll")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Poll {
+    /// Address of an array of ports.
+    pub ports: *const Port,
+    /// How many; at most 128.
+    pub nr_ports: u32,
+    /// When to give up, in nanoseconds since Xen booted; 0 for never.
+    pub timeout: u64,
+}
+assert_layout!(Poll, size = 24, align = 8, { ports: 0, nr_ports: 8, timeout: 16 });
+
+/// Ports that one [`Poll`] can have.
+pub const MAX_POLL: usize = 128;

@@ -7,10 +7,19 @@ mod interrupt_table;
 pub(crate) mod paging;
 #[cfg_attr(not(granite_guest), allow(dead_code, reason = "bring-up uses it"))]
 pub(crate) mod port;
-#[cfg_attr(not(granite_guest), allow(dead_code, reason = "bring-up uses it"))]
+#[cfg(granite_guest)]
 mod segments;
 pub mod stack;
 pub mod trap;
+#[cfg(granite_guest)]
+pub(crate) mod vcpu;
+/// A process has no vCPUs to start.
+#[cfg(not(granite_guest))]
+pub(crate) mod vcpu {
+    pub fn context(_: usize, _: fn() -> !) -> Option<crate::abi::vcpu::VcpuContext> {
+        None
+    }
+}
 
 /// Loads our own descriptor tables. From here on an exception is what `report` makes of it, and not a
 /// triple fault.
@@ -18,13 +27,50 @@ pub mod trap;
 pub(crate) fn load_tables(report: trap::Report) {
     // In this order: the interrupt table names stacks that the task segment holds.
     port::silence_legacy_interrupts();
-    segments::load();
+    vcpu::load_first();
     trap::report_with(report);
     interrupt_table::load();
 }
 
 #[cfg(granite_guest)]
 core::arch::global_asm!(include_str!("../../boot/memory.S"));
+
+/// Waits for an interrupt, if there is nothing to do: `is_idle` is asked with interrupts masked, and they are
+/// unmasked by the very instruction that begins the wait, so that an interrupt that comes in between ends it.
+/// Returns at once if there is something to do. Interrupts are unmasked after it.
+pub fn wait_for_interrupt(is_idle: impl FnOnce() -> bool) {
+    #[cfg(granite_guest)]
+    {
+        x86_64::instructions::interrupts::disable();
+        if is_idle() {
+            x86_64::instructions::interrupts::enable_and_hlt();
+        } else {
+            x86_64::instructions::interrupts::enable();
+        }
+    }
+    #[cfg(not(granite_guest))]
+    if is_idle() {
+        std::thread::yield_now();
+    }
+}
+
+/// Unmasks interrupts on this vCPU.
+pub(crate) fn unmask_interrupts() {
+    if cfg!(granite_guest) {
+        x86_64::instructions::interrupts::enable();
+    }
+}
+
+/// Family, model and stepping of the processor, as CPUID's leaf 1 has them in EAX.
+pub fn processor_signature() -> u32 {
+    core::arch::x86_64::__cpuid(1).eax
+}
+
+/// The time-stamp counter.
+pub fn time_stamp() -> u64 {
+    // SAFETY: reading the counter changes nothing.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
 
 /// Stops this vCPU for good.
 pub fn halt() -> ! {
@@ -37,4 +83,9 @@ pub fn halt() -> ! {
         #[cfg(not(granite_guest))]
         core::hint::spin_loop();
     }
+}
+
+/// Whether interrupts are unmasked on this vCPU. On the host, always: a process may not mask them.
+pub fn interrupts_are_enabled() -> bool {
+    !cfg!(granite_guest) || x86_64::instructions::interrupts::are_enabled()
 }

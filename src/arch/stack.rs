@@ -3,6 +3,7 @@
 
 use core::cell::UnsafeCell;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A page that src/start leaves unmapped, and `N` bytes of stack above it.
 #[derive(Debug)]
@@ -32,7 +33,8 @@ impl<const N: usize> GuardedStack<N> {
 
     fn span(&'static self, name: &'static str) -> StackSpan {
         let bottom = self.bytes.get() as u64;
-        StackSpan { name, guard: &raw const self.guard as u64..bottom, bytes: bottom..bottom + N as u64 }
+        let guard = &raw const self.guard as u64..bottom;
+        StackSpan { name, vcpu: 0, guard, bytes: bottom..bottom + N as u64 }
     }
 }
 
@@ -61,14 +63,16 @@ pub enum TrapStack {
 
 const TRAP_STACK_NAMES: [&str; 5] = ["exception", "double-fault", "NMI", "machine-check", "interrupt"];
 
-static TRAP_STACKS: [GuardedStack<{ 16 << 10 }>; 5] = [const { GuardedStack::new() }; 5];
+const TRAP_STACK_SIZE: usize = 16 << 10;
+
+static TRAP_STACKS: [GuardedStack<TRAP_STACK_SIZE>; 5] = [const { GuardedStack::new() }; 5];
 
 impl TrapStack {
     /// All of them, in the order of their IST slots.
     pub const ALL: [Self; 5] =
         [Self::Exception, Self::DoubleFault, Self::Nmi, Self::MachineCheck, Self::Interrupt];
 
-    /// Where RSP begins.
+    /// Where RSP begins on the first vCPU.
     pub fn top(self) -> u64 {
         TRAP_STACKS[self as usize].top()
     }
@@ -79,14 +83,73 @@ impl TrapStack {
 pub struct StackSpan {
     /// What it is for.
     pub name: &'static str,
-    /// The page below, which must not be mapped.
+    /// Whose it is.
+    pub vcpu: usize,
+    /// The page below, which isn't mapped.
     pub guard: Range<u64>,
-    /// The stack itself.
+    /// The stack.
     pub bytes: Range<u64>,
 }
 
-/// Every stack there is, in no order of addresses.
-pub fn spans() -> impl Iterator<Item = StackSpan> {
+/// The stacks of the first vCPU, which are part of the image, in no order of addresses.
+pub fn in_image() -> impl Iterator<Item = StackSpan> {
     let trap = TRAP_STACKS.iter().zip(TRAP_STACK_NAMES).map(|(stack, name)| stack.span(name));
     core::iter::once(BOOT_STACK.span("boot")).chain(trap)
+}
+
+/// Where the other vCPUs' stacks begin: above any RAM, and above the heap.
+const OTHERS: u64 = 0x6000_0000_0000;
+/// Addresses from one vCPU's stacks to the next's.
+const STRIDE: u64 = 1 << 20;
+/// The size of another vCPU's own stack.
+const OWN_STACK_SIZE: u64 = 64 << 10;
+
+/// The stacks of another vCPU: its own first, then those of traps in the order of their IST slots. They lie in
+/// addresses of their own, a page apart, and are mapped when the vCPU starts.
+pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = StackSpan> {
+    let sizes = [OWN_STACK_SIZE].into_iter().chain(TRAP_STACK_NAMES.map(|_| TRAP_STACK_SIZE as u64));
+    let names = ["vCPU"].into_iter().chain(TRAP_STACK_NAMES);
+    let mut end = OTHERS + vcpu as u64 * STRIDE;
+    names.zip(sizes).map(move |(name, size)| {
+        let guard = end..end + GUARD as u64;
+        end = guard.end + size;
+        StackSpan { name, vcpu, bytes: guard.end..end, guard }
+    })
+}
+
+/// How many vCPUs have stacks.
+static VCPUS: AtomicUsize = AtomicUsize::new(1);
+
+/// Says that the stacks of vCPUs below this one are mapped.
+#[cfg_attr(not(granite_guest), allow(dead_code, reason = "vCPUs are started in a guest"))]
+pub(crate) fn announce(vcpus: usize) {
+    // Release: pairs with the Acquire of `spans`.
+    VCPUS.fetch_max(vcpus, Ordering::Release);
+}
+
+/// Every stack there is.
+pub fn spans() -> impl Iterator<Item = StackSpan> {
+    // Acquire: pairs with the Release of `announce`: the stacks are mapped.
+    in_image().chain((1..VCPUS.load(Ordering::Acquire)).flat_map(of_vcpu))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OTHERS, STRIDE, of_vcpu};
+    use std::vec::Vec;
+
+    #[test]
+    fn the_stacks_of_vcpus_lie_apart_with_a_page_below_each() {
+        let mut last = OTHERS + STRIDE;
+        for vcpu in 1..4 {
+            let spans: Vec<_> = of_vcpu(vcpu).collect();
+            assert_eq!(spans.len(), 6);
+            for span in spans {
+                assert!(span.guard.start >= last && span.guard.end == span.bytes.start);
+                assert_eq!((span.guard.end - span.guard.start, span.bytes.start % 4096), (4096, 0));
+                last = span.bytes.end;
+            }
+            assert!(last <= OTHERS + (vcpu as u64 + 1) * STRIDE);
+        }
+    }
 }

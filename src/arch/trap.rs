@@ -5,7 +5,7 @@ use core::fmt;
 use spin::Once;
 use x86_64::registers::control::Cr2;
 
-use crate::sync::interrupt;
+use crate::sync::this_vcpu;
 
 /// Everything that a trap interrupted. The order is that of boot/traps.S and of the processor.
 #[derive(Clone, Copy, Debug)]
@@ -149,14 +149,14 @@ pub unsafe fn handle(vector: u8, handler: Handler) -> Result<(), NotHandled> {
 pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
     if let Some(index) = frame.vector.checked_sub(EXCEPTIONS) {
         match HANDLERS.get(index as usize).and_then(Once::get) {
-            Some(handler) => interrupt::handle(|| handler(frame)),
+            Some(handler) => this_vcpu::handle(|| handler(frame)),
             // No lock is held on this vCPU that the message could wait for: they all mask interrupts.
             None => log::warn!("interrupt on vector {} that nobody asked for", frame.vector),
         }
         return;
     }
     match REPORT.get() {
-        Some(report) => interrupt::handle(|| report(frame)),
+        Some(report) => this_vcpu::handle(|| report(frame)),
         None => super::halt(),
     }
 }

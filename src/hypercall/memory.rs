@@ -2,8 +2,8 @@
 
 use super::{Hypercall, Number};
 use crate::abi::memory::{
-    ADD_TO_PHYSMAP, AddToPhysmap, DECREASE_RESERVATION, E820Entry, MEMORY_MAP, MapSpace, MemoryMap,
-    POPULATE_PHYSMAP, Reservation,
+    ADD_TO_PHYSMAP, ADD_TO_PHYSMAP_BATCH, AddToPhysmap, AddToPhysmapBatch, DECREASE_RESERVATION, E820Entry,
+    MEMORY_MAP, MapSpace, MemoryMap, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap, Reservation,
 };
 use crate::abi::{DomId, Gfn, XenErrno};
 
@@ -91,4 +91,76 @@ unsafe fn reserve(xen: &impl Hypercall, op: u32, frame: Gfn) -> Result<(), XenEr
     let done = unsafe { xen.call(Number::MEMORY_OP, [op.into(), &raw mut request as u64, 0, 0, 0]) }?;
     // The answer is how many extents were done.
     if done == 1 { Ok(()) } else { Err(XenErrno::INVAL) }
+}
+
+/// Gives another domain memory: as many pages as `frames` says, each of 2^`order` frames of 4 KiB. Returns how many
+/// of them it got; the first that failed ends it.
+///
+/// # Errors
+///
+/// What Xen says; `EPERM` where the caller doesn't control the domain.
+#[doc(alias = "XENMEM_populate_physmap")]
+pub fn give(xen: &impl Hypercall, domain: DomId, frames: &[Gfn], order: u32) -> Result<u64, XenErrno> {
+    let mut request = Reservation {
+        extent_start: frames.as_ptr() as u64,
+        nr_extents: frames.len() as u64,
+        extent_order: order,
+        mem_flags: 0,
+        domid: domain,
+    };
+    // SAFETY: Xen reads `request` and the frame numbers, which are borrowed here; the memory is another domain's.
+    unsafe { xen.call(Number::MEMORY_OP, [POPULATE_PHYSMAP.into(), &raw mut request as u64, 0, 0, 0]) }
+}
+
+/// Places pages of another domain's at frames of ours; each has its own result in `errors`, negative or 0.
+///
+/// # Errors
+///
+/// What Xen says of the call as a whole; `EINVAL` for lists of different lengths.
+///
+/// # Safety
+///
+/// The frames must be free windows.
+#[doc(alias = "XENMEM_add_to_physmap_batch")]
+pub unsafe fn map_foreign(
+    xen: &impl Hypercall,
+    domain: DomId,
+    theirs: &[u64],
+    ours: &[Gfn],
+    errors: &mut [i32],
+) -> Result<(), XenErrno> {
+    let size = u16::try_from(ours.len()).map_err(|_| XenErrno::INVAL)?;
+    if theirs.len() != ours.len() || errors.len() != ours.len() {
+        return Err(XenErrno::INVAL);
+    }
+    let mut request = AddToPhysmapBatch {
+        domid: DomId::SELF,
+        space: MapSpace::FOREIGN.0 as u16,
+        size,
+        foreign_domid: domain,
+        idxs: theirs.as_ptr() as u64,
+        gpfns: ours.as_ptr() as u64,
+        errs: errors.as_mut_ptr() as u64,
+    };
+    // SAFETY: Xen reads `request` and two lists, and writes one, which are borrowed here; the frames are the caller's
+    // word.
+    unsafe { xen.call(Number::MEMORY_OP, [ADD_TO_PHYSMAP_BATCH.into(), &raw mut request as u64, 0, 0, 0]) }
+        .map(drop)
+}
+
+/// Empties a frame of ours.
+///
+/// # Errors
+///
+/// What Xen says.
+///
+/// # Safety
+///
+/// Nobody may use what is there.
+#[doc(alias = "XENMEM_remove_from_physmap")]
+pub unsafe fn remove(xen: &impl Hypercall, frame: Gfn) -> Result<(), XenErrno> {
+    let mut request = RemoveFromPhysmap { domid: DomId::SELF, gpfn: frame };
+    // SAFETY: Xen reads `request`; the frame is the caller's word.
+    unsafe { xen.call(Number::MEMORY_OP, [REMOVE_FROM_PHYSMAP.into(), &raw mut request as u64, 0, 0, 0]) }
+        .map(drop)
 }

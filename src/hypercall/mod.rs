@@ -2,10 +2,14 @@
 //! `FakeXen` in tests on the host. The functions of the submodules are the typed, safe forms.
 
 pub mod console;
+pub mod control;
 pub mod detect;
+pub mod event;
 pub mod grant;
+pub mod hvm;
 pub mod memory;
 pub mod sched;
+pub mod vcpu;
 pub mod version;
 
 #[cfg(not(granite_guest))]
@@ -39,6 +43,18 @@ impl Number {
     /// Virtual processors.
     #[doc(alias = "HYPERVISOR_vcpu_op")]
     pub const VCPU_OP: Self = Self(xen_sys::__HYPERVISOR_vcpu_op);
+    /// Event channels.
+    #[doc(alias = "HYPERVISOR_event_channel_op")]
+    pub const EVENT_CHANNEL_OP: Self = Self(xen_sys::__HYPERVISOR_event_channel_op);
+    /// Parameters of domains that Xen translates addresses for.
+    #[doc(alias = "HYPERVISOR_hvm_op")]
+    pub const HVM_OP: Self = Self(xen_sys::__HYPERVISOR_hvm_op);
+    /// Xen itself; the control domain's.
+    #[doc(alias = "HYPERVISOR_sysctl")]
+    pub const SYSCTL: Self = Self(xen_sys::__HYPERVISOR_sysctl);
+    /// Other domains; the control domain's.
+    #[doc(alias = "HYPERVISOR_domctl")]
+    pub const DOMCTL: Self = Self(xen_sys::__HYPERVISOR_domctl);
     /// Scheduling and the end of the domain.
     #[doc(alias = "HYPERVISOR_sched_op")]
     pub const SCHED_OP: Self = Self(xen_sys::__HYPERVISOR_sched_op);

@@ -1,11 +1,9 @@
-//! Virtual processors and the end of the domain.
+//! When a vCPU runs, and the end of the domain.
 
 use super::{Hypercall, Number};
 use crate::abi::XenErrno;
-use crate::abi::sched::{Shutdown, ShutdownReason, VCPU_IS_UP};
-
-/// More vCPUs than any Xen gives a domain: where counting stops, should no answer end it.
-const MAX_VCPUS: u32 = 8192;
+use crate::abi::event::Port;
+use crate::abi::sched::{MAX_POLL, Poll, Shutdown, ShutdownReason};
 
 /// Ends the domain. Returns only if Xen refuses.
 #[doc(alias = "SCHEDOP_shutdown")]
@@ -19,21 +17,26 @@ pub fn shutdown(xen: &impl Hypercall, reason: ShutdownReason) -> XenErrno {
     }
 }
 
-/// Counts the domain's vCPUs, running or not: Xen numbers them from 0 without gaps and answers `ENOENT`
-/// past the last. At least 1, for somebody is asking.
-#[doc(alias = "VCPUOP_is_up")]
-pub fn vcpus(xen: &impl Hypercall) -> u32 {
-    let exists = |id: u32| {
-        let arguments = [VCPU_IS_UP.into(), id.into(), 0, 0, 0];
-        // SAFETY: this call takes no pointer.
-        unsafe { xen.call(Number::VCPU_OP, arguments) }.is_ok()
-    };
-    (1..MAX_VCPUS).find(|&id| !exists(id)).unwrap_or(MAX_VCPUS)
-}
-
 /// Lets other vCPUs run first.
 #[doc(alias = "SCHEDOP_yield")]
 pub fn yield_now(xen: &impl Hypercall) {
     // SAFETY: this call takes no pointer. It has nothing to say either.
     let _ = unsafe { xen.call(Number::SCHED_OP, [xen_sys::SCHEDOP_yield.into(), 0, 0, 0, 0]) };
+}
+
+/// Waits until one of these ports is pending, masked or not, or until a time, in nanoseconds since Xen booted;
+/// 0 is never. It may return early, and for nothing.
+///
+/// # Errors
+///
+/// `EINVAL` for more than [`MAX_POLL`] ports, or one that there can't be.
+#[doc(alias = "SCHEDOP_poll")]
+pub fn poll(xen: &impl Hypercall, ports: &[Port], nanoseconds: u64) -> Result<(), XenErrno> {
+    if ports.len() > MAX_POLL {
+        return Err(XenErrno::INVAL);
+    }
+    let argument = Poll { ports: ports.as_ptr(), nr_ports: ports.len() as u32, timeout: nanoseconds };
+    let arguments = [xen_sys::SCHEDOP_poll.into(), &raw const argument as u64, 0, 0, 0];
+    // SAFETY: Xen reads the argument and as many ports as it says, which are borrowed here.
+    unsafe { xen.call(Number::SCHED_OP, arguments) }.map(drop)
 }

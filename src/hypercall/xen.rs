@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::detect::Hypervisor;
 use super::{Hypercall, Number};
-use crate::sync::{NO_VCPU, Vcpu, interrupt};
+use crate::sync::{Vcpu, this_vcpu};
 
 /// The hypervisor under us. Its existence says that the hypercall page is in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,11 +14,11 @@ pub struct Xen {
     _enabled: (),
 }
 
-// SAFETY: only the first vCPU runs, and its interrupt handlers have no number.
+// SAFETY: each vCPU has its own number, and its interrupt handlers have none.
 unsafe impl Vcpu for Xen {
     #[inline]
     fn index(&self) -> usize {
-        if interrupt::is_handling() { NO_VCPU } else { 0 }
+        this_vcpu::slot()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod page;
 pub mod page_tables;
 pub mod ram;
 pub mod shared;
+pub mod shared_info;
 pub mod windows;
 
 pub use page::Page;

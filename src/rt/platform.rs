@@ -12,6 +12,7 @@ use crate::mm;
 use crate::mm::windows::NoWindow;
 use crate::rt::Options;
 use crate::start::start_info::{MAX_MODULES, StartInfo};
+use crate::vcpu;
 
 /// The grant table of a domain under Xen.
 pub type Grants = GrantTable<Xen>;
@@ -69,9 +70,19 @@ impl Platform {
         self.domain.xen
     }
 
-    /// How many vCPUs the domain has. The application runs on the first; the others are not started.
+    /// How many vCPUs the domain has. The application runs on the first; [`start_vcpus`](Self::start_vcpus) starts the
+    /// others.
     pub fn vcpus(&self) -> u32 {
         self.domain.vcpus
+    }
+
+    /// Starts all vCPUs of the domain; [`vcpu`] gives them work. Returns how many run.
+    ///
+    /// # Errors
+    ///
+    /// [`vcpu::StartError`]; those that run stay.
+    pub fn start_vcpus(&self) -> Result<usize, vcpu::StartError> {
+        self.xen().map_or(Ok(1), vcpu::start_all)
     }
 
     /// Bytes of memory that the domain has.
@@ -96,7 +107,8 @@ impl Platform {
             let xen = self.xen().ok_or(OpError::Call(Op::QUERY_SIZE, XenErrno::NOSYS))?;
             let windows = mm::windows().ok_or(NoWindow { pages: 1 })?;
             let number = self.options().parse("grants").ok().flatten().unwrap_or(1);
-            let config = Config { version: Version::from_number(number)?, ..Config::default() };
+            let version = Version::from_number(number)?;
+            let config = Config { version, vcpus: self.vcpus() as usize, ..Config::default() };
             // SAFETY: it is made once, here, and there is no other.
             unsafe { GrantTable::new(xen, windows, config) }
         })

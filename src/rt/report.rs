@@ -7,12 +7,14 @@ use crate::arch::{backtrace, stack, trap::TrapFrame};
 use crate::driver::console::print_last_words;
 use crate::mm::layout::NULL_PAGE;
 use crate::rt::{End, end};
+use crate::vcpu;
 
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
-/// Claims the one report of a crash that there is; a second crash, inside the report of the first, ends the
-/// guest here.
+/// Claims the one report of a crash that there is. Other vCPUs stop, also one that crashes at the same time; a second
+/// crash, inside the report of the first, ends the guest here.
 pub(super) fn claim(how: End) {
+    vcpu::freeze_others();
     // Relaxed: nothing else is published by it.
     if CRASHED.swap(true, Ordering::Relaxed) {
         print_last_words(format_args!("granite: another crash ({how}) while reporting the first"));
@@ -29,6 +31,7 @@ pub(super) fn print_callers(addresses: impl Iterator<Item = u64>) {
 
 /// Reports an exception and ends the guest.
 pub fn exception(frame: &TrapFrame) -> ! {
+    vcpu::freeze_if_told();
     claim(End::Exception);
     let cause = Cause(frame);
     let (name, code) = (frame.name(), frame.error_code);
@@ -48,7 +51,8 @@ impl fmt::Display for Cause<'_> {
         let Some(address) = self.0.fault_address() else { return Ok(()) };
         write!(f, ", address {address:#x}")?;
         if let Some(span) = stack::spans().find(|span| span.guard.contains(&address)) {
-            return write!(f, ": the {} stack overflowed", span.name);
+            write!(f, ": the {} stack overflowed", span.name)?;
+            return if span.vcpu == 0 { Ok(()) } else { write!(f, " on vCPU {}", span.vcpu) };
         }
         if NULL_PAGE.contains(&address) {
             return f.write_str(": a null pointer");

@@ -8,14 +8,17 @@ use super::find_ram::{Found, find_ram};
 use super::start_info::{PhysicalMemory, StartInfo};
 use super::take_over::take_over;
 use super::{BOOT_MAPPED, StartError};
-use crate::abi::{DomId, Features};
+use crate::abi::{DomId, Features, XenErrno};
 use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
+use crate::event::delivery;
 use crate::hypercall::version::{self, Version};
-use crate::hypercall::{NotXen, Xen, detect, sched};
+use crate::hypercall::{self, NotXen, Xen, detect};
 use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
+use crate::mm::{self, shared_info};
 use crate::rt::{self, Application, Domain, End, Modules, Platform, report};
+use crate::vcpu;
 
 core::arch::global_asm!(
     include_str!("../../boot/entry.S"),
@@ -75,7 +78,20 @@ fn bring_up(
         rt::end(End::NoXen);
     }
     let domain = domain(xen.ok());
+    if let Ok(xen) = xen {
+        start_events(xen)?;
+    }
     Ok(PLATFORM.call_once(|| Platform { start_info, domain, modules, ram_bytes: ram.bytes() }))
+}
+
+/// The page that Xen shares, events, and the first vCPU's timer; from here on interrupts come.
+fn start_events(xen: Xen) -> Result<(), StartError> {
+    let windows = mm::windows().ok_or(StartError::NoEvents(XenErrno::NOMEM))?;
+    let page = shared_info::place(&xen, windows).map_err(StartError::NoEvents)?;
+    delivery::start(xen, page).map_err(StartError::NoEvents)?;
+    vcpu::start_first(xen).map_err(StartError::FirstVcpu)?;
+    arch::unmask_interrupts();
+    Ok(())
 }
 
 fn read_options(start_info: &StartInfo, application: &[&str]) {
@@ -132,7 +148,7 @@ fn domain(xen: Option<Xen>) -> Domain {
         version: version::version(&hypervisor).unwrap_or_default(),
         features: version::features(&hypervisor).unwrap_or(Features::empty()),
         dom_id: dom_id.unwrap_or(DomId::SELF),
-        vcpus: sched::vcpus(&hypervisor),
+        vcpus: hypercall::vcpu::count(&hypervisor),
     }
 }
 

@@ -5,6 +5,7 @@ use core::fmt;
 use super::start_info::StartInfoError;
 use crate::abi::XenErrno;
 use crate::mm::page_tables::MapError;
+use crate::vcpu;
 
 /// What to ask for: tests start in this much, and less leaves no room for an application.
 const NEEDED_MIB: u64 = 4;
@@ -26,6 +27,10 @@ pub enum StartError {
     },
     /// The page tables could not be built.
     PageTables(MapError),
+    /// Xen delivers no events.
+    NoEvents(XenErrno),
+    /// The first vCPU has no timer, or can't be reached.
+    FirstVcpu(vcpu::StartError),
 }
 
 impl fmt::Display for StartError {
@@ -43,6 +48,8 @@ impl fmt::Display for StartError {
                 write!(f, "too little memory for page tables; {NEEDED_MIB} MiB are needed")
             }
             Self::PageTables(error) => write!(f, "page tables: {error}"),
+            Self::NoEvents(error) => write!(f, "Xen delivers no events: {error}"),
+            Self::FirstVcpu(error) => error.fmt(f),
         }
     }
 }

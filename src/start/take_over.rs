@@ -26,7 +26,7 @@ pub fn take_over(
     let image = Image::running();
     let mut frames = frame_allocator(ram, &image, reserved)?;
 
-    let mut guards: heapless::Vec<Range<u64>, 8> = stack::spans().map(|span| span.guard).collect();
+    let mut guards: heapless::Vec<Range<u64>, 8> = stack::in_image().map(|span| span.guard).collect();
     guards.sort_unstable_by_key(|guard| guard.start);
     let mut low = LowFrames(&mut frames);
     // SAFETY: the boot tables map these frames, as the new ones will; what is in use was reserved.

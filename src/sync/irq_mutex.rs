@@ -1,6 +1,9 @@
 //! A spin lock that may be taken wherever an interrupt handler may take it too.
 
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{NO_VCPU, this_vcpu};
 
 /// A spin lock that masks interrupts on its vCPU while it is held, so that no handler can wait for the very
 /// code that it interrupted.
@@ -8,42 +11,53 @@ use core::fmt;
 /// It is held for the length of a call, not of a guard's life: locks are released in the reverse order of
 /// being taken, and the last release unmasks what the first taking masked.
 pub struct IrqMutex<T: ?Sized> {
+    /// The vCPU that holds it, for that one to know its own mistake.
+    holder: AtomicUsize,
     inner: spin::Mutex<T>,
 }
 
 impl<T> IrqMutex<T> {
     /// An unlocked one.
     pub const fn new(value: T) -> Self {
-        Self { inner: spin::Mutex::new(value) }
+        Self { holder: AtomicUsize::new(NO_VCPU), inner: spin::Mutex::new(value) }
     }
 }
 
 impl<T: ?Sized> IrqMutex<T> {
-    /// Waits for the lock, and calls `access` with it held and interrupts masked.
+    /// Waits for the lock, and calls `access` with it held and interrupts masked. While it waits, interrupts
+    /// are as they were.
     ///
     /// # Panics
     ///
-    /// In a guest, if the lock is taken again inside: only one vCPU runs, so the wait would be for ever.
+    /// If the vCPU that holds the lock takes it again, inside or in a handler: the wait would be for ever.
     #[track_caller]
-    pub fn with<R>(&self, access: impl FnOnce(&mut T) -> R) -> R {
-        let _masked = Masked::mask();
-        #[cfg(granite_guest)]
-        #[expect(
-            clippy::panic,
-            reason = "a mistake of the program's own, and a report is better than silence"
-        )]
-        match self.inner.try_lock() {
-            Some(mut guard) => access(&mut guard),
-            None => panic!("a lock is taken again by its holder"),
+    pub fn with<R>(&self, mut access: impl FnOnce(&mut T) -> R) -> R {
+        loop {
+            match self.try_once(access) {
+                Ok(result) => return result,
+                Err(not_called) => access = not_called,
+            }
+            // Relaxed: what this vCPU stored it sees; what others store is never its own number.
+            let own = this_vcpu::number();
+            if own != NO_VCPU && self.holder.load(Ordering::Relaxed) == own {
+                again();
+            }
+            core::hint::spin_loop();
         }
-        #[cfg(not(granite_guest))]
-        access(&mut self.inner.lock())
+    }
+
+    fn try_once<R, F: FnOnce(&mut T) -> R>(&self, access: F) -> Result<R, F> {
+        let _masked = Masked::mask();
+        let Some(mut guard) = self.inner.try_lock() else { return Err(access) };
+        self.holder.store(this_vcpu::number(), Ordering::Relaxed);
+        let result = access(&mut guard);
+        self.holder.store(NO_VCPU, Ordering::Relaxed);
+        Ok(result)
     }
 
     /// The same if the lock is free. For reports of a crash, which may have come while it was held.
     pub fn try_with<R>(&self, access: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let _masked = Masked::mask();
-        self.inner.try_lock().map(|mut guard| access(&mut guard))
+        self.try_once(access).ok()
     }
 }
 
@@ -53,13 +67,23 @@ impl<T: ?Sized> fmt::Debug for IrqMutex<T> {
     }
 }
 
+#[cold]
+#[track_caller]
+#[expect(clippy::panic, reason = "a mistake of the program's own, and a report is better than silence")]
+fn again() -> ! {
+    panic!("a lock is taken again by its holder")
+}
+
 /// Interrupts masked for as long as this lives, if they weren't masked before.
-struct Masked {
+#[derive(Debug)]
+#[must_use = "dropping it unmasks"]
+pub struct Masked {
     was_enabled: bool,
 }
 
 impl Masked {
-    fn mask() -> Self {
+    /// Masks them on this vCPU.
+    pub fn mask() -> Self {
         // A host process may not mask interrupts, and has no handlers that would take a lock.
         let was_enabled = cfg!(granite_guest) && x86_64::instructions::interrupts::are_enabled();
         if was_enabled {

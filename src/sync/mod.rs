@@ -1,13 +1,15 @@
 //! Floor 0: locks, atomics, and whose vCPU it is.
 
-pub mod interrupt;
 mod irq_mutex;
 #[allow(unsafe_code, reason = "atomics in memory that is Xen's as well")]
 pub mod primitive;
+#[allow(unsafe_code, reason = "what a vCPU's register points at")]
+pub mod this_vcpu;
 #[allow(unsafe_code, reason = "a promise that only whoever numbers the vCPUs can make")]
 mod vcpu;
 
-pub use irq_mutex::IrqMutex;
+pub use irq_mutex::{IrqMutex, Masked};
+pub use this_vcpu::MAX_VCPUS;
 #[cfg(not(granite_guest))]
 pub use vcpu::HostThread;
 pub use vcpu::{NO_VCPU, Vcpu};

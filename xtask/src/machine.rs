@@ -77,7 +77,7 @@ impl Default for Machine {
 /// doesn't fit into.
 pub const LEAST_MEMORY: u32 = 4;
 /// What Xen needs beside the guest's memory.
-const XEN_MEMORY: u32 = 192;
+const XEN_MEMORY: u32 = 256;
 
 impl Machine {
     /// The command that boots `kernel`, with this command line, in this machine.
@@ -150,9 +150,10 @@ impl Machine {
 
     fn xen_options(&self) -> String {
         let level = if self.verbose { "all" } else { "warning" };
+        // What other domains print comes as a message of that level, and without a limit to how much of it.
         format!(
             "dom0=pvh dom0-iommu=none dom0_mem={}M dom0_max_vcpus={} com1=115200,8n1 console=com1 \
-             loglvl={level} guest_loglvl={level} console_timestamps=boot",
+             loglvl={level} guest_loglvl=all console_timestamps=boot",
             self.memory, self.smp
         )
     }

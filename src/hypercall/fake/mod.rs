@@ -16,7 +16,8 @@ use super::{Hypercall, Number};
 use crate::abi::grant::Status;
 use crate::abi::grant::op::Op;
 use crate::abi::memory::{E820Entry, MEMORY_MAP, MemoryMap};
-use crate::abi::sched::{Shutdown, VCPU_IS_UP};
+use crate::abi::sched::Shutdown;
+use crate::abi::vcpu::VcpuOp;
 use crate::abi::{DomId, Features, XenErrno};
 use crate::sync::{HostThread, Vcpu};
 pub use machine::{Machine, RAM_PAGES, WINDOW_PAGES};
@@ -223,7 +224,7 @@ unsafe impl Hypercall for FakeXen {
                 Ok(0)
             }
             (Number::CONSOLE_IO, _) => Err(XenErrno::PERM),
-            (Number::VCPU_OP, op) if op == u64::from(VCPU_IS_UP) => {
+            (Number::VCPU_OP, op) if op == u64::from(VcpuOp::IS_UP.0) => {
                 if second < self.vcpus {
                     Ok(u64::from(second == 0))
                 } else {
@@ -246,7 +247,7 @@ mod tests {
     use crate::abi::memory::E820Entry;
     use crate::abi::sched::ShutdownReason;
     use crate::abi::{Features, XenErrno};
-    use crate::hypercall::{console, memory, sched, version};
+    use crate::hypercall::{console, memory, sched, vcpu, version};
     use std::string::ToString;
 
     #[test]
@@ -261,7 +262,7 @@ mod tests {
     #[test]
     fn vcpus_are_counted_to_the_first_that_is_absent() {
         for vcpus in [1, 2, 4, 128] {
-            assert_eq!(u64::from(sched::vcpus(&FakeXen { vcpus, ..FakeXen::default() })), vcpus);
+            assert_eq!(u64::from(vcpu::count(&FakeXen { vcpus, ..FakeXen::default() })), vcpus);
         }
     }
 

@@ -294,7 +294,7 @@ fn waits_for_a_reference(bed: &Bed) -> Result<(), NotPassed> {
 fn references_in_an_interrupt_handler(bed: &Bed) -> Result<(), NotPassed> {
     use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
     use granite::arch::trap::{self, TrapFrame};
-    use granite::sync::{NO_VCPU, Vcpu, interrupt};
+    use granite::sync::{NO_VCPU, Vcpu, this_vcpu};
 
     const VECTOR: u8 = 0x8a;
     static TABLE: AtomicPtr<super::bed::Table> = AtomicPtr::new(core::ptr::null_mut());
@@ -304,7 +304,7 @@ fn references_in_an_interrupt_handler(bed: &Bed) -> Result<(), NotPassed> {
     fn handler(_: &TrapFrame) {
         // SAFETY: it is the domain's table, which stays for ever.
         let Some(table) = (unsafe { TABLE.load(Ordering::Relaxed).as_ref() }) else { return };
-        let inside = interrupt::is_handling() && table.xen().index() == NO_VCPU;
+        let inside = this_vcpu::is_handling() && table.xen().index() == NO_VCPU;
         let taken = table.references().alloc().map(|reference| table.references().free(reference).is_ok());
         TAKEN.fetch_add(u32::from(taken == Ok(true)), Ordering::Relaxed);
         WRONG.fetch_add(u32::from(!inside), Ordering::Relaxed);
@@ -324,7 +324,7 @@ fn references_in_an_interrupt_handler(bed: &Bed) -> Result<(), NotPassed> {
             check!(held.pop().is_some_and(|reference| bed.us.references().free(reference).is_ok()));
         }
     }
-    check!(!interrupt::is_handling());
+    check!(!this_vcpu::is_handling());
     check_same!((TAKEN.load(Ordering::Relaxed), WRONG.load(Ordering::Relaxed)), (240, 0));
     let mut numbers: Vec<_> = held.iter().map(|reference| reference.get()).collect();
     numbers.sort_unstable();

@@ -12,14 +12,18 @@ const FLOORS: &[(&str, u32)] = &[
     ("hypercall", 1),
     ("arch", 1),
     ("mm", 2),
-    ("grant", 3),
-    ("driver", 5),
+    ("time", 3),
+    ("event", 4),
+    ("grant", 5),
+    ("vcpu", 5),
+    ("driver", 7),
+    ("toolstack", 7),
     ("rt", TOP),
     ("start", TOP),
 ];
 
 /// Bring-up and the application's surface, which hold everything together.
-const TOP: u32 = 6;
+const TOP: u32 = 9;
 
 fn floor(module: &str) -> Option<u32> {
     FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)

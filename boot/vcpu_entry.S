@@ -1,0 +1,14 @@
+// The way in of every vCPU but the first. Xen starts it in 64-bit mode, on the page tables and the stack that
+// src/arch/vcpu.rs gave it, with RDI = what it starts with. What stands in braces comes from there.
+
+.section .text.boot, "ax", @progbits
+.code64
+.global vcpu_entry
+.type vcpu_entry, @function
+vcpu_entry:
+    cld
+    xor ebp, ebp                        // the end of every backtrace
+    fninit
+    call {vcpu_entry_in_rust}
+    ud2
+.size vcpu_entry, . - vcpu_entry

@@ -1,0 +1,374 @@
+//! Event channels that are owned.
+
+use core::fmt;
+use core::future::poll_fn;
+use core::mem::ManuallyDrop;
+use core::sync::atomic::Ordering;
+use core::task::{Context, Poll};
+
+use super::bits;
+use super::delivery::unmask;
+use super::slots::{self, Handler, Slot};
+use crate::abi::event::{Port, PortState, VirtualInterrupt};
+use crate::abi::sched::MAX_POLL;
+use crate::abi::shared_info::SharedInfo;
+use crate::abi::{DomId, XenErrno};
+use crate::hypercall::{Xen, event, sched};
+use crate::mm::shared_info;
+use crate::time::{Deadline, TimedOut, wait_until};
+
+/// What a channel is: [`Unbound`], [`Interdomain`], [`Ipi`] or [`VirtualIrq`].
+pub trait Kind: sealed::Sealed {}
+
+macro_rules! kinds {
+    ($($kind:ident = $name:ident, $what:literal;)*) => {
+        $(
+            #[doc = $what]
+            pub type $kind = Channel<sealed::$name>;
+            impl Kind for sealed::$name {}
+            impl sealed::Sealed for sealed::$name {}
+        )*
+        mod sealed {
+            pub trait Sealed {}
+            $(
+                /// See the alias.
+                #[derive(Clone, Copy, Debug)]
+                pub enum $name {}
+            )*
+        }
+    };
+}
+
+kinds! {
+    Unbound = IsUnbound, "A port that is open for a peer to connect to.";
+    Interdomain = IsInterdomain, "A port that is connected to a peer's.";
+    Ipi = IsIpi, "A port by which vCPUs of the domain reach one of them.";
+    VirtualIrq = IsVirtual, "A port by which Xen tells of something.";
+}
+
+/// A port of the domain's. Dropping it closes the port.
+#[must_use = "dropping a channel closes it"]
+pub struct Channel<K: Kind> {
+    xen: Xen,
+    page: &'static SharedInfo,
+    slot: &'static Slot,
+    port: Port,
+    _kind: core::marker::PhantomData<K>,
+}
+
+/// Why there is no channel, or nothing can be sent by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum EventError {
+    /// There is no Xen, or it delivers no events here.
+    NoEvents,
+    /// What Xen said.
+    Xen(XenErrno),
+    /// The peer has not connected; what the port is instead.
+    NotConnected(PortState),
+}
+
+impl fmt::Display for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEvents => f.write_str("no events are delivered here"),
+            Self::Xen(errno) => write!(f, "event channel: {errno}"),
+            Self::NotConnected(PortState::UNBOUND) => f.write_str("the peer has not connected"),
+            Self::NotConnected(state) => write!(f, "the port is not connected: its state is {}", state.0),
+        }
+    }
+}
+
+impl core::error::Error for EventError {}
+
+impl From<XenErrno> for EventError {
+    fn from(errno: XenErrno) -> Self {
+        Self::Xen(errno)
+    }
+}
+
+/// Something came. The port is masked until this is dropped: do the work first.
+#[must_use = "dropping it says that the work is done"]
+pub struct Event<'c> {
+    xen: Xen,
+    page: &'static SharedInfo,
+    port: Port,
+    _channel: core::marker::PhantomData<&'c ()>,
+}
+
+impl Event<'_> {
+    /// Its port.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+}
+
+impl Drop for Event<'_> {
+    fn drop(&mut self) {
+        unmask(self.xen, self.page, self.port);
+    }
+}
+
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Event({})", self.port)
+    }
+}
+
+impl<K: Kind> Channel<K> {
+    /// Owns a port that Xen has just opened, and has its events come to `vcpu`.
+    fn open(xen: Xen, port: Port, vcpu: usize, handler: Option<Handler>) -> Result<Self, EventError> {
+        let (Some(page), Some(slot)) = (shared_info::page(), slots::make(port)) else {
+            let _ = event::close(&xen, port);
+            return Err(EventError::NoEvents);
+        };
+        slot.open(vcpu, handler);
+        unmask(xen, page, port);
+        Ok(Self { xen, page, slot, port, _kind: core::marker::PhantomData })
+    }
+
+    /// The port's number, to tell the peer.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// Takes what came, if something did.
+    pub fn take(&self) -> Option<Event<'_>> {
+        // Where interrupts are masked nobody marks: then the bit itself tells.
+        if self.slot.take_mark() || self.take_unmarked() {
+            let (xen, page, port) = (self.xen, self.page, self.port);
+            return Some(Event { xen, page, port, _channel: core::marker::PhantomData });
+        }
+        None
+    }
+
+    fn take_unmarked(&self) -> bool {
+        if !bits::is_pending(self.page, self.port) {
+            return false;
+        }
+        bits::mask(self.page, self.port);
+        bits::take_pending(self.page, self.port)
+    }
+
+    /// Waits on this vCPU until something comes.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`].
+    pub fn wait(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {
+        wait_until(deadline, || self.take())
+    }
+
+    /// Waits in Xen until something comes. Interrupts may be masked, and stay so; no other event is handled meanwhile
+    /// if they are.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`].
+    pub fn poll(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {
+        // Masked, so that the bit stays until it is taken here.
+        bits::mask(self.page, self.port);
+        loop {
+            if let Some(event) = self.take() {
+                return Ok(event);
+            }
+            if deadline.has_passed() {
+                unmask(self.xen, self.page, self.port);
+                return Err(TimedOut);
+            }
+            poll_any(self.xen, &[self.port], deadline);
+        }
+    }
+
+    /// Something came: for a task that awaits it.
+    pub async fn ready(&self) -> Event<'_> {
+        poll_fn(|context| self.poll_ready(context)).await
+    }
+
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Event<'_>> {
+        if let Some(event) = self.take() {
+            return Poll::Ready(event);
+        }
+        self.slot.wake_by(context.waker());
+        // Again, for what came in between woke nobody.
+        self.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Masks the port: what comes waits.
+    pub fn mask(&self) {
+        bits::mask(self.page, self.port);
+    }
+
+    /// Unmasks it: what came meanwhile is delivered.
+    pub fn unmask(&self) {
+        unmask(self.xen, self.page, self.port);
+    }
+
+    /// Whether the port is masked.
+    pub fn is_masked(&self) -> bool {
+        bits::is_masked(self.page, self.port)
+    }
+
+    fn transmit(&self) -> Result<(), EventError> {
+        Ok(event::send(&self.xen, self.port)?)
+    }
+
+    fn move_to(&self, vcpu: usize) -> Result<(), EventError> {
+        let was_unmasked = bits::mask(self.page, self.port);
+        let moved = event::bind_vcpu(&self.xen, self.port, vcpu as u32);
+        if moved.is_ok() {
+            // Release: pairs with the Acquire of the upcall.
+            self.slot.vcpu.store(vcpu, Ordering::Release);
+        }
+        if was_unmasked {
+            unmask(self.xen, self.page, self.port);
+        }
+        Ok(moved?)
+    }
+}
+
+impl<K: Kind> Drop for Channel<K> {
+    fn drop(&mut self) {
+        // In this order: once Xen has closed the port, another may get it.
+        bits::mask(self.page, self.port);
+        self.slot.close();
+        let closed = event::close(&self.xen, self.port);
+        debug_assert!(closed.is_ok(), "{}: {closed:?}", self.port);
+    }
+}
+
+impl<K: Kind> fmt::Debug for Channel<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Channel({})", self.port)
+    }
+}
+
+impl Unbound {
+    /// Opens a port that `peer` may connect to. Its events come to the first vCPU.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn new(xen: Xen, peer: DomId) -> Result<Self, EventError> {
+        Self::open(xen, event::alloc_unbound(&xen, peer)?, 0, None)
+    }
+
+    /// Has its events come to another vCPU.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`], and it stays where it was.
+    pub fn bind_to(&self, vcpu: usize) -> Result<(), EventError> {
+        self.move_to(vcpu)
+    }
+
+    /// The connection, once the peer has made it.
+    ///
+    /// # Errors
+    ///
+    /// The port itself, and [`EventError::NotConnected`].
+    pub fn accept(self) -> Result<Interdomain, (EventError, Self)> {
+        match event::status(&self.xen, self.port) {
+            Ok(status) if status.status == PortState::INTERDOMAIN => {
+                let this = ManuallyDrop::new(self);
+                let Channel { xen, page, slot, port, .. } = *this;
+                Ok(Channel { xen, page, slot, port, _kind: core::marker::PhantomData })
+            }
+            Ok(status) => Err((EventError::NotConnected(status.status), self)),
+            Err(errno) => Err((errno.into(), self)),
+        }
+    }
+}
+
+impl Interdomain {
+    /// Connects to a port that `peer` has opened for us. Its events come to the first vCPU; the first may be there
+    /// already, and stand for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn connect(xen: Xen, peer: DomId, port: Port) -> Result<Self, EventError> {
+        Self::open(xen, event::bind_interdomain(&xen, peer, port)?, 0, None)
+    }
+
+    /// Sends an event to the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn send(&self) -> Result<(), EventError> {
+        self.transmit()
+    }
+
+    /// Has its events come to another vCPU.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`], and it stays where it was.
+    pub fn bind_to(&self, vcpu: usize) -> Result<(), EventError> {
+        self.move_to(vcpu)
+    }
+}
+
+impl Ipi {
+    /// Opens a port by which the domain's vCPUs reach `vcpu`.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn new(xen: Xen, vcpu: usize) -> Result<Self, EventError> {
+        Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, None)
+    }
+
+    /// The same, with a handler that runs on that vCPU, in the interrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn with_handler(xen: Xen, vcpu: usize, handler: Handler) -> Result<Self, EventError> {
+        Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, Some(handler))
+    }
+
+    /// Interrupts the vCPU.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn send(&self) -> Result<(), EventError> {
+        self.transmit()
+    }
+}
+
+impl VirtualIrq {
+    /// Has Xen tell of something by a port. `vcpu` is 0 for what concerns the whole domain.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn new(xen: Xen, which: VirtualInterrupt, vcpu: usize) -> Result<Self, EventError> {
+        Self::open(xen, event::bind_virq(&xen, which, vcpu as u32)?, vcpu, None)
+    }
+
+    /// The same, with a handler that runs on that vCPU, in the interrupt.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError`].
+    pub fn with_handler(
+        xen: Xen,
+        which: VirtualInterrupt,
+        vcpu: usize,
+        handler: Handler,
+    ) -> Result<Self, EventError> {
+        Self::open(xen, event::bind_virq(&xen, which, vcpu as u32)?, vcpu, Some(handler))
+    }
+}
+
+/// Waits in Xen until one of these ports is pending, or until the deadline. It may return for nothing, and does so at
+/// once for more than 128 ports.
+pub fn poll_any(xen: Xen, ports: &[Port], deadline: Deadline) {
+    let nanoseconds = deadline.instant().map_or(0, |at| at.nanoseconds().max(1));
+    let ports = &ports[..ports.len().min(MAX_POLL)];
+    // What Xen refuses is looked at by the caller, who asks again.
+    let _ = sched::poll(&xen, ports, nanoseconds);
+}

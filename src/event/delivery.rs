@@ -1,0 +1,87 @@
+//! The one way in which events come: Xen interrupts a vCPU on [`VECTOR`], and its handler looks at the bits. It only
+//! marks what came, and masks its port.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::{bits, slots};
+use crate::abi::XenErrno;
+use crate::abi::event::Port;
+use crate::abi::shared_info::SharedInfo;
+use crate::arch::trap::{self, TrapFrame};
+use crate::hypercall::{Xen, event, hvm};
+use crate::mm::shared_info;
+use crate::sync::{MAX_VCPUS, this_vcpu};
+
+/// The vector of the interrupt. No exception has it, and nothing else here.
+pub const VECTOR: u8 = 0xf3;
+
+/// The port with which each vCPU's last scan ended.
+static LAST: [AtomicU32; MAX_VCPUS] = [const { AtomicU32::new(0) }; MAX_VCPUS];
+
+/// Interrupts so far.
+static UPCALLS: AtomicU64 = AtomicU64::new(0);
+
+/// How many interrupts have come for events, on all vCPUs.
+pub fn upcalls() -> u64 {
+    UPCALLS.load(Ordering::Relaxed)
+}
+
+/// Has events delivered. The first vCPU calls it once, with the page in place and interrupts masked.
+///
+/// # Errors
+///
+/// What Xen says.
+pub fn start(xen: Xen, page: &SharedInfo) -> Result<(), XenErrno> {
+    bits::mask_all(page);
+    // SAFETY: the handler leaves interrupts masked. Whoever took the vector before has it still: then no event would
+    // be heard of.
+    unsafe { trap::handle(VECTOR, upcall) }.map_err(|_| XenErrno::BUSY)?;
+    hvm::deliver_events_by(&xen, VECTOR)
+}
+
+/// The handler.
+fn upcall(_: &TrapFrame) {
+    UPCALLS.fetch_add(1, Ordering::Relaxed);
+    let own = this_vcpu::number();
+    let (Some(page), Some(info), Some(last)) =
+        (shared_info::page(), shared_info::of_vcpu(own), LAST.get(own))
+    else {
+        return;
+    };
+    let ended_with =
+        bits::scan(page, info, Port(last.load(Ordering::Relaxed)), |port| visit(page, own, port));
+    last.store(ended_with.0, Ordering::Relaxed);
+}
+
+/// One port that is pending. Tells whether it is this vCPU's.
+fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
+    // Acquire: pairs with the Release of `Slot::open`.
+    let slot = slots::get(port).filter(|slot| slot.vcpu.load(Ordering::Acquire) == own);
+    let Some(slot) = slot else { return false };
+    if let Some(handler) = slot.handler() {
+        // One of our own sends these, or Xen: they are not masked.
+        bits::take_pending(page, port);
+        handler(port);
+    } else {
+        // Whoever waits on another vCPU may take it first; then the port is left as it was.
+        let masked_here = bits::mask(page, port);
+        if bits::take_pending(page, port) {
+            slot.mark();
+        } else if masked_here && let Some(xen) = Xen::enabled() {
+            unmask(xen, page, port);
+        }
+    }
+    true
+}
+
+/// Unmasks a port; what is pending is delivered, now or by an interrupt.
+pub(super) fn unmask(xen: Xen, page: &SharedInfo, port: Port) {
+    bits::clear_mask(page, port);
+    // What came before the mask was cleared has told nobody: Xen is to look again, at a port that is masked. If the
+    // interrupt came in between, it masked the port itself, and took what was pending.
+    if bits::is_pending(page, port) {
+        bits::mask(page, port);
+        // A port that isn't open any more has nothing to deliver.
+        let _ = event::unmask(&xen, port);
+    }
+}

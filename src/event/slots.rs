@@ -1,0 +1,147 @@
+//! What is known of each port: whose vCPU it is, what is done about its events, and whether one is marked.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::task::Waker;
+
+use alloc::boxed::Box;
+use spin::Once;
+
+use crate::abi::event::Port;
+use crate::abi::shared_info::{EVENT_WORDS, MAX_PORTS};
+use crate::sync::IrqMutex;
+
+/// What is done about an event at once, in the interrupt's handler.
+pub type Handler = fn(Port);
+
+/// Nobody's port.
+pub const NO_VCPU: usize = usize::MAX;
+
+/// One port.
+pub struct Slot {
+    /// The vCPU that its events come to.
+    pub vcpu: AtomicUsize,
+    /// An event came, and waits to be taken.
+    pub marked: AtomicBool,
+    state: IrqMutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    handler: Option<Handler>,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            vcpu: AtomicUsize::new(NO_VCPU),
+            marked: AtomicBool::new(false),
+            state: IrqMutex::new(State { handler: None, waker: None }),
+        }
+    }
+
+    /// Gives the port, which is masked, to a vCPU, and to a handler if there is one.
+    pub fn open(&self, vcpu: usize, handler: Option<Handler>) {
+        self.state.with(|state| *state = State { handler, waker: None });
+        self.marked.store(false, Ordering::Relaxed);
+        // Release: pairs with the Acquire of the upcall: it finds the handler.
+        self.vcpu.store(vcpu, Ordering::Release);
+    }
+
+    /// Makes it nobody's.
+    pub fn close(&self) {
+        self.vcpu.store(NO_VCPU, Ordering::Relaxed);
+        // A waker is dropped outside the lock: it may do anything.
+        let old = self.state.with(core::mem::take);
+        drop(old);
+    }
+
+    /// The handler, if it has one.
+    pub fn handler(&self) -> Option<Handler> {
+        self.state.with(|state| state.handler)
+    }
+
+    /// Has a waker woken by the next event.
+    pub fn wake_by(&self, waker: &Waker) {
+        let old = self.state.with(|state| match &state.waker {
+            Some(known) if known.will_wake(waker) => None,
+            _ => state.waker.replace(waker.clone()),
+        });
+        // Of two that wait, the older looks again, and waits again.
+        old.into_iter().for_each(Waker::wake);
+    }
+
+    /// Marks an event, and wakes whoever waits for it.
+    pub fn mark(&self) {
+        // Release: pairs with the Acquire of `take_mark`.
+        self.marked.store(true, Ordering::Release);
+        let waker = self.state.with(|state| state.waker.take());
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes the mark.
+    pub fn take_mark(&self) -> bool {
+        // Looked at first, since it is asked for over and over. Acquire: pairs with the Release of `mark`.
+        self.marked.load(Ordering::Relaxed) && self.marked.swap(false, Ordering::Acquire)
+    }
+}
+
+/// As many slots as a word has bits.
+type Chunk = [Slot; MAX_PORTS as usize / EVENT_WORDS];
+
+/// Those that were ever needed: most domains have a few ports, and they are the lowest.
+static CHUNKS: [Once<Box<Chunk>>; EVENT_WORDS] = [const { Once::new() }; EVENT_WORDS];
+
+fn at(port: Port) -> (usize, usize) {
+    let size = MAX_PORTS as usize / EVENT_WORDS;
+    (port.0 as usize / size, port.0 as usize % size)
+}
+
+/// A port's slot, made if it must be: not in a handler. Nothing for a port that there can't be.
+pub fn make(port: Port) -> Option<&'static Slot> {
+    let (chunk, index) = at(port);
+    CHUNKS.get(chunk)?.call_once(|| Box::new([const { Slot::new() }; _])).get(index)
+}
+
+/// A port's slot, if there is one.
+pub fn get(port: Port) -> Option<&'static Slot> {
+    let (chunk, index) = at(port);
+    CHUNKS.get(chunk)?.get()?.get(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_PORTS, Port, Slot, get, make};
+    use core::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::Arc;
+    use std::task::{Wake, Waker};
+
+    struct Counter(AtomicU32);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_mark_wakes_once_and_is_taken_once() {
+        let slot = Slot::new();
+        let (first, second) = (Arc::new(Counter(0.into())), Arc::new(Counter(0.into())));
+        slot.open(0, None);
+        slot.wake_by(&Waker::from(first.clone()));
+        slot.wake_by(&Waker::from(second.clone()));
+        assert_eq!(first.0.load(Ordering::Relaxed), 1, "the older one looks again");
+        slot.mark();
+        slot.mark();
+        assert_eq!(second.0.load(Ordering::Relaxed), 1);
+        assert!(slot.take_mark() && !slot.take_mark());
+    }
+
+    #[test]
+    fn slots_are_made_where_there_can_be_ports() {
+        assert!(make(Port(MAX_PORTS)).is_none() && get(Port(u32::MAX)).is_none());
+        let made = make(Port(MAX_PORTS - 1)).map(core::ptr::from_ref);
+        assert!(made.is_some() && get(Port(MAX_PORTS - 1)).map(core::ptr::from_ref) == made);
+    }
+}

@@ -1,0 +1,73 @@
+//! The page that Xen shares with the domain: where it is, and where each vCPU's part of it is.
+
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use spin::Once;
+
+use super::page::Page;
+use super::windows::Windows;
+use crate::abi::memory::MapSpace;
+use crate::abi::shared_info::{LEGACY_MAX_VCPUS, SharedInfo, VcpuInfo};
+use crate::abi::vcpu::RegisterVcpuInfo;
+use crate::abi::{Gfn, PAGE_SIZE, XenErrno};
+use crate::hypercall::{Hypercall, memory, vcpu};
+use crate::sync::MAX_VCPUS;
+
+static PAGE: Once<&'static SharedInfo> = Once::new();
+
+/// Where the parts of vCPUs are that have none in the page.
+static REGISTERED: [AtomicPtr<VcpuInfo>; MAX_VCPUS - LEGACY_MAX_VCPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS - LEGACY_MAX_VCPUS];
+
+/// Has Xen place the page. The first call counts.
+///
+/// # Errors
+///
+/// What Xen says; `ENOMEM` where there is no window for it.
+pub fn place(xen: &impl Hypercall, windows: &'static Windows) -> Result<&'static SharedInfo, XenErrno> {
+    let place = || {
+        let window = windows.take(1).map_err(|_| XenErrno::NOMEM)?;
+        let gfn = window.first();
+        // SAFETY: the window is empty, and it is never given back.
+        unsafe { memory::add_to_physmap(xen, MapSpace::SHARED_INFO, 0, gfn) }?;
+        // SAFETY: the page is there, mapped at its physical address, for ever. Whatever others write in it is
+        // an atomic.
+        Ok(unsafe { &*(gfn.address() as *const SharedInfo) })
+    };
+    PAGE.try_call_once(place).copied()
+}
+
+/// The page, once it is placed.
+pub fn page() -> Option<&'static SharedInfo> {
+    PAGE.get().copied()
+}
+
+/// A vCPU's part, once it has one.
+pub fn of_vcpu(number: usize) -> Option<&'static VcpuInfo> {
+    if let Some(info) = page()?.vcpu_info.get(number) {
+        return Some(info);
+    }
+    // Acquire: pairs with the Release of `register`.
+    let info = REGISTERED.get(number - LEGACY_MAX_VCPUS)?.load(Ordering::Acquire);
+    // SAFETY: null, or what `register` gave to Xen, which stays.
+    unsafe { info.as_ref() }
+}
+
+/// Sees to it that a vCPU has a part: the first have theirs in the page, others get a page of their own.
+///
+/// # Errors
+///
+/// What Xen says; `ENOMEM` without memory for it.
+pub fn register(xen: &impl Hypercall, number: usize) -> Result<(), XenErrno> {
+    let Some(slot) = number.checked_sub(LEGACY_MAX_VCPUS) else { return Ok(()) };
+    let slot = REGISTERED.get(slot).ok_or(XenErrno::NOENT)?;
+    let gfn: Gfn = Page::zeroed().ok_or(XenErrno::NOMEM)?.into_gfn();
+    let place = RegisterVcpuInfo { mfn: gfn.0, offset: 0, rsvd: 0 };
+    // SAFETY: the page was just taken out of the memory that is given out, for ever.
+    unsafe { vcpu::register_info(xen, number as u32, place) }?;
+    // Release: pairs with the Acquire of `of_vcpu`: Xen has the place.
+    slot.store(gfn.address() as *mut VcpuInfo, Ordering::Release);
+    Ok(())
+}
+
+const _: () = assert!(size_of::<SharedInfo>() <= PAGE_SIZE as usize);

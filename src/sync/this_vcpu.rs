@@ -1,0 +1,142 @@
+//! What a vCPU knows of itself. In a guest it lies where the vCPU's GS register points, so that one
+//! instruction finds it; on the host threads stand in for vCPUs.
+
+use core::cell::Cell;
+
+use super::NO_VCPU;
+
+/// vCPUs beyond this many are not used. Xen gives an HVM or PVH domain no more (`HVM_MAX_VCPUS`).
+pub const MAX_VCPUS: usize = 128;
+
+/// One vCPU's own words. Only code that runs on it uses them, so they need no atomics: an interrupt handler
+/// puts back what it changes.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct ThisVcpu {
+    /// The number, or [`NO_VCPU`] while an interrupt is being handled.
+    slot: Cell<usize>,
+    /// The number.
+    number: Cell<usize>,
+}
+crate::abi::assert_layout!(ThisVcpu, size = 64, align = 64, { slot: 0, number: 8 });
+
+impl ThisVcpu {
+    /// Of a vCPU that isn't running yet.
+    pub const fn new(number: usize) -> Self {
+        Self { slot: Cell::new(number), number: Cell::new(number) }
+    }
+}
+
+/// The vCPU's number, in handlers too.
+#[inline]
+pub fn number() -> usize {
+    here::number()
+}
+
+/// What per-vCPU data is found by: the vCPU's number, or [`NO_VCPU`] in an interrupt handler, which has
+/// interrupted whoever uses that data.
+#[inline]
+pub fn slot() -> usize {
+    here::slot()
+}
+
+/// Whether the caller is in an interrupt handler, or in what one called.
+#[inline]
+pub fn is_handling() -> bool {
+    slot() == NO_VCPU
+}
+
+/// Runs a handler, which may interrupt another.
+pub fn handle<R>(handler: impl FnOnce() -> R) -> R {
+    let outer = here::replace_slot(NO_VCPU);
+    let result = handler();
+    here::replace_slot(outer);
+    result
+}
+
+#[cfg(granite_guest)]
+mod here {
+    use core::arch::asm;
+    use core::mem::offset_of;
+
+    use super::ThisVcpu;
+
+    #[inline]
+    pub fn number() -> usize {
+        let number;
+        // SAFETY: GS points at this vCPU's `ThisVcpu`, which is the first thing that a vCPU sets.
+        unsafe {
+            asm!(
+                "mov {}, gs:[{}]", out(reg) number, const offset_of!(ThisVcpu, number),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        number
+    }
+
+    #[inline]
+    pub fn slot() -> usize {
+        let slot;
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                "mov {}, gs:[{}]", out(reg) slot, const offset_of!(ThisVcpu, slot),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        slot
+    }
+
+    #[inline]
+    pub fn replace_slot(new: usize) -> usize {
+        let old = slot();
+        // SAFETY: as above; nobody else writes it, but handlers, which put it back.
+        unsafe {
+            asm!(
+                "mov gs:[{}], {}", const offset_of!(ThisVcpu, slot), in(reg) new,
+                options(nostack, preserves_flags),
+            );
+        }
+        old
+    }
+}
+
+#[cfg(not(granite_guest))]
+mod here {
+    use core::cell::Cell;
+
+    use super::super::vcpu::{HostThread, Vcpu};
+
+    std::thread_local! {
+        /// Nothing: the thread's number.
+        static SLOT: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    pub fn number() -> usize {
+        HostThread.index()
+    }
+
+    pub fn slot() -> usize {
+        SLOT.get().unwrap_or_else(number)
+    }
+
+    pub fn replace_slot(new: usize) -> usize {
+        SLOT.replace(Some(new)).unwrap_or_else(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{handle, is_handling, number, slot};
+
+    #[test]
+    fn handlers_inside_of_handlers_have_no_slot_and_the_same_number() {
+        let own = (number(), slot());
+        assert_eq!(own.0, own.1);
+        handle(|| {
+            handle(|| assert!(is_handling()));
+            assert!(is_handling() && number() == own.0);
+        });
+        assert_eq!((number(), slot()), own);
+    }
+}

@@ -1,0 +1,71 @@
+//! When a wait ends without what it waits for.
+
+use core::fmt;
+use core::time::Duration;
+
+use super::Instant;
+
+/// When a wait ends without what it waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// Never.
+    pub const NEVER: Self = Self(None);
+
+    /// So long from now.
+    pub fn after(duration: Duration) -> Self {
+        Self(Some(Instant::now() + duration))
+    }
+
+    /// Then.
+    pub const fn at(instant: Instant) -> Self {
+        Self(Some(instant))
+    }
+
+    /// When it is; nothing for never.
+    pub const fn instant(self) -> Option<Instant> {
+        self.0
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(self) -> bool {
+        self.0.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// The earlier of the two.
+    pub fn or_earlier(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(own), Some(other)) => Self(Some(own.min(other))),
+            (own, other) => Self(own.or(other)),
+        }
+    }
+}
+
+/// The deadline has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimedOut;
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing came before the deadline")
+    }
+}
+
+impl core::error::Error for TimedOut {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Deadline, Instant};
+    use core::time::Duration;
+
+    #[test]
+    fn never_is_later_than_anything_and_now_has_passed() {
+        let early = Deadline::at(Instant::from_nanoseconds(0));
+        let late = Deadline::after(Duration::from_secs(1000));
+        assert!(early.has_passed() && !late.has_passed() && !Deadline::NEVER.has_passed());
+        assert_eq!(Deadline::NEVER.or_earlier(late), late);
+        assert_eq!(late.or_earlier(early), early);
+        assert_eq!(Deadline::NEVER.or_earlier(Deadline::NEVER).instant(), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! Floor 3: time. Each vCPU's clock by its time-stamp counter ([`clock`]), the wall clock ([`wall`]), each vCPU's
+//! one-shot timer ([`timer`]), and waiting, which always has a deadline ([`wait`]).
+//!
+//! A Xen is needed for all of it. Without one, an [`Instant`] counts ticks of the processor.
+
+pub mod clock;
+mod deadline;
+mod instant;
+pub mod timer;
+mod wait;
+mod wall;
+
+pub use deadline::{Deadline, TimedOut};
+pub use instant::Instant;
+pub use wait::{pause, sleep, wait_until};
+pub use wall::wall_clock;

@@ -1,0 +1,90 @@
+//! Each vCPU's one-shot timer. Xen has one for each; a wait on the vCPU uses it, and so does whoever wants an
+//! alarm: it is set to the earlier of the two.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Once;
+
+use super::{Deadline, Instant};
+use crate::hypercall::{Xen, vcpu};
+use crate::sync::{MAX_VCPUS, Masked, this_vcpu};
+
+/// Nothing is set.
+const NEVER: u64 = u64::MAX;
+
+/// One vCPU's, in nanoseconds since boot. Only that vCPU uses it, with interrupts masked.
+struct Timer {
+    wait: AtomicU64,
+    alarm: AtomicU64,
+}
+
+static TIMERS: [Timer; MAX_VCPUS] =
+    [const { Timer { wait: AtomicU64::new(NEVER), alarm: AtomicU64::new(NEVER) } }; MAX_VCPUS];
+
+static ON_ALARM: Once<fn()> = Once::new();
+
+/// Has the alarms of all vCPUs handled, in the interrupt's handler. The first call counts.
+pub fn on_alarm(handler: fn()) {
+    ON_ALARM.call_once(|| handler);
+}
+
+/// Sets this vCPU's alarm, in place of what it was set to.
+pub fn set_alarm(deadline: Deadline) {
+    with_own(|timer, xen| {
+        timer.alarm.store(nanoseconds(deadline), Ordering::Relaxed);
+        program(timer, xen);
+    });
+}
+
+/// Sees to it that an interrupt comes to this vCPU at the deadline. `false` without a timer.
+pub(super) fn interrupt_at(deadline: Deadline) -> bool {
+    with_own(|timer, xen| {
+        timer.wait.store(nanoseconds(deadline), Ordering::Relaxed);
+        program(timer, xen)
+    })
+    .unwrap_or(false)
+}
+
+/// The wait is over.
+pub(super) fn wait_is_over() {
+    with_own(|timer, _| timer.wait.store(NEVER, Ordering::Relaxed));
+}
+
+/// To be called when this vCPU's timer has fired.
+pub fn fired() {
+    let now = Instant::now().nanoseconds();
+    let alarmed = with_own(|timer, xen| {
+        // The one who waits looks at the clock himself.
+        let wait = timer.wait.load(Ordering::Relaxed);
+        timer.wait.store(if wait <= now { NEVER } else { wait }, Ordering::Relaxed);
+        let alarm = timer.alarm.load(Ordering::Relaxed);
+        let alarmed = alarm <= now;
+        if alarmed {
+            timer.alarm.store(NEVER, Ordering::Relaxed);
+        }
+        program(timer, xen);
+        alarmed
+    });
+    if alarmed == Some(true)
+        && let Some(handler) = ON_ALARM.get()
+    {
+        handler();
+    }
+}
+
+fn nanoseconds(deadline: Deadline) -> u64 {
+    deadline.instant().map_or(NEVER, Instant::nanoseconds)
+}
+
+fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {
+    let xen = Xen::enabled()?;
+    let _masked = Masked::mask();
+    Some(access(TIMERS.get(this_vcpu::number())?, xen))
+}
+
+/// Sets the timer to what comes first. Tells whether Xen agreed.
+fn program(timer: &Timer, xen: Xen) -> bool {
+    let next = timer.wait.load(Ordering::Relaxed).min(timer.alarm.load(Ordering::Relaxed));
+    // A timer that fires for nothing is harmless, so one that nobody wants is left.
+    next == NEVER || vcpu::set_timer(&xen, this_vcpu::number() as u32, next).is_ok()
+}

@@ -1,0 +1,80 @@
+//! Waiting on a vCPU, without losing a wake-up.
+
+use core::time::Duration;
+
+use super::{Deadline, TimedOut, timer};
+use crate::arch;
+use crate::hypercall::{Xen, sched};
+use crate::sync::this_vcpu;
+
+/// Waits until `ready` gives something. It is asked again after each interrupt of this vCPU, and for the last time
+/// before the processor halts with interrupts masked, so that what comes in between is not slept over.
+///
+/// Where interrupts are masked, as in a handler, they stay so, and `ready` is asked over and over.
+///
+/// # Errors
+///
+/// [`TimedOut`] after the deadline. `ready` is asked once in any case.
+pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
+    let result = loop {
+        if let Some(result) = ready() {
+            break Ok(result);
+        }
+        if deadline.has_passed() {
+            break Err(TimedOut);
+        }
+        if this_vcpu::is_handling() || !arch::interrupts_are_enabled() || !timer::interrupt_at(deadline) {
+            pause();
+            continue;
+        }
+        let mut result = None;
+        arch::wait_for_interrupt(|| {
+            result = ready();
+            // The timer may have fired before interrupts were masked.
+            result.is_none() && !deadline.has_passed()
+        });
+        if let Some(result) = result {
+            break Ok(result);
+        }
+    };
+    timer::wait_is_over();
+    result
+}
+
+/// Waits for so long. Other handlers run meanwhile, and other domains.
+pub fn sleep(duration: Duration) {
+    // Nothing is ready ever: it ends by the deadline.
+    let _: Result<(), TimedOut> = wait_until(Deadline::after(duration), || None);
+}
+
+/// Lets others run for a moment, in a loop that waits for what no interrupt announces.
+pub fn pause() {
+    core::hint::spin_loop();
+    match Xen::enabled() {
+        Some(xen) => sched::yield_now(&xen),
+        #[cfg(not(granite_guest))]
+        None => std::thread::yield_now(),
+        #[cfg(granite_guest)]
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Deadline, TimedOut, wait_until};
+    use crate::time::Instant;
+    use core::time::Duration;
+
+    #[test]
+    fn what_is_ready_wins_over_a_deadline_that_has_passed() {
+        let past = Deadline::at(Instant::from_nanoseconds(0));
+        assert_eq!(wait_until(past, || Some(3)), Ok(3));
+        assert_eq!(wait_until(past, || None::<()>), Err(TimedOut));
+        let mut asked = 0;
+        let third = || {
+            asked += 1;
+            (asked == 3).then_some(())
+        };
+        assert_eq!(wait_until(Deadline::after(Duration::from_secs(100)), third), Ok(()));
+    }
+}

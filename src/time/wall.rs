@@ -1,0 +1,31 @@
+//! The wall clock.
+
+use core::sync::atomic::{Ordering, fence};
+use core::time::Duration;
+
+use super::Instant;
+use crate::abi::shared_info::SharedInfo;
+use crate::mm::shared_info;
+
+/// Time since 1970, as Xen has it, without leap seconds. Nothing without a Xen.
+pub fn wall_clock() -> Option<Duration> {
+    shared_info::page().map(|page| at_boot(page) + Duration::from_nanos(Instant::now().nanoseconds()))
+}
+
+/// The wall clock's time when Xen booted.
+fn at_boot(page: &SharedInfo) -> Duration {
+    loop {
+        // Acquire, here and in the fence: as in `Scale::read`, with the wall clock's own version.
+        let version = page.wc_version.load(Ordering::Acquire);
+        let low = page.wc_sec.load(Ordering::Relaxed);
+        let high = page.wc_sec_hi.load(Ordering::Relaxed);
+        let nanoseconds = page.wc_nsec.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        if version.is_multiple_of(2) && page.wc_version.load(Ordering::Relaxed) == version {
+            let seconds = u64::from(high) << 32 | u64::from(low);
+            // A sum, since nobody says that there are less than 10^9 of them.
+            return Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanoseconds.into()));
+        }
+        core::hint::spin_loop();
+    }
+}

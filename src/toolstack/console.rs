@@ -1,0 +1,92 @@
+//! What a domain prints to its debug console (port 0xe9). Xen writes it to its own log, each line behind `(dN)`, if its
+//! option `guest_loglvl` is `all`.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Step, ToolstackError};
+use crate::abi::DomId;
+use crate::hypercall::{Xen, control};
+
+/// A domain's debug console, read from Xen's log as it grows. What Xen forgets before it is read is lost.
+#[derive(Debug)]
+pub struct Console {
+    xen: Xen,
+    mark: String,
+    index: u32,
+    /// The beginning of a line.
+    rest: Vec<u8>,
+}
+
+impl Console {
+    /// From what comes next on.
+    pub(super) fn from_now(xen: Xen, domain: DomId) -> Self {
+        let mark = alloc::format!("(d{domain}) ");
+        let mut this = Self { xen, mark, index: 0, rest: Vec::new() };
+        // What can't be read now is an error when it is asked for.
+        let _ = this.lines();
+        this
+    }
+
+    /// The lines that have ended since the last call.
+    ///
+    /// # Errors
+    ///
+    /// What Xen says.
+    pub fn lines(&mut self) -> Result<Vec<String>, ToolstackError> {
+        let mut lines = Vec::new();
+        let mut buffer = [0; 1024];
+        loop {
+            let read = control::read_console(&self.xen, &mut self.index, &mut buffer);
+            let read = read.map_err(|errno| ToolstackError::Xen(Step::Console, errno))?;
+            if read.is_empty() {
+                return Ok(lines);
+            }
+            for &byte in read {
+                if byte != b'\n' {
+                    self.rest.push(byte);
+                    continue;
+                }
+                lines.extend(own_text(&self.mark, &self.rest));
+                self.rest.clear();
+            }
+        }
+    }
+}
+
+/// The domain's part of a line of Xen's log, which may begin with a time stamp.
+fn own_text(mark: &str, line: &[u8]) -> Option<String> {
+    let line = String::from_utf8_lossy(line);
+    let (_, text) = line.split_once(mark).filter(|(before, _)| before.len() < MAX_STAMP)?;
+    // The stamp may also come behind the mark.
+    let text = match text.strip_prefix('[').and_then(|text| text.split_once("] ")) {
+        Some((stamp, text))
+            if stamp.bytes().all(|byte| byte == b' ' || byte == b'.' || byte.is_ascii_hexdigit()) =>
+        {
+            text
+        }
+        _ => text,
+    };
+    Some(text.trim_end().into())
+}
+
+/// A time stamp before the mark is no longer than this.
+const MAX_STAMP: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::own_text;
+
+    #[test]
+    fn lines_of_the_domain_are_told_from_others() {
+        let own = |line: &str| own_text("(d1) ", line.as_bytes());
+        assert_eq!(own("(d1) text").as_deref(), Some("text"));
+        assert_eq!(own("(d1) [    1.234567] text\r").as_deref(), Some("text"));
+        assert_eq!(own("[    1.2] (d1) text").as_deref(), Some("text"));
+        assert_eq!(own("(d1) [abc] text").as_deref(), Some("text"), "a stamp may be hexadecimal");
+        assert_eq!(own("(d1) [log] text").as_deref(), Some("[log] text"));
+        assert_eq!(own("(d11) text"), None);
+        assert_eq!(own("(XEN) [    1.2] text"), None);
+        assert_eq!(own("a domain says, at some length and in its own words: (d1) text"), None);
+    }
+}

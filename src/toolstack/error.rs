@@ -1,0 +1,131 @@
+//! Why a domain could not be started.
+
+use core::fmt;
+
+use super::kernel::KernelError;
+use crate::abi::XenErrno;
+use crate::abi::control::InterfaceVersion;
+use crate::event::EventError;
+
+/// What was being done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it, and so does `Display`")]
+pub enum Step {
+    Create,
+    Vcpus,
+    MaxMemory,
+    PagingMemory,
+    Pin,
+    Memory,
+    MapMemory,
+    UnmapMemory,
+    Context,
+    Unpause,
+    Pause,
+    Destroy,
+    Info,
+    Console,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "making the domain",
+            Self::Vcpus => "giving it vCPUs",
+            Self::MaxMemory => "saying how much memory it may have",
+            Self::PagingMemory => "giving it memory for page tables",
+            Self::Pin => "binding its vCPUs to a processor",
+            Self::Memory => "giving it memory",
+            Self::MapMemory => "mapping its memory",
+            Self::UnmapMemory => "unmapping its memory",
+            Self::Context => "setting its registers",
+            Self::Unpause => "letting it run",
+            Self::Pause => "pausing it",
+            Self::Destroy => "destroying it",
+            Self::Info => "asking for its state",
+            Self::Console => "reading Xen's console",
+        })
+    }
+}
+
+/// Why a domain could not be started, or handled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ToolstackError {
+    /// This isn't the control domain.
+    NotControlDomain,
+    /// Xen has a version of the control interface that isn't known here; which, if that could be found out.
+    UnknownInterface(Option<InterfaceVersion>),
+    /// The kernel is no kernel.
+    Kernel(KernelError),
+    /// It doesn't fit.
+    TooLittleMemory {
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that the domain is to have.
+        given: u64,
+    },
+    /// A configuration that can't be: no memory, or more than [`MAX_MEMORY`](super::build::MAX_MEMORY) MiB.
+    BadMemory {
+        /// MiB that were wanted.
+        mib: u32,
+    },
+    /// No addresses are free to map its memory at.
+    NoWindow,
+    /// What Xen said.
+    Xen(Step, XenErrno),
+    /// No events.
+    Event(EventError),
+    /// It was still running at the deadline.
+    StillRunning,
+}
+
+impl fmt::Display for ToolstackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotControlDomain => f.write_str("only the control domain can start others"),
+            Self::UnknownInterface(version) => {
+                match version {
+                    Some(version) => write!(f, "Xen has control interface {:#x}", version.0)?,
+                    None => f.write_str("Xen has a control interface that could not be found")?,
+                }
+                f.write_str(", and known are")?;
+                let names = super::interface::KNOWN.iter();
+                names.enumerate().try_for_each(|(index, known)| {
+                    let comma = if index == 0 { "" } else { "," };
+                    write!(f, "{comma} {:#x} ({})", known.version.0, known.of)
+                })
+            }
+            Self::Kernel(error) => error.fmt(f),
+            Self::TooLittleMemory { needed, given } => {
+                write!(
+                    f,
+                    "the domain needs {} KiB to start, and would get {}",
+                    needed.div_ceil(1024),
+                    given / 1024
+                )
+            }
+            Self::BadMemory { mib } => {
+                write!(f, "{mib} MiB of memory: it must be 1 to {}", super::build::MAX_MEMORY)
+            }
+            Self::NoWindow => f.write_str("no addresses are free to map the domain's memory at"),
+            Self::Xen(step, errno) => write!(f, "{step}: {errno}"),
+            Self::Event(error) => error.fmt(f),
+            Self::StillRunning => f.write_str("the domain was still running at the deadline"),
+        }
+    }
+}
+
+impl core::error::Error for ToolstackError {}
+
+impl From<KernelError> for ToolstackError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<EventError> for ToolstackError {
+    fn from(error: EventError) -> Self {
+        Self::Event(error)
+    }
+}

@@ -1,0 +1,92 @@
+//! Writing another domain's memory: its pages are mapped for a moment, in windows.
+
+use super::{Step, ToolstackError};
+use crate::abi::{DomId, Gfn, PAGE_SIZE};
+use crate::hypercall::{Hypercall, memory};
+use crate::mm::SharedBytes;
+use crate::mm::windows::{Window, Windows};
+
+/// Pages that are mapped at once.
+const BATCH: usize = 64;
+
+/// Another domain's memory.
+#[derive(Debug)]
+pub struct Foreign<'x, X: Hypercall> {
+    xen: &'x X,
+    windows: &'static Windows,
+    domain: DomId,
+}
+
+impl<'x, X: Hypercall> Foreign<'x, X> {
+    /// That of a domain that we control.
+    pub fn new(xen: &'x X, windows: &'static Windows, domain: DomId) -> Self {
+        Self { xen, windows, domain }
+    }
+
+    /// Copies bytes to its guest-physical addresses from `address` on.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolstackError::NoWindow`], or what Xen says; what was written until then stays.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), ToolstackError> {
+        let mut rest = bytes;
+        let mut at = address;
+        while !rest.is_empty() {
+            let offset = (at % PAGE_SIZE) as usize;
+            let most = BATCH * PAGE_SIZE as usize - offset;
+            let (now, later) = rest.split_at(rest.len().min(most));
+            let pages = (offset + now.len()).div_ceil(PAGE_SIZE as usize);
+            self.with_pages(Gfn::containing(at), pages, |view| {
+                // It fits: so many pages were mapped.
+                let written = view.write(offset, now);
+                debug_assert!(written.is_ok(), "{written:?}");
+            })?;
+            (rest, at) = (later, at + now.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn with_pages(
+        &self,
+        first: Gfn,
+        pages: usize,
+        access: impl FnOnce(SharedBytes<'_>),
+    ) -> Result<(), ToolstackError> {
+        let window = self.windows.take(pages).map_err(|_| ToolstackError::NoWindow)?;
+        let theirs: heapless::Vec<u64, BATCH> = (first.0..).take(pages).collect();
+        let ours: heapless::Vec<Gfn, BATCH> = (0..pages).map(|page| window.gfn(page)).collect();
+        let mut errors = [0i32; BATCH];
+        // SAFETY: the window was just taken.
+        let called =
+            unsafe { memory::map_foreign(self.xen, self.domain, &theirs, &ours, &mut errors[..pages]) };
+        let failed =
+            errors[..pages].iter().find(|&&error| error != 0).map(|&error| crate::abi::XenErrno(-error));
+        let mapped = called
+            .and(failed.map_or(Ok(()), Err))
+            .map_err(|errno| ToolstackError::Xen(Step::MapMemory, errno));
+        if mapped.is_ok() {
+            // SAFETY: the pages are mapped in the window until it is emptied below. The domain may write them too.
+            access(unsafe {
+                SharedBytes::new(window.first().address() as *mut u8, pages * PAGE_SIZE as usize)
+            });
+        }
+        let emptied = self.empty(window, &errors[..pages], called.is_ok());
+        mapped.and(emptied)
+    }
+
+    /// Takes the pages out again. A window that can't be emptied is never used again.
+    fn empty(&self, window: Window, errors: &[i32], called: bool) -> Result<(), ToolstackError> {
+        let mut result = Ok(());
+        for (page, &error) in window.into_pages().zip(errors) {
+            let was_mapped = called && error == 0;
+            // SAFETY: nobody uses the page any more.
+            let removed = if was_mapped { unsafe { memory::remove(self.xen, page.first()) } } else { Ok(()) };
+            match removed {
+                // SAFETY: the window was taken above, and is empty.
+                Ok(()) => unsafe { self.windows.give_back(page) },
+                Err(errno) => result = Err(ToolstackError::Xen(Step::UnmapMemory, errno)),
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,105 @@
+//! A PVH kernel: an ELF image that may be anything.
+
+use core::fmt;
+use core::ops::Range;
+
+use alloc::vec::Vec;
+use object::LittleEndian;
+use object::elf::{EM_X86_64, FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+
+/// The note that says where a PVH kernel begins. Source: `xen/include/public/elfnote.h`.
+#[doc(alias = "XEN_ELFNOTE_PHYS32_ENTRY")]
+const PHYS32_ENTRY: u32 = 18;
+
+/// Why an image is no kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// It isn't an ELF image of 64 bits for x86-64, or is cut off.
+    NotElf,
+    /// It has no note that says where a PVH loader enters it.
+    NoEntry,
+    /// It has nothing to load, or a part that makes no sense.
+    BadSegment,
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotElf => "the kernel is no whole ELF image for x86-64",
+            Self::NoEntry => "the kernel has no PVH entry point (no note PHYS32_ENTRY)",
+            Self::BadSegment => "the kernel has nothing to load, or a segment that makes no sense",
+        })
+    }
+}
+
+impl core::error::Error for KernelError {}
+
+/// A kernel, and where its parts go.
+#[derive(Debug)]
+pub struct Kernel<'k> {
+    /// Where it is entered: a guest-physical address.
+    pub entry: u32,
+    /// Its parts.
+    pub segments: Vec<Segment<'k>>,
+}
+
+/// A part of a kernel.
+#[derive(Debug)]
+pub struct Segment<'k> {
+    /// Where it goes, as guest-physical addresses; it may be longer than its contents: the rest is zeros.
+    pub place: Range<u64>,
+    /// What it holds.
+    pub bytes: &'k [u8],
+}
+
+impl<'k> Kernel<'k> {
+    /// Reads an image.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError`].
+    pub fn read(image: &'k [u8]) -> Result<Self, KernelError> {
+        let header = FileHeader64::<LittleEndian>::parse(image).map_err(|_| KernelError::NotElf)?;
+        let endian = header.endian().map_err(|_| KernelError::NotElf)?;
+        if header.e_machine(endian) != EM_X86_64 {
+            return Err(KernelError::NotElf);
+        }
+        let headers = header.program_headers(endian, image).map_err(|_| KernelError::NotElf)?;
+        let of_type = |kind| headers.iter().filter(move |header| header.p_type(endian) == kind);
+        let entry =
+            of_type(PT_NOTE).find_map(|header| entry(header, endian, image)).ok_or(KernelError::NoEntry)?;
+        let mut segments = Vec::new();
+        for header in of_type(PT_LOAD).filter(|header| header.p_memsz(endian) != 0) {
+            let bytes = header.data(endian, image).map_err(|()| KernelError::NotElf)?;
+            let start = header.p_paddr(endian);
+            let end = start.checked_add(header.p_memsz(endian)).ok_or(KernelError::BadSegment)?;
+            if (bytes.len() as u64) > end - start {
+                return Err(KernelError::BadSegment);
+            }
+            segments.push(Segment { place: start..end, bytes });
+        }
+        if !segments.iter().any(|segment| segment.place.contains(&entry.into())) {
+            return Err(KernelError::BadSegment);
+        }
+        Ok(Self { entry, segments })
+    }
+
+    /// The end of what it needs.
+    pub fn end(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.place.end).max().unwrap_or(0)
+    }
+}
+
+/// The entry point that these notes name.
+fn entry(header: &ProgramHeader64<LittleEndian>, endian: LittleEndian, image: &[u8]) -> Option<u32> {
+    let mut notes = header.notes(endian, image).ok()??;
+    while let Ok(Some(note)) = notes.next() {
+        if note.name() == b"Xen" && note.n_type(endian) == PHYS32_ENTRY {
+            // 4 or 8 bytes, by the header's word; the address has 32 bits.
+            return note.desc().first_chunk().copied().map(u32::from_le_bytes);
+        }
+    }
+    None
+}

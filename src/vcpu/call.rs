@@ -1,0 +1,102 @@
+//! Calling a function on every vCPU, by interrupts.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{kick, running};
+use crate::sync::{IrqMutex, MAX_VCPUS, Masked, this_vcpu};
+use crate::time::{Deadline, TimedOut, pause};
+
+/// A function that is called with the number of the vCPU that it runs on.
+pub type Call = &'static (dyn Fn(usize) + Sync);
+
+/// The call that is open, and its number.
+static OPEN: IrqMutex<(u64, Option<Call>)> = IrqMutex::new((0, None));
+
+/// The number of the last call: what OPEN has, to be looked at without its lock.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// Which call each vCPU has answered last.
+static ANSWERED: [AtomicU64; MAX_VCPUS] = [const { AtomicU64::new(0) }; MAX_VCPUS];
+
+/// Somebody's call is open: the next waits for its end.
+static CALLING: IrqMutex<bool> = IrqMutex::new(false);
+
+/// vCPUs that didn't answer in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unanswered {
+    /// The first of them.
+    pub vcpu: usize,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vCPU {} did not answer a call before the deadline", self.vcpu)
+    }
+}
+
+impl core::error::Error for Unanswered {}
+
+/// Calls a function on each vCPU that runs, in a handler, with interrupts masked; on this one too. Several may call at
+/// once, also with interrupts masked: who waits for others answers them.
+///
+/// # Errors
+///
+/// [`Unanswered`] after the deadline. A vCPU that answers later makes the call then, or the next one in its place.
+pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
+    let own = this_vcpu::number();
+    let begun = until(deadline, || CALLING.with(|calling| !core::mem::replace(calling, true)));
+    begun.map_err(|TimedOut| Unanswered { vcpu: own })?;
+    let number = OPEN.with(|open| {
+        *open = (open.0 + 1, Some(function));
+        // Release: pairs with the Acquire of `answer`.
+        LAST.store(open.0, Ordering::Release);
+        open.0
+    });
+    let others = || (0..running()).filter(|&vcpu| vcpu != own);
+    for vcpu in others() {
+        let _ = kick(vcpu); // one that can't be reached doesn't answer
+    }
+    answer();
+    // Acquire: pairs with the Release of `answer`: what the function did there is seen.
+    let silent = || others().find(|&vcpu| ANSWERED[vcpu].load(Ordering::Acquire) < number);
+    let answered = until(deadline, || silent().is_none());
+    let result = match (answered, silent()) {
+        (Err(TimedOut), Some(vcpu)) => Err(Unanswered { vcpu }),
+        _ => Ok(()),
+    };
+    CALLING.with(|calling| *calling = false);
+    result
+}
+
+/// Waits, and answers calls meanwhile.
+fn until(deadline: Deadline, mut is_so: impl FnMut() -> bool) -> Result<(), TimedOut> {
+    // Not by `wait_until`: the others answer within microseconds, and may be waiting for our answer.
+    loop {
+        if is_so() {
+            return Ok(());
+        }
+        if deadline.has_passed() {
+            return Err(TimedOut);
+        }
+        answer();
+        pause();
+    }
+}
+
+/// Makes the call that is open, if this vCPU hasn't yet. The handler of a kick.
+pub(super) fn answer() {
+    let own = this_vcpu::number();
+    let Some(answered) = ANSWERED.get(own) else { return };
+    let _masked = Masked::mask();
+    // Acquire: pairs with the Release of `on_all`.
+    if answered.load(Ordering::Relaxed) >= LAST.load(Ordering::Acquire) {
+        return;
+    }
+    let (number, function) = OPEN.with(|open| *open);
+    if let Some(function) = function {
+        this_vcpu::handle(|| function(own));
+    }
+    // Release: pairs with the Acquire of `on_all`.
+    answered.store(number, Ordering::Release);
+}
