@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
+//! twin         two domains that meet                          floor 8, with rt::Platform
 //! driver, toolstack  console; other domains                   floor 7
 //! grant, vcpu  references, the table, owners; several vCPUs   floor 5
 //! event        event channels                                 floor 4
@@ -52,6 +53,7 @@ pub mod sync;
 pub mod time;
 #[allow(unsafe_code, reason = "other domains' memory")]
 pub mod toolstack;
+pub mod twin;
 #[allow(unsafe_code, reason = "vCPUs run what they are told")]
 pub mod vcpu;
 

@@ -16,6 +16,12 @@ impl ExitCode {
     pub const SUCCESS: Self = Self(0);
     /// It didn't.
     pub const FAILURE: Self = Self(1);
+    /// A domain that this one started reported a failure. `cargo xtask run` ends with 5.
+    pub const CHILD_FAILED: Self = Self(101);
+    /// A domain that this one started crashed. `cargo xtask run` ends with 6.
+    pub const CHILD_CRASHED: Self = Self(102);
+    /// A domain that this one started didn't end, or didn't answer. `cargo xtask run` ends with 7.
+    pub const CHILD_SILENT: Self = Self(103);
 }
 
 /// Every way in which a guest ends.

@@ -18,7 +18,7 @@ use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
 use crate::mm::{self, shared_info};
 use crate::rt::{self, Application, Domain, End, Modules, Platform, report};
-use crate::vcpu;
+use crate::{twin, vcpu};
 
 core::arch::global_asm!(
     include_str!("../../boot/entry.S"),
@@ -34,7 +34,7 @@ unsafe extern "Rust" {
 }
 
 /// Options of the command line that are the runtime's own.
-const RUNTIME_OPTIONS: &[&str] = &["log", "grants"];
+const RUNTIME_OPTIONS: &[&str] = &["log", "grants", twin::OPTION];
 
 static PLATFORM: Once<Platform> = Once::new();
 

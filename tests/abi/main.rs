@@ -373,6 +373,7 @@ fn main() {
     }
     let mut rows = Vec::new();
     structures(&mut rows);
+    machine_structures(&mut rows);
     constants(&mut rows);
     grant_structures(&mut rows);
     grant_constants(&mut rows);

@@ -30,6 +30,9 @@ pub struct Run {
     pub line: String,
 }
 
+/// Every rig that guests are tested in.
+const ALL_RIGS: [Rig; 3] = [Rig::Solo, Rig::Twin, Rig::Direct];
+
 /// `cargo xtask test`.
 #[derive(Debug)]
 pub struct Test {
@@ -55,6 +58,7 @@ pub struct Test {
 ///
 /// What can't be understood.
 pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
+    let mut program = None;
     let mut run = Run {
         program: Program::Template,
         optimised: true,
@@ -72,7 +76,7 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
         };
         match name.as_str() {
             "help" => return Ok(None),
-            "example" => run.program = Program::Example(parser.value()?.string()?),
+            "example" => program = Some(Program::Example(parser.value()?.string()?)),
             "rig" => run.machine.rig = rig(&parser.value()?.string()?)?,
             "smp" => run.machine.smp = number(parser, "--smp", 1, 64)?,
             "mem" => run.machine.memory = number(parser, "--mem", LEAST_MEMORY, 1 << 20)?,
@@ -87,6 +91,10 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             _ => tool(parser, &mut run.choice, argument)?,
         }
     }
+    run.program = program.unwrap_or(match run.machine.rig {
+        Rig::Twin => Program::Example("twin".into()),
+        _ => Program::Template,
+    });
     run.choice = run.choice.or_environment();
     Ok(Some(run))
 }
@@ -99,7 +107,7 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
 pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
     let mut test = Test {
         host: true,
-        rigs: vec![Rig::Solo, Rig::Direct],
+        rigs: ALL_RIGS.to_vec(),
         smp: 1,
         repeat: None,
         json: None,
@@ -117,7 +125,7 @@ pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
         match name.as_str() {
             "help" => return Ok(None),
             "rig" => match parser.value()?.string()?.as_str() {
-                "all" => (test.host, test.rigs) = (true, vec![Rig::Solo, Rig::Direct]),
+                "all" => (test.host, test.rigs) = (true, ALL_RIGS.to_vec()),
                 "host" => (test.host, test.rigs) = (true, Vec::new()),
                 other => (test.host, test.rigs) = (false, vec![rig(other)?]),
             },
@@ -261,9 +269,10 @@ fn tool(parser: &mut Parser, choice: &mut Choice, argument: Argument) -> Result<
 fn rig(name: &str) -> Result<Rig> {
     match name {
         "solo" => Ok(Rig::Solo),
+        "twin" => Ok(Rig::Twin),
         "direct" => Ok(Rig::Direct),
         other => Err(Error::new(format!(
-            "--rig {other}: there is no such rig\nthere are solo and direct; test has host and all too"
+            "--rig {other}: there is no such rig\nthere are solo, twin and direct; test has host and all too"
         ))),
     }
 }

@@ -12,14 +12,24 @@ use crate::setup::{Qemu, Tools};
 pub enum Rig {
     /// As the PVH control domain of Xen, in QEMU.
     Solo,
+    /// As the PVH control domain of Xen, which has its own image as a module and starts it as a second domain.
+    Twin,
     /// In QEMU alone, where there is no Xen to be found.
     Direct,
+}
+
+impl Rig {
+    /// Whether there is a Xen in it.
+    pub fn has_xen(self) -> bool {
+        self != Self::Direct
+    }
 }
 
 impl fmt::Display for Rig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Solo => "solo",
+            Self::Twin => "twin",
             Self::Direct => "direct",
         })
     }
@@ -76,7 +86,7 @@ impl Default for Machine {
 /// The least memory that `--mem` takes: the image is linked at 2 MiB, and Xen refuses a domain that it
 /// doesn't fit into.
 pub const LEAST_MEMORY: u32 = 4;
-/// What Xen needs beside the guest's memory.
+/// What Xen needs beside the guest's memory, and what is left for domains that the guest starts.
 const XEN_MEMORY: u32 = 256;
 
 impl Machine {
@@ -114,12 +124,12 @@ impl Machine {
             command.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
         }
         match (self.rig, &tools.xen) {
-            (Rig::Solo, Some(xen)) => {
+            (Rig::Solo | Rig::Twin, Some(xen)) => {
                 command.args(["-m", &(self.memory + XEN_MEMORY).to_string()]);
                 command.arg("-kernel").arg(&xen.path);
                 command.args(["-initrd", &self.modules(kernel, line)?, "-append", &self.xen_options()]);
             }
-            (Rig::Solo, None) => return Err(Error::new("the rig solo needs Xen")),
+            (Rig::Solo | Rig::Twin, None) => return Err(Error::new(format!("the rig {} needs Xen", self.rig))),
             (Rig::Direct, _) => {
                 command.args(["-m", &self.memory.to_string()]);
                 command.arg("-kernel").arg(kernel).args(["-append", line]);
@@ -141,7 +151,9 @@ impl Machine {
         if !line.is_empty() {
             modules.push_str(&format!(" {}", line.replace(',', ",,")));
         }
-        if let Some(module) = &self.module {
+        // In `twin` the image of the second domain comes first, whatever else there is.
+        let twin = (self.rig == Rig::Twin).then_some(kernel);
+        for module in twin.into_iter().chain(self.module.as_deref()) {
             modules.push(',');
             modules.push_str(&name(module)?);
         }
@@ -150,10 +162,12 @@ impl Machine {
 
     fn xen_options(&self) -> String {
         let level = if self.verbose { "all" } else { "warning" };
+        // With several processors, vCPUs that move have met a fault of QEMU's SVM.
+        let pinned = if self.smp > 1 { " dom0_vcpus_pin" } else { "" };
         // What other domains print comes as a message of that level, and without a limit to how much of it.
         format!(
             "dom0=pvh dom0-iommu=none dom0_mem={}M dom0_max_vcpus={} com1=115200,8n1 console=com1 \
-             loglvl={level} guest_loglvl=all console_timestamps=boot",
+             loglvl={level} guest_loglvl=all console_timestamps=boot{pinned}",
             self.memory, self.smp
         )
     }
@@ -227,6 +241,8 @@ mod tests {
         let kernel = Path::new("/some where/k");
         assert_eq!(machine.modules(kernel, "a=1,2 b").unwrap(), "k a=1,,2 b,/m,,n");
         assert_eq!(Machine::default().modules(kernel, "").unwrap(), "k");
+        let twin = Machine { rig: super::Rig::Twin, module: Some("/m".into()), ..Machine::default() };
+        assert_eq!(twin.modules(kernel, "x").unwrap(), "k x,k,/m");
         let near = Machine { module: Some("/some where/m".into()), ..Machine::default() };
         assert_eq!(near.modules(kernel, "").unwrap(), "k,m");
         assert!(module_name(Path::new("/a b")).unwrap_err().to_string().contains("move it"));

@@ -10,6 +10,8 @@ pub enum Outcome {
     Success,
     /// The guest's application returned a failure.
     Failure,
+    /// It says that a domain which it started went wrong.
+    Child(Wrong),
     /// The guest found no Xen.
     NoXen,
     /// The guest could not start in what it was given.
@@ -22,6 +24,24 @@ pub enum Outcome {
     Qemu(String),
 }
 
+/// What went wrong with a second domain. The numbers are those of the guest's src/rt/exit.rs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// It reported a failure.
+    Failed = 101,
+    /// It crashed.
+    Crashed = 102,
+    /// It didn't end, or didn't answer.
+    Silent = 103,
+}
+
+impl Wrong {
+    fn of(code: &str) -> Option<Self> {
+        let is_it = |wrong: &Self| code.parse() == Ok(*wrong as u8);
+        [Self::Failed, Self::Crashed, Self::Silent].into_iter().find(is_it)
+    }
+}
+
 impl Outcome {
     /// xtask's own status.
     pub fn exit_code(&self) -> u8 {
@@ -31,6 +51,9 @@ impl Outcome {
             Self::CannotStart | Self::Qemu(_) => 2,
             Self::Crash(_) => 3,
             Self::NoXen => 4,
+            Self::Child(Wrong::Failed) => 5,
+            Self::Child(Wrong::Crashed) => 6,
+            Self::Child(Wrong::Silent) => 7,
             Self::Deadline => 124,
         }
     }
@@ -51,8 +74,9 @@ impl Outcome {
             Some(1) => return Self::Qemu(qemu_errors.trim().to_owned()),
             _ => return Self::Crash(format!("QEMU ended with {status}: {}", qemu_errors.trim())),
         };
-        match last_line.and_then(|line| line.split_whitespace().next()) {
-            Some(word) if word == said => outcome,
+        let mut words = last_line.unwrap_or_default().split_whitespace();
+        match words.next() {
+            Some(word) if word == said => words.next().and_then(Wrong::of).map_or(outcome, Self::Child),
             Some(word) => Self::Crash(format!("the guest's status says {said}, its last line {word}")),
             None => Self::Crash(format!("the guest's status says {said}, but it printed no last line")),
         }
@@ -64,6 +88,9 @@ impl fmt::Display for Outcome {
         match self {
             Self::Success => f.write_str("success"),
             Self::Failure => f.write_str("the guest reported a failure"),
+            Self::Child(Wrong::Failed) => f.write_str("the second domain reported a failure"),
+            Self::Child(Wrong::Crashed) => f.write_str("the second domain crashed"),
+            Self::Child(Wrong::Silent) => f.write_str("the second domain did not end, or did not answer"),
             Self::NoXen => f.write_str("the guest found no Xen"),
             Self::CannotStart => f.write_str("the guest could not start"),
             Self::Crash(how) => write!(f, "the guest crashed: {how}"),
@@ -97,6 +124,9 @@ mod tests {
         let ends = [
             (End::Exit(ExitCode::SUCCESS), 0),
             (End::Exit(ExitCode::FAILURE), 1),
+            (End::Exit(ExitCode::CHILD_FAILED), 5),
+            (End::Exit(ExitCode::CHILD_CRASHED), 6),
+            (End::Exit(ExitCode::CHILD_SILENT), 7),
             (End::Panic, 3),
             (End::Exception, 3),
             (End::NoXen, 4),

@@ -9,7 +9,7 @@ use crate::arguments::Run;
 use crate::boot::{self, Line};
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
-use crate::machine::{self, Accelerator, Rig};
+use crate::machine::{self, Accelerator};
 use crate::outcome::Outcome;
 use crate::setup::provision::Effort;
 use crate::{guest, setup};
@@ -26,7 +26,7 @@ pub fn run(arguments: &Run) -> Result<u8> {
     if arguments.machine.accelerator == Accelerator::Kvm {
         machine::check_kvm(Path::new("/dev/kvm"), Path::new("/sys/module"))?;
     }
-    let tools = setup::tools(&arguments.choice, arguments.machine.rig == Rig::Solo, Effort::Quick)?;
+    let tools = setup::tools(&arguments.choice, arguments.machine.rig.has_xen(), Effort::Quick)?;
     let image = guest::build(&arguments.program, arguments.optimised)?;
     let mut machine = arguments.machine.clone();
     if machine.verbose {

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("vcpu", 5),
     ("driver", 7),
     ("toolstack", 7),
+    ("twin", TOP),
     ("rt", TOP),
     ("start", TOP),
 ];

@@ -124,7 +124,7 @@ impl Session<'_> {
         if let Some(tools) = &self.tools {
             return Ok(tools.clone());
         }
-        let needs_xen = self.arguments.rigs.contains(&Rig::Solo);
+        let needs_xen = self.arguments.rigs.iter().any(|rig| rig.has_xen());
         let tools = setup::tools(&self.arguments.choice, needs_xen, Effort::Quick)?;
         Ok(self.tools.insert(tools).clone())
     }

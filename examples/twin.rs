@@ -1,0 +1,107 @@
+//! Two domains from one image: the control domain starts it a second time, grants the second a page, and reads there
+//! what the other wrote. `cargo xtask run --rig twin`; `-- child=crash`, `hang` and `fail` show what becomes of a child
+//! that goes wrong.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use core::time::Duration;
+
+use granite::abi::grant::GrantRef;
+use granite::prelude::*;
+use granite::time::{Deadline, sleep};
+use granite::toolstack::{Config, Toolstack};
+use granite::twin::{Child, ChildEnd, Parent, TwinError};
+
+granite::entry!(main, options = ["child"]);
+
+/// How long either side waits for the other.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn main(platform: &'static Platform) -> ExitCode {
+    let result = match Child::connect(platform) {
+        Ok(Some(child)) => be_child(platform, &child),
+        Ok(None) => be_parent(platform),
+        Err(error) => Err(error),
+    };
+    result.unwrap_or_else(|error| {
+        error!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn be_parent(platform: &'static Platform) -> Result<ExitCode, TwinError> {
+    println!("Hello from domain {}, the parent, on Xen {}.", platform.dom_id(), platform.xen_version());
+    let (Some(xen), Some(kernel)) = (platform.xen(), platform.modules().first().copied()) else {
+        error!("the image for the child is missing: cargo xtask run --rig twin gives it");
+        return Ok(ExitCode::FAILURE);
+    };
+    let toolstack = Toolstack::new(xen)?;
+    let command_line = alloc::format!("child={}", platform.options().get("child").unwrap_or("well"));
+    let config = Config { kernel, command_line: &command_line, ..Config::default() };
+    let mut parent = Parent::start(platform, &toolstack, &config, Deadline::after(PATIENCE))?;
+
+    let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
+    let grants = platform.grants()?;
+    let grant = grants.grant::<ReadWrite>(page, parent.child()).map_err(|failed| failed.error)?;
+    grant.bytes().write(0, b"from the parent").map_err(GrantError::OutOfBounds)?;
+    println!("granted to domain {}: {}, read and write", parent.child(), grant.gref());
+    parent.send(&grant.gref().0.to_le_bytes(), Deadline::after(PATIENCE))?;
+
+    // The child answers when it is done with the page. One that went wrong doesn't; that is told below.
+    if let Err(error) = parent.receive(Deadline::after(PATIENCE)) {
+        warn!("{error}");
+    } else {
+        let mut text = [0; 14];
+        grant.bytes().read(2048, &mut text).map_err(GrantError::OutOfBounds)?;
+        println!("the child wrote: {:?}", core::str::from_utf8(&text));
+    }
+    let end = parent.wait(Deadline::after(PATIENCE))?;
+    let child = parent.child();
+    for line in parent.console()? {
+        println!("domain {child} said: {line}");
+    }
+    parent.destroy(Deadline::after(PATIENCE))?;
+    let page = grant.end_access().map_err(|failed| failed.error)?;
+    println!("ended; the page is ours again: {page:?}; {}", grants.stats());
+    Ok(match end {
+        ChildEnd::Success => ExitCode::SUCCESS,
+        ChildEnd::Failed(how) => {
+            error!("the child reported a failure: {how}");
+            ExitCode::CHILD_FAILED
+        }
+        ChildEnd::Crashed(how) => {
+            error!("the child crashed: {how}");
+            ExitCode::CHILD_CRASHED
+        }
+        ChildEnd::Silent => {
+            error!("the child was still running after {} s", PATIENCE.as_secs());
+            ExitCode::CHILD_SILENT
+        }
+    })
+}
+
+fn be_child(platform: &'static Platform, child: &Child) -> Result<ExitCode, TwinError> {
+    println!("Hello from domain {}, the child of domain {}.", platform.dom_id(), child.parent());
+    let message = child.link().receive(Deadline::after(PATIENCE))?;
+    match platform.options().get("child") {
+        #[expect(clippy::panic, reason = "it is what was asked for")]
+        Some("crash") => panic!("the command line asked for it"),
+        Some("hang") => loop {
+            sleep(Duration::from_secs(1));
+        },
+        Some("fail") => return Ok(ExitCode(3)),
+        _ => {}
+    }
+    let gref = GrantRef(message.first_chunk().copied().map_or(0, u32::from_le_bytes));
+    let mapping = platform.grants()?.map::<ReadWrite>(child.parent(), gref)?;
+    let mut text = [0; 15];
+    mapping.bytes().read(0, &mut text).map_err(GrantError::OutOfBounds)?;
+    println!("mapped {gref} of domain {}: it says {:?}", child.parent(), core::str::from_utf8(&text));
+    mapping.bytes().write(2048, b"from the child").map_err(GrantError::OutOfBounds)?;
+    mapping.unmap().map_err(|failed| failed.error)?;
+    child.link().send(b"done", Deadline::after(PATIENCE))?;
+    Ok(ExitCode::SUCCESS)
+}

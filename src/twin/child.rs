@@ -1,0 +1,68 @@
+//! The domain that was started.
+
+use super::link::{Link, Memory};
+use super::{OPTION, TwinError};
+use crate::abi::DomId;
+use crate::abi::event::Port;
+use crate::abi::grant::GrantRef;
+use crate::event::{EventError, Interdomain};
+use crate::grant::ReadWrite;
+use crate::rt::Platform;
+
+/// The child's end.
+#[derive(Debug)]
+pub struct Child {
+    parent: DomId,
+    link: Link,
+}
+
+impl Child {
+    /// Finds the parent by the command line; nothing, if that names none.
+    ///
+    /// # Errors
+    ///
+    /// [`TwinError`].
+    pub fn connect(platform: &'static Platform) -> Result<Option<Self>, TwinError> {
+        let options = platform.options();
+        let Some(text) = options.get(OPTION) else { return Ok(None) };
+        let (parent, gref, port) = parse(text).ok_or(TwinError::NoParent)?;
+        let mapping = platform.grants()?.map::<ReadWrite>(parent, gref)?;
+        let xen = platform.xen().ok_or(EventError::NoEvents)?;
+        let channel = Interdomain::connect(xen, parent, port)?;
+        // The parent waits for somebody to connect.
+        channel.send()?;
+        Ok(Some(Self { parent, link: Link::new(Memory::Theirs(mapping), channel) }))
+    }
+
+    /// The parent's number.
+    pub fn parent(&self) -> DomId {
+        self.parent
+    }
+
+    /// The link to it.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+/// `DOMAIN,REFERENCE,PORT`.
+fn parse(text: &str) -> Option<(DomId, GrantRef, Port)> {
+    let mut numbers = text.split(',');
+    let parent = DomId(numbers.next()?.parse().ok()?);
+    let gref = GrantRef(numbers.next()?.parse().ok()?);
+    let port = Port(numbers.next()?.parse().ok()?);
+    numbers.next().is_none().then_some((parent, gref, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DomId, GrantRef, Port, parse};
+
+    #[test]
+    fn three_numbers_and_nothing_else() {
+        assert_eq!(parse("0,8,3"), Some((DomId(0), GrantRef(8), Port(3))));
+        for bad in ["", "0", "0,8", "0,8,3,1", "x,8,3", "70000,8,3", "0,-1,3", "0,8,"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The page between two domains: a mailbox for each direction, with room for one message. The peer may write anything
+//! anywhere at any time; what it claims is copied once and checked.
+
+use core::cell::Cell;
+use core::fmt;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::event::Interdomain;
+use crate::grant::{ForeignMapping, Grant, ReadWrite};
+use crate::hypercall::Xen;
+use crate::mm::SharedBytes;
+use crate::time::{Deadline, Instant};
+
+/// Bytes of a message to the child, at most.
+pub const TO_CHILD: usize = 3056;
+/// Bytes of a message to the parent, at most.
+pub const TO_PARENT: usize = 1008;
+
+/// A mailbox: `written`, `read` and `length`, 32 bits each, 4 bytes of nothing, and the message.
+#[derive(Clone, Copy, Debug)]
+struct Mailbox {
+    at: usize,
+    room: usize,
+}
+
+const WRITTEN: usize = 0;
+const READ: usize = 4;
+const LENGTH: usize = 8;
+const MESSAGE: usize = 16;
+
+const CHILDS: Mailbox = Mailbox { at: 0, room: TO_CHILD };
+const PARENTS: Mailbox = Mailbox { at: MESSAGE + TO_CHILD, room: TO_PARENT };
+const _: () = assert!(PARENTS.at + MESSAGE + TO_PARENT == 4096);
+
+/// How often to look though no event came: whether the peer is there still.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why a message could not be sent, or didn't come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer didn't answer before the deadline.
+    Silent,
+    /// The peer is gone.
+    Gone,
+    /// The message is longer than its mailbox.
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The mailbox's.
+        room: usize,
+    },
+    /// The peer wrote what makes no sense.
+    PeerBroke {
+        /// What it is.
+        what: &'static str,
+        /// What it says.
+        claimed: u32,
+        /// What it may say.
+        expected: u32,
+    },
+    /// The peer can't be told.
+    Event(crate::event::EventError),
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => f.write_str("the other domain did not answer before the deadline"),
+            Self::Gone => f.write_str("the other domain has ended"),
+            Self::TooLong { bytes, room } => write!(f, "a message of {bytes} bytes, where {room} have room"),
+            Self::PeerBroke { what, claimed, expected } => {
+                write!(f, "the other domain broke the link: {what} is {claimed}, not {expected}")
+            }
+            Self::Event(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for LinkError {}
+
+/// Who keeps the page.
+#[derive(Debug)]
+pub(super) enum Memory {
+    Ours(Grant<'static, ReadWrite, Xen>),
+    Theirs(ForeignMapping<'static, ReadWrite, Xen>),
+}
+
+impl Memory {
+    fn bytes(&self) -> SharedBytes<'_> {
+        match self {
+            Self::Ours(grant) => grant.bytes(),
+            Self::Theirs(mapping) => mapping.bytes(),
+        }
+    }
+}
+
+/// One end of a link. Each end belongs to one vCPU.
+#[derive(Debug)]
+pub struct Link {
+    memory: Memory,
+    channel: Interdomain,
+    outbox: Mailbox,
+    inbox: Mailbox,
+    /// Messages written and read here: what is in the page, the peer may write.
+    written: Cell<u32>,
+    read: Cell<u32>,
+}
+
+impl Link {
+    pub(super) fn new(memory: Memory, channel: Interdomain) -> Self {
+        let (outbox, inbox) = match memory {
+            Memory::Ours(_) => (CHILDS, PARENTS),
+            Memory::Theirs(_) => (PARENTS, CHILDS),
+        };
+        Self { memory, channel, outbox, inbox, written: Cell::new(0), read: Cell::new(0) }
+    }
+
+    /// Sends a message, once the peer has read the one before.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`], and nothing is sent.
+    pub fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError> {
+        self.send_while(message, deadline, || Ok(()))
+    }
+
+    /// Receives a message.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`].
+    pub fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
+        self.receive_while(deadline, || Ok(()))
+    }
+
+    /// Sends, for as long as the peer is there: `is_there` is asked now and then.
+    pub(super) fn send_while(
+        &self,
+        message: &[u8],
+        deadline: Deadline,
+        is_there: impl FnMut() -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
+        let room = self.outbox.room;
+        if message.len() > room {
+            return Err(LinkError::TooLong { bytes: message.len(), room });
+        }
+        let written = self.written.get();
+        self.wait(deadline, is_there, || {
+            let read = self.word(self.outbox, READ)?;
+            one_or_other("what it has read", read, written, written.wrapping_sub(1))
+        })?;
+        let page = self.memory.bytes();
+        let at = self.outbox.at;
+        // All of it lies in the page.
+        let placed = page.write(at + MESSAGE, message).and_then(|()| page.atomic(at + LENGTH)).map(|length| {
+            length.store(message.len() as u32, Ordering::Relaxed);
+        });
+        debug_assert!(placed.is_ok(), "{placed:?}");
+        self.written.set(written.wrapping_add(1));
+        self.tell(self.outbox, WRITTEN, self.written.get())
+    }
+
+    /// Receives, for as long as the peer is there.
+    pub(super) fn receive_while(
+        &self,
+        deadline: Deadline,
+        is_there: impl FnMut() -> Result<(), LinkError>,
+    ) -> Result<Vec<u8>, LinkError> {
+        let next = self.read.get().wrapping_add(1);
+        self.wait(deadline, is_there, || {
+            let written = self.word(self.inbox, WRITTEN)?;
+            one_or_other("what it has written", written, next, self.read.get())
+        })?;
+        let Mailbox { at, room } = self.inbox;
+        let length = self.word(self.inbox, LENGTH)?;
+        if length as usize > room {
+            return Err(LinkError::PeerBroke { what: "a length", claimed: length, expected: room as u32 });
+        }
+        let mut message = vec![0; length as usize];
+        let copied = self.memory.bytes().read(at + MESSAGE, &mut message);
+        debug_assert!(copied.is_ok(), "{copied:?}");
+        self.read.set(next);
+        self.tell(self.inbox, READ, next)?;
+        Ok(message)
+    }
+
+    fn word(&self, mailbox: Mailbox, offset: usize) -> Result<u32, LinkError> {
+        let word = self.memory.bytes().atomic(mailbox.at + offset);
+        // Acquire: pairs with the Release of `tell` on the other side: what it wrote before is seen.
+        Ok(word.map_or(0, |word| word.load(Ordering::Acquire)))
+    }
+
+    fn tell(&self, mailbox: Mailbox, offset: usize, value: u32) -> Result<(), LinkError> {
+        if let Ok(word) = self.memory.bytes().atomic(mailbox.at + offset) {
+            // Release: pairs with the Acquire of `word` on the other side.
+            word.store(value, Ordering::Release);
+        }
+        self.channel.send().map_err(LinkError::Event)
+    }
+
+    fn wait(
+        &self,
+        deadline: Deadline,
+        mut is_there: impl FnMut() -> Result<(), LinkError>,
+        mut is_so: impl FnMut() -> Result<bool, LinkError>,
+    ) -> Result<(), LinkError> {
+        loop {
+            if is_so()? {
+                return Ok(());
+            }
+            is_there()?;
+            if deadline.has_passed() {
+                return Err(LinkError::Silent);
+            }
+            // Whether an event came or not: it is looked at again.
+            let _ = self.channel.wait(deadline.or_earlier(next_look()));
+        }
+    }
+}
+
+/// When to look though no event came.
+pub(super) fn next_look() -> Deadline {
+    Deadline::at(Instant::now() + LOOK)
+}
+
+/// Whether a word of the peer's is the one that is waited for; it may also be the one before.
+fn one_or_other(what: &'static str, claimed: u32, expected: u32, before: u32) -> Result<bool, LinkError> {
+    if claimed == expected {
+        Ok(true)
+    } else if claimed == before {
+        Ok(false)
+    } else {
+        Err(LinkError::PeerBroke { what, claimed, expected })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LinkError, one_or_other};
+
+    #[test]
+    fn a_peer_may_be_one_behind_and_nothing_else() {
+        assert_eq!(one_or_other("x", 0, 0, u32::MAX), Ok(true));
+        assert_eq!(one_or_other("x", u32::MAX, 0, u32::MAX), Ok(false));
+        let broke = LinkError::PeerBroke { what: "x", claimed: 2, expected: 0 };
+        assert_eq!(one_or_other("x", 2, 0, u32::MAX), Err(broke));
+    }
+}

@@ -1,0 +1,213 @@
+//! The domain that starts the other.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::link::{Link, Memory};
+use super::{LinkError, OPTION, TwinError};
+use crate::abi::DomId;
+use crate::abi::sched::ShutdownReason;
+use crate::event::{EventError, Unbound};
+use crate::grant::{Grant, ReadWrite};
+use crate::hypercall::Xen;
+use crate::mm::Page;
+use crate::rt::Platform;
+use crate::time::Deadline;
+use crate::toolstack::{Config, Domain, Toolstack, ToolstackError};
+
+/// The parent's end: the child, and the link to it. Dropping it destroys the child.
+#[derive(Debug)]
+pub struct Parent<'t> {
+    // Destroyed before the link's page is taken back: only then is the page free.
+    child: Domain<'t>,
+    link: Link,
+    console: Vec<String>,
+}
+
+/// How a child ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ChildEnd {
+    /// It said success.
+    Success,
+    /// It said failure, with this code.
+    Failed(String),
+    /// It crashed; what it said last, or the reason that Xen has.
+    Crashed(String),
+    /// It was still running at the deadline.
+    Silent,
+}
+
+impl<'t> Parent<'t> {
+    /// Starts a child and waits until it has connected.
+    ///
+    /// # Errors
+    ///
+    /// [`TwinError`]; a child that doesn't connect before the deadline is destroyed, and what it printed is logged.
+    pub fn start(
+        platform: &'static Platform,
+        toolstack: &'t Toolstack,
+        config: &Config<'_>,
+        deadline: Deadline,
+    ) -> Result<Self, TwinError> {
+        let xen = platform.xen().ok_or(EventError::NoEvents)?;
+        let mut shared = Err(TwinError::OutOfMemory);
+        let built = toolstack.build(config, |child| {
+            shared = share(platform, xen, child);
+            Ok(match &shared {
+                Ok((grant, port)) => {
+                    let (own, gref, port) = (platform.dom_id(), grant.gref().0, port.port().0);
+                    format!("{} {OPTION}={own},{gref},{port}", config.command_line)
+                }
+                Err(_) => String::new(), // the error is seen below
+            })
+        });
+        let mut child = built?;
+        let (grant, port) = shared?;
+        child.unpause()?;
+        match connection(&child, port, deadline) {
+            Ok(channel) => {
+                Ok(Self { child, link: Link::new(Memory::Ours(grant), channel), console: Vec::new() })
+            }
+            Err(error) => {
+                let lines = child.console().lines().unwrap_or_default();
+                lines.iter().for_each(|line| log::warn!("domain {} said: {line}", child.id()));
+                drop(child);
+                drop(grant);
+                Err(error)
+            }
+        }
+    }
+
+    /// The child's number.
+    pub fn child(&self) -> DomId {
+        self.child.id()
+    }
+
+    /// The child.
+    pub fn domain(&mut self) -> &mut Domain<'t> {
+        &mut self.child
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]; [`LinkError::Gone`] as soon as the child has ended.
+    pub fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError> {
+        self.link.send_while(message, deadline, || self.is_there())
+    }
+
+    /// Receives a message.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]; [`LinkError::Gone`] as soon as the child has ended.
+    pub fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
+        self.link.receive_while(deadline, || self.is_there())
+    }
+
+    fn is_there(&self) -> Result<(), LinkError> {
+        match self.child.ended() {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) | Err(_) => Err(LinkError::Gone),
+        }
+    }
+
+    /// All that the child has printed so far.
+    ///
+    /// # Errors
+    ///
+    /// What Xen says.
+    pub fn console(&mut self) -> Result<&[String], ToolstackError> {
+        let lines = self.child.console().lines()?;
+        self.console.extend(lines);
+        Ok(&self.console)
+    }
+
+    /// Waits for the child's end, by what it told Xen and by its last line, which must agree for a success.
+    ///
+    /// # Errors
+    ///
+    /// What Xen says.
+    pub fn wait(&mut self, deadline: Deadline) -> Result<ChildEnd, ToolstackError> {
+        let reason = match self.child.wait(deadline) {
+            Ok(ended) => ended.reason,
+            Err(ToolstackError::StillRunning) => return Ok(ChildEnd::Silent),
+            Err(error) => return Err(error),
+        };
+        let lines = self.console()?;
+        let last = lines.iter().rev().find_map(|line| line.strip_prefix("granite: end: "));
+        Ok(judge(reason, last))
+    }
+
+    /// Destroys the child, and takes back the page that it had. `false` where others still have something of it.
+    ///
+    /// # Errors
+    ///
+    /// What Xen says.
+    pub fn destroy(self, deadline: Deadline) -> Result<bool, ToolstackError> {
+        let Self { child, link, .. } = self;
+        let gone = child.destroy(deadline);
+        drop(link);
+        gone
+    }
+}
+
+fn judge(reason: ShutdownReason, last: Option<&str>) -> ChildEnd {
+    match (reason, last) {
+        // Without a console there is the reason alone.
+        (ShutdownReason::POWEROFF, Some("success") | None) => ChildEnd::Success,
+        (_, Some(end)) if end.starts_with("failure") => ChildEnd::Failed(end.into()),
+        (reason, last) => ChildEnd::Crashed(last.map_or_else(|| format!("{reason}"), Into::into)),
+    }
+}
+
+/// A page for the child, and a port that it may connect to.
+fn share(
+    platform: &'static Platform,
+    xen: Xen,
+    child: DomId,
+) -> Result<(Grant<'static, ReadWrite, Xen>, Unbound), TwinError> {
+    let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
+    let grant = platform.grants()?.grant::<ReadWrite>(page, child).map_err(|failed| failed.error)?;
+    Ok((grant, Unbound::new(xen, child)?))
+}
+
+/// Waits until the child has connected to the port.
+fn connection(
+    child: &Domain<'_>,
+    mut port: Unbound,
+    deadline: Deadline,
+) -> Result<crate::event::Interdomain, TwinError> {
+    loop {
+        port = match port.accept() {
+            Ok(channel) => return Ok(channel),
+            Err((EventError::NotConnected(_), port)) => port,
+            Err((error, _)) => return Err(error.into()),
+        };
+        if child.ended()?.is_some() {
+            return Err(LinkError::Gone.into());
+        }
+        if deadline.has_passed() {
+            return Err(LinkError::Silent.into());
+        }
+        let _ = port.wait(deadline.or_earlier(super::link::next_look()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChildEnd, ShutdownReason, judge};
+
+    #[test]
+    fn a_success_needs_both_signals() {
+        let crashed = |text: &str| ChildEnd::Crashed(text.into());
+        assert_eq!(judge(ShutdownReason::POWEROFF, Some("success")), ChildEnd::Success);
+        assert_eq!(judge(ShutdownReason::CRASH, Some("success")), crashed("success"));
+        assert_eq!(judge(ShutdownReason::CRASH, Some("failure 3")), ChildEnd::Failed("failure 3".into()));
+        assert_eq!(judge(ShutdownReason::CRASH, Some("panic")), crashed("panic"));
+        assert_eq!(judge(ShutdownReason::CRASH, None), crashed("crash"));
+        assert_eq!(judge(ShutdownReason(77), None), crashed("shutdown reason 77"));
+    }
+}
