@@ -138,6 +138,11 @@ impl Link {
         self.receive_while(deadline, || Ok(()))
     }
 
+    /// Whether a message waits to be received, or nonsense.
+    pub fn has_message(&self) -> bool {
+        self.word(self.inbox, WRITTEN) != Ok(self.read.get())
+    }
+
     /// Sends, for as long as the peer is there: `is_there` is asked now and then.
     pub(super) fn send_while(
         &self,

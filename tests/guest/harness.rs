@@ -2,9 +2,13 @@
 //! crash has a name.
 
 use alloc::string::String;
+#[cfg(granite_guest)]
+use alloc::vec::Vec;
 
 use granite::println;
 use granite::rt::{ExitCode, Platform};
+
+use crate::twin::Side;
 
 /// Where the table runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,14 +17,21 @@ pub enum Rig {
     Host,
     /// The control domain of Xen.
     Solo,
+    /// Two domains, of which the control domain started the other: both run the table.
+    Twin,
     /// QEMU without Xen.
     Direct,
 }
 
 /// The rigs that have a machine of their own.
-pub const GUESTS: &[Rig] = &[Rig::Solo, Rig::Direct];
+pub const GUESTS: &[Rig] = &[Rig::Solo, Rig::Twin, Rig::Direct];
 /// All of them.
-pub const ALL: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Direct];
+pub const ALL: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Twin, Rig::Direct];
+/// Those with a real Xen.
+pub const UNDER_XEN: &[Rig] = &[Rig::Solo, Rig::Twin];
+
+/// What a case does.
+pub type Run = fn(&Context) -> Result<(), NotPassed>;
 
 /// One case.
 #[derive(Debug)]
@@ -29,8 +40,23 @@ pub struct Case {
     pub name: &'static str,
     /// Where it can run.
     pub rigs: &'static [Rig],
-    /// What it does.
-    pub run: fn(&Context) -> Result<(), NotPassed>,
+    /// What it does; in `twin`, on the side of the control domain.
+    pub run: Run,
+    /// What the other side does at the same time in `twin`, where that isn't the same.
+    #[cfg_attr(not(granite_guest), expect(dead_code, reason = "there is one side on the host"))]
+    pub peer: Option<Run>,
+}
+
+impl Case {
+    /// A case that both sides of `twin` run each for itself.
+    pub const fn new(name: &'static str, rigs: &'static [Rig], run: Run) -> Self {
+        Self { name, rigs, run, peer: None }
+    }
+
+    /// A case in which the other side of `twin` does this.
+    pub const fn with_peer(name: &'static str, rigs: &'static [Rig], run: Run, peer: Run) -> Self {
+        Self { name, rigs, run, peer: Some(peer) }
+    }
 }
 
 /// What a case is given.
@@ -38,13 +64,57 @@ pub struct Case {
 pub struct Context {
     /// Where it runs.
     pub rig: Rig,
+    /// On which side of `twin`.
+    pub side: Side,
     platform: Option<&'static Platform>,
 }
 
 impl Context {
+    /// Of a process, or a guest.
+    pub fn new(rig: Rig, side: Side, platform: Option<&'static Platform>) -> Self {
+        Self { rig, side, platform }
+    }
+
     /// The guest's platform; on the host the case is skipped.
     pub fn platform(&self) -> Result<&'static Platform, NotPassed> {
         self.platform.ok_or_else(|| NotPassed::Skip("there is no platform on the host".into()))
+    }
+
+    /// The hypervisor.
+    pub fn xen(&self) -> Result<granite::hypercall::Xen, NotPassed> {
+        self.platform()?.xen().ok_or_else(|| NotPassed::Fail("there is no Xen in this rig".into()))
+    }
+
+    /// Whether the guest is the control domain.
+    pub fn is_control_domain(&self) -> bool {
+        match self.rig {
+            Rig::Solo => true,
+            Rig::Twin => !self.side.is_child(),
+            Rig::Host | Rig::Direct => false,
+        }
+    }
+}
+
+#[cfg(granite_guest)]
+impl Context {
+    /// Tells the other side of `twin` something.
+    pub fn tell(&self, message: &[u8]) -> Result<(), NotPassed> {
+        self.side.tell(message)
+    }
+
+    /// Whether the other side of `twin` has told something, on the side of the domain that was started.
+    pub fn has_message(&self) -> bool {
+        self.side.has_message()
+    }
+
+    /// The number of the domain that was started, on the side of the control domain.
+    pub fn side_child(&self) -> Result<granite::abi::DomId, NotPassed> {
+        self.side.child_id()
+    }
+
+    /// What the other side of `twin` tells.
+    pub fn hear(&self) -> Result<Vec<u8>, NotPassed> {
+        self.side.hear()
     }
 }
 
@@ -92,36 +162,42 @@ pub struct Selection<'a> {
     /// In a guest, which has one grant table: 1, or nothing, for all but the cases of version 2; 2 for those
     /// alone.
     pub version: Option<u32>,
+    /// `grants` alone, or all the `rest`; nothing for both.
+    pub part: Option<&'a str>,
 }
 
 impl Selection<'_> {
     fn contains(&self, case: &Case, rig: Rig) -> bool {
         let version_2 = case.name.contains("::v2::");
         let version_fits = rig == Rig::Host || version_2 == (self.version == Some(2));
-        case.rigs.contains(&rig) && case.name.contains(self.filter) && version_fits
+        let grants = case.name.starts_with("grant::");
+        let part_fits = self.part.is_none_or(|part| grants == (part == "grants"));
+        case.rigs.contains(&rig) && case.name.contains(self.filter) && version_fits && part_fits
     }
 }
 
 /// Runs the table. A guest that ends with success has passed or skipped all of it.
 pub fn run(
     cases: impl Iterator<Item = &'static Case>,
-    rig: Rig,
-    platform: Option<&'static Platform>,
+    context: &Context,
     selection: &Selection<'_>,
 ) -> ExitCode {
-    let context = Context { rig, platform };
     let mut failed = false;
-    let selected = |case: &&Case| selection.contains(case, rig);
-    for (index, case) in cases.filter(selected).enumerate().skip(selection.from) {
+    let selected = |(_, case): &(usize, &Case)| selection.contains(case, context.rig);
+    for (index, (place, case)) in cases.enumerate().filter(selected).enumerate().skip(selection.from) {
         println!("##test run {index} {}", case.name);
-        match (case.run)(&context) {
+        match context.side.run_with_peer(place, case, context) {
             Ok(()) => println!("##test pass {index}"),
             Err(NotPassed::Skip(reason)) => println!("##test skip {index} {reason}"),
             Err(NotPassed::Fail(reason)) => {
                 failed = true;
-                println!("##test fail {index} {reason}");
+                println!("##test fail {index} {}", reason.replace('\n', " | "));
             }
         }
+    }
+    if let Err(NotPassed::Fail(reason) | NotPassed::Skip(reason)) = context.side.end() {
+        println!("the other side did not end well: {reason}");
+        return ExitCode::FAILURE;
     }
     println!("##test done");
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -6,43 +6,84 @@
 extern crate alloc;
 
 mod boot;
+#[cfg(granite_guest)]
+mod event;
 #[macro_use]
 mod grant;
 mod harness;
+mod kernel;
 mod memory;
 mod runtime;
+mod time;
+#[cfg(granite_guest)]
+mod toolstack;
 mod traps;
+mod twin;
+#[cfg(granite_guest)]
+mod vcpu;
 mod xen;
 
-use harness::{Case, Rig, Selection, run};
+use harness::{Case, Context, Rig, Selection, run};
+use twin::Side;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let floors = [boot::CASES, xen::CASES, memory::CASES, traps::CASES, runtime::CASES];
+    let floors = [
+        boot::CASES,
+        xen::CASES,
+        memory::CASES,
+        traps::CASES,
+        runtime::CASES,
+        time::CASES,
+        kernel::CASES,
+        #[cfg(granite_guest)]
+        event::CASES,
+        #[cfg(granite_guest)]
+        vcpu::CASES,
+        #[cfg(granite_guest)]
+        toolstack::CASES,
+    ];
     floors.into_iter().flatten().chain(grant::cases())
 }
 
 #[cfg(granite_guest)]
 granite::entry!(
     guest_main,
-    options = ["filter", "from", "probe", "mem", "smp", "module"],
+    options = ["filter", "from", "probe", "mem", "smp", "module", "rig", "part"],
     xen_optional = true
 );
 
 #[cfg(granite_guest)]
 fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode {
     let options = platform.options();
-    let rig = if platform.xen().is_some() { Rig::Solo } else { Rig::Direct };
+    let rig = match (platform.xen(), options.get("rig")) {
+        (None, _) => Rig::Direct,
+        (Some(_), Some("twin")) => Rig::Twin,
+        (Some(_), _) => Rig::Solo,
+    };
+    let side = match Side::of(platform, rig) {
+        Ok(side) => side,
+        Err(error) => {
+            log::error!("{error}");
+            return granite::rt::ExitCode::FAILURE;
+        }
+    };
+    let context = Context::new(rig, side, Some(platform));
+    if let Side::Child(child) = context.side {
+        return twin::serve(child, cases, &context);
+    }
     let selection = Selection {
         filter: options.get("filter").unwrap_or_default(),
         from: options.parse("from").unwrap_or_default().unwrap_or(0),
         version: options.parse("grants").unwrap_or_default(),
+        part: options.get("part"),
     };
-    run(cases(), rig, Some(platform), &selection)
+    run(cases(), &context, &selection)
 }
 
 #[cfg(not(granite_guest))]
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let code = run(cases(), Rig::Host, None, &Selection { filter: &filter, from: 0, version: None });
+    let context = Context::new(Rig::Host, Side::Alone, None);
+    let code = run(cases(), &context, &Selection { filter: &filter, from: 0, version: None, part: None });
     std::process::exit(code.0.into());
 }

@@ -11,19 +11,19 @@ use granite::mm::{self, Memory, frames::FrameError, heap};
 use granite::sync::IrqMutex;
 
 use crate::boot;
-use crate::harness::{ALL, Case, Context, GUESTS, NotPassed};
+use crate::harness::{ALL, Case, Context, GUESTS, NotPassed, Rig};
 use crate::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case { name: "memory::nothing_is_writable_and_executable", rigs: GUESTS, run: write_xor_execute },
-    Case { name: "memory::code_and_constants_cannot_be_written", rigs: GUESTS, run: constants },
-    Case { name: "memory::null_page_and_guards_are_not_mapped", rigs: GUESTS, run: holes },
-    Case { name: "memory::all_frames_are_ram_of_ours", rigs: GUESTS, run: frames },
-    Case { name: "memory::a_frame_is_not_released_twice", rigs: GUESTS, run: double_release },
-    Case { name: "memory::the_heap_grows_and_counts", rigs: GUESTS, run: heap_grows },
-    Case { name: "memory::allocations_keep_their_contents", rigs: ALL, run: contents },
-    Case { name: "memory::an_impossible_allocation_is_refused", rigs: ALL, run: impossible },
+    Case::new("memory::nothing_is_writable_and_executable", GUESTS, write_xor_execute),
+    Case::new("memory::code_and_constants_cannot_be_written", GUESTS, constants),
+    Case::new("memory::null_page_and_guards_are_not_mapped", GUESTS, holes),
+    Case::new("memory::all_frames_are_ram_of_ours", &[Rig::Solo, Rig::Direct], frames),
+    Case::new("memory::a_frame_is_not_released_twice", GUESTS, double_release),
+    Case::new("memory::the_heap_grows_and_counts", GUESTS, heap_grows),
+    Case::new("memory::allocations_keep_their_contents", ALL, contents),
+    Case::new("memory::an_impossible_allocation_is_refused", ALL, impossible),
 ];
 
 fn live() -> Result<&'static IrqMutex<Memory>, NotPassed> {

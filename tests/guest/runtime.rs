@@ -12,12 +12,12 @@ use crate::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case { name: "runtime::memory_functions", rigs: ALL, run: memory_functions },
-    Case { name: "runtime::floating_point", rigs: ALL, run: floating_point },
-    Case { name: "runtime::text", rigs: ALL, run: text },
-    Case { name: "runtime::options", rigs: ALL, run: options },
-    Case { name: "runtime::print_and_log", rigs: ALL, run: print_and_log },
-    Case { name: "runtime::what_is_printed_may_print", rigs: ALL, run: print_inside },
+    Case::new("runtime::memory_functions", ALL, memory_functions),
+    Case::new("runtime::floating_point", ALL, floating_point),
+    Case::new("runtime::text", ALL, text),
+    Case::new("runtime::options", ALL, options),
+    Case::new("runtime::print_and_log", ALL, print_and_log),
+    Case::new("runtime::what_is_printed_may_print", ALL, print_inside),
 ];
 
 /// Copies within one buffer in both directions, against the same done byte by byte.

@@ -6,18 +6,18 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use granite::arch::stack;
 use granite::arch::trap::{self, NotHandled, TrapFrame};
-use granite::sync::IrqMutex;
+use granite::sync::{IrqMutex, Masked};
 
 use crate::harness::{Case, Context, GUESTS, NotPassed};
 use crate::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case { name: "traps::a_trap_keeps_every_register", rigs: GUESTS, run: registers },
-    Case { name: "traps::a_trap_keeps_what_lies_below_the_stack", rigs: GUESTS, run: red_zone },
-    Case { name: "traps::an_unknown_interrupt_is_survived", rigs: GUESTS, run: unknown_interrupt },
-    Case { name: "traps::each_kind_has_a_stack_of_its_own", rigs: GUESTS, run: own_stacks },
-    Case { name: "traps::a_lock_masks_interrupts", rigs: GUESTS, run: masking },
+    Case::new("traps::a_trap_keeps_every_register", GUESTS, registers),
+    Case::new("traps::a_trap_keeps_what_lies_below_the_stack", GUESTS, red_zone),
+    Case::new("traps::an_unknown_interrupt_is_survived", GUESTS, unknown_interrupt),
+    Case::new("traps::each_kind_has_a_stack_of_its_own", GUESTS, own_stacks),
+    Case::new("traps::a_lock_masks_interrupts", GUESTS, masking),
 ];
 
 /// A vector with a handler that uses everything up.
@@ -79,6 +79,8 @@ fn registers(_: &Context) -> Result<(), NotPassed> {
         mxcsr: 0x7f80, // rounds towards zero, which nothing else here does
     };
     let mut after = State { vectors: [[0; 2]; 16], registers: [0; 15], flags: 0, mxcsr: 0 };
+    // The flags that are loaded have interrupts masked.
+    let _masked = Masked::mask();
     // SAFETY: loads all registers from `before`, traps, and stores them to `after`; what it changes is
     // said, or pushed and popped: rbx and rbp, and the pointers, which wait on the stack while all
     // registers are in use.

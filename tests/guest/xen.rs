@@ -4,24 +4,20 @@ use granite::abi::{Features, XenErrno};
 use granite::driver::console::Output;
 use granite::hypercall::{Hypercall, Number, Xen, console, memory};
 
-use crate::harness::{Case, Context, NotPassed, Rig};
+use crate::harness::{Case, Context, NotPassed, Rig, UNDER_XEN};
 use crate::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case { name: "xen::version", rigs: &[Rig::Solo], run: version },
-    Case { name: "xen::features", rigs: &[Rig::Solo], run: features },
-    Case { name: "xen::vcpus", rigs: &[Rig::Solo], run: vcpus },
-    Case { name: "xen::unknown_hypercall", rigs: &[Rig::Solo], run: unknown_hypercall },
-    Case { name: "xen::bad_pointer", rigs: &[Rig::Solo], run: bad_pointer },
-    Case { name: "xen::short_buffer", rigs: &[Rig::Solo], run: short_buffer },
-    Case { name: "xen::console", rigs: &[Rig::Solo], run: console_text },
-    Case { name: "xen::absent", rigs: &[Rig::Host, Rig::Direct], run: absent },
+    Case::new("xen::version", UNDER_XEN, version),
+    Case::new("xen::features", &[Rig::Solo], features),
+    Case::new("xen::vcpus", UNDER_XEN, vcpus),
+    Case::new("xen::unknown_hypercall", UNDER_XEN, unknown_hypercall),
+    Case::new("xen::bad_pointer", UNDER_XEN, bad_pointer),
+    Case::new("xen::short_buffer", &[Rig::Solo], short_buffer),
+    Case::new("xen::console", &[Rig::Solo], console_text),
+    Case::new("xen::absent", &[Rig::Host, Rig::Direct], absent),
 ];
-
-fn xen(context: &Context) -> Result<Xen, NotPassed> {
-    context.platform()?.xen().ok_or_else(|| NotPassed::Fail("there is no Xen in this rig".into()))
-}
 
 fn version(context: &Context) -> Result<(), NotPassed> {
     let version = context.platform()?.xen_version();
@@ -45,7 +41,7 @@ fn vcpus(context: &Context) -> Result<(), NotPassed> {
 fn unknown_hypercall(context: &Context) -> Result<(), NotPassed> {
     for number in [63, 127, 128, 128 + 17, u32::MAX] {
         // SAFETY: Xen has no such call, and so reads no argument of it.
-        let result = unsafe { xen(context)?.call(Number(number), [0; 5]) };
+        let result = unsafe { context.xen()?.call(Number(number), [0; 5]) };
         check_same!((number, result), (number, Err(XenErrno::NOSYS)));
     }
     Ok(())
@@ -54,20 +50,20 @@ fn unknown_hypercall(context: &Context) -> Result<(), NotPassed> {
 /// A pointer to nothing is Xen's error, and no fault of ours.
 fn bad_pointer(context: &Context) -> Result<(), NotPassed> {
     // SAFETY: nothing is mapped there: Xen can neither read nor write it, which is the point.
-    let result = unsafe { xen(context)?.call(Number::MEMORY_OP, [9, 1 << 45, 0, 0, 0]) };
+    let result = unsafe { context.xen()?.call(Number::MEMORY_OP, [9, 1 << 45, 0, 0, 0]) };
     check_same!(result, Err(XenErrno::FAULT));
     Ok(())
 }
 
 fn short_buffer(context: &Context) -> Result<(), NotPassed> {
     let mut room = [Default::default(); 2];
-    let map = memory::memory_map(&xen(context)?, &mut room).map(<[_]>::len);
+    let map = memory::memory_map(&context.xen()?, &mut room).map(<[_]>::len);
     check!(map == Ok(2) || map == Err(XenErrno::NOSPC), "{map:?}");
     Ok(())
 }
 
 fn console_text(context: &Context) -> Result<(), NotPassed> {
-    check_same!(console::write(&xen(context)?, b"straight to Xen\n"), Ok(()));
+    check_same!(console::write(&context.xen()?, b"straight to Xen\n"), Ok(()));
     check!(matches!(context.platform()?.console(), Output::Xen(_)));
     Ok(())
 }

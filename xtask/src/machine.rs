@@ -87,7 +87,7 @@ impl Default for Machine {
 /// doesn't fit into.
 pub const LEAST_MEMORY: u32 = 4;
 /// What Xen needs beside the guest's memory, and what is left for domains that the guest starts.
-const XEN_MEMORY: u32 = 256;
+const XEN_MEMORY: u32 = 192;
 
 impl Machine {
     /// The command that boots `kernel`, with this command line, in this machine.

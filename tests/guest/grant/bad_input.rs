@@ -10,7 +10,7 @@ use granite::grant::{GrantError, ReadOnly, Version};
 
 #[cfg(not(granite_guest))]
 use super::FAKE;
-use super::WITH_XEN;
+use super::{BOTH_AT_HAND, WITH_XEN};
 use super::bed::{Bed, fail, raw_map};
 use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
@@ -18,7 +18,7 @@ use crate::{check, check_same, grant_cases};
 grant_cases! {
     numbers_that_are_no_references on WITH_XEN;
     frame_of_more_than_32_bits on WITH_XEN;
-    map_flags_that_pvh_may_not_use on WITH_XEN;
+    map_flags_that_pvh_may_not_use on BOTH_AT_HAND;
     foreign_references on WITH_XEN;
     #[cfg(not(granite_guest))] table_that_cannot_grow on FAKE;
     #[cfg(not(granite_guest))] call_that_fails_whole on FAKE;
@@ -74,15 +74,15 @@ fn frame_of_more_than_32_bits(bed: &Bed) -> Result<(), NotPassed> {
 /// For devices, for applications, and through page-table entries.
 fn map_flags_that_pvh_may_not_use(bed: &Bed) -> Result<(), NotPassed> {
     let grant = bed.us.grant::<ReadOnly>(bed.page()?, bed.their_id).map_err(fail)?;
-    let window = bed.them.windows().take(1).map_err(fail)?;
+    let window = bed.their_table()?.windows().take(1).map_err(fail)?;
     for refused in [MapFlags::DEVICE_MAP, MapFlags::APPLICATION_MAP, MapFlags::CONTAINS_PTE] {
         let flags = MapFlags::HOST_MAP | MapFlags::READONLY | refused;
-        let (status, _) = raw_map(bed.them, bed.our_id, grant.gref(), flags, window.first());
+        let (status, _) = raw_map(bed.their_table()?, bed.our_id, grant.gref(), flags, window.first());
         check_same!((refused, status), (refused, Status::GENERAL_ERROR));
     }
     check!(grant.in_use().is_empty());
     // SAFETY: nothing was mapped there.
-    unsafe { bed.them.windows().give_back(window) };
+    unsafe { bed.their_table()?.windows().give_back(window) };
     grant.end_access().map_err(fail)?;
     bed.nothing_lost()
 }
@@ -164,7 +164,7 @@ mod fake {
 
     pub fn call_that_fails_whole(bed: &Bed) -> Result<(), NotPassed> {
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
-        let free = bed.them.windows().free();
+        let free = bed.their_free_windows();
         for errno in [XenErrno::FAULT, XenErrno::NOSYS, XenErrno(4242)] {
             bed.fake.them.fail(Fault::Op(Op::MAP, errno));
             let mapped = bed.them.map_all::<ReadWrite>(bed.our_id, &[grant.gref(); 3]);
@@ -181,7 +181,7 @@ mod fake {
             );
             check_same!(copied, Err(GrantError::Op(OpError::Call(Op::COPY, errno))));
         }
-        check_same!(bed.them.windows().free(), free);
+        check_same!(bed.their_free_windows(), free);
         grant.end_access().map_err(fail)?;
         bed.nothing_lost()
     }
@@ -219,10 +219,10 @@ mod fake {
     pub fn unmap_that_never_works(bed: &Bed) -> Result<(), NotPassed> {
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
         let mapping = bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?;
-        let free = bed.them.windows().free();
+        let free = bed.their_free_windows();
         bed.fake.them.fail(Fault::Status(Op::UNMAP, Status::GENERAL_ERROR));
         drop(mapping);
-        check_same!((bed.them.windows().free(), bed.them.stats().lost), (free, 1));
+        check_same!((bed.their_free_windows(), bed.them.stats().lost), (free, 1));
         bed.them.with_mapping::<ReadWrite, _>(bed.our_id, grant.gref(), |_| ()).map_err(fail)?;
         check!(!bed.fake.them.is_dead());
         drop(grant);
@@ -265,9 +265,9 @@ mod fake {
     /// What the fake punishes as Xen does, and what the windows are there to prevent.
     pub fn occupied_window_is_the_end(bed: &Bed) -> Result<(), NotPassed> {
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
-        let window = bed.them.windows().take(1).map_err(fail)?;
+        let window = bed.their_table()?.windows().take(1).map_err(fail)?;
         for dead in [false, true] {
-            let (status, _) = raw_map(bed.them, bed.our_id, grant.gref(), MapFlags::HOST_MAP, window.first());
+            let (status, _) = raw_map(bed.their_table()?, bed.our_id, grant.gref(), MapFlags::HOST_MAP, window.first());
             check_same!((status, bed.fake.them.is_dead()), (Status::OKAY, dead));
         }
         check!(bed.them.map::<ReadOnly>(bed.our_id, grant.gref()).is_err());
@@ -276,12 +276,12 @@ mod fake {
 
     pub fn no_window_is_free(bed: &Bed) -> Result<(), NotPassed> {
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
-        let window = bed.them.windows().take(bed.them.windows().free()).map_err(fail)?;
+        let window = bed.their_table()?.windows().take(bed.their_free_windows()).map_err(fail)?;
         let mapped = bed.them.map::<ReadOnly>(bed.our_id, grant.gref());
         check!(matches!(mapped, Err(GrantError::NoWindow(_))), "{mapped:?}");
         check!(matches!(bed.them.accept_transfer(bed.our_id), Err(GrantError::NoWindow(_))));
         // SAFETY: nothing was placed there.
-        unsafe { bed.them.windows().give_back(window) };
+        unsafe { bed.their_table()?.windows().give_back(window) };
         bed.them.with_mapping::<ReadOnly, _>(bed.our_id, grant.gref(), |_| ()).map_err(fail)?;
         grant.end_access().map_err(fail)?;
         bed.nothing_lost()

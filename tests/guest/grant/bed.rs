@@ -9,6 +9,8 @@ use granite::grant::{GrantTable, Stats, Version};
 use granite::hypercall::grant as op;
 use granite::mm::Page;
 
+#[cfg(granite_guest)]
+use crate::harness::Rig;
 use crate::harness::{Context, NotPassed};
 
 /// The hypervisor of the rig.
@@ -21,18 +23,27 @@ pub type Hypervisor = &'static granite::hypercall::fake::FakeXen;
 /// A table of the rig.
 pub type Table = GrantTable<Hypervisor>;
 
+/// The other domain's table, by which it maps and copies; on `twin` it is told to.
+#[cfg(granite_guest)]
+pub type Them = super::them::Them;
+/// The other domain's table, by which it maps and copies.
+#[cfg(not(granite_guest))]
+pub type Them = &'static Table;
+
 /// Two domains, us and them; on `solo`, the same one.
 pub struct Bed {
     /// Our table.
     pub us: &'static Table,
-    /// Theirs, by which they map and copy.
-    pub them: &'static Table,
+    /// Theirs.
+    pub them: Them,
     /// Our number.
     pub our_id: DomId,
     /// Theirs.
     pub their_id: DomId,
     /// How our table was before the case.
     before: Stats,
+    #[cfg(granite_guest)]
+    rig: crate::harness::Rig,
     /// References that [`page`](Self::page) keeps for ever, so far.
     #[cfg(granite_guest)]
     kept: core::cell::Cell<u32>,
@@ -85,15 +96,26 @@ impl Bed {
         let platform = context.platform()?;
         let table = platform.grants().map_err(fail)?;
         crate::check!(table.version() == version, "{table:?}");
-        let id = platform.dom_id();
-        Ok(Self {
-            us: table,
-            them: table,
-            our_id: id,
-            their_id: id,
-            before: table.stats(),
-            kept: Default::default(),
-        })
+        let our_id = platform.dom_id();
+        let (them, their_id) = match context.rig {
+            Rig::Twin => (Them::Told(context.side), context.side_child()?),
+            _ => (Them::Us(table), our_id),
+        };
+        let (before, kept, rig) = (table.stats(), Default::default(), context.rig);
+        Ok(Self { us: table, them, our_id, their_id, before, rig, kept })
+    }
+
+    /// Their table, where it is ours too.
+    pub fn their_table(&self) -> Result<&'static Table, NotPassed> {
+        match self.them {
+            Them::Us(table) => Ok(table),
+            Them::Told(_) => Err(fail("the other domain has its own")),
+        }
+    }
+
+    /// Their windows that are free.
+    pub fn their_free_windows(&self) -> usize {
+        self.them.free_windows()
     }
 
     /// A page that can be granted, and mapped by the domain itself.
@@ -107,6 +129,9 @@ impl Bed {
 
         static KEPT: IrqMutex<BTreeSet<u64>> = IrqMutex::new(BTreeSet::new());
         let page = Page::zeroed().ok_or_else(|| fail("no memory"))?;
+        if self.rig == Rig::Twin {
+            return Ok(page); // it is another domain that maps it
+        }
         if KEPT.with(|kept| kept.insert(page.gfn().0)) {
             let gfn = page.gfn();
             // SAFETY: a second owner of the page, which is never dropped.
@@ -196,6 +221,16 @@ pub mod host {
         /// A page of ours.
         pub fn page(&self) -> Result<Page, NotPassed> {
             self.fake.pools[0].zeroed().ok_or_else(|| fail(XenErrno::NOMEM))
+        }
+
+        /// Their table.
+        pub fn their_table(&self) -> Result<&'static Table, NotPassed> {
+            Ok(self.them)
+        }
+
+        /// Their windows that are free.
+        pub fn their_free_windows(&self) -> usize {
+            self.them.windows().free()
         }
 
         /// A page of theirs.

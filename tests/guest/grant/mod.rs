@@ -6,14 +6,25 @@ mod bed;
 mod defects;
 mod life;
 mod operations;
+#[cfg(granite_guest)]
+mod serve;
 mod statuses;
+#[cfg(granite_guest)]
+mod them;
+#[cfg(granite_guest)]
+mod two;
+#[cfg(granite_guest)]
+mod wire;
 
-use crate::harness::Case;
+use crate::harness::{Case, Rig};
 
 /// The cases, of both versions.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
     let groups = [operations::CASES, life::CASES, statuses::CASES, bad_input::CASES, defects::CASES];
-    groups.into_iter().flatten()
+    let cases = groups.into_iter().flatten();
+    #[cfg(granite_guest)]
+    let cases = cases.chain(two::CASES);
+    cases
 }
 
 /// Cases for both versions of the table, each a function that is given a [`bed::Bed`].
@@ -23,23 +34,43 @@ macro_rules! grant_cases {
         /// The cases.
         pub const CASES: &[$crate::harness::Case] = &[$(
             $(#[$attribute])*
-            $crate::harness::Case {
-                name: concat!("grant::v1::", stringify!($name)),
-                rigs: $rigs,
-                run: |context| $name(&$crate::grant::bed::Bed::new(context, granite::grant::Version::V1)?),
-            },
+            $crate::harness::Case::with_peer(
+                concat!("grant::v1::", stringify!($name)),
+                $rigs,
+                |context| {
+                    let bed = $crate::grant::bed::Bed::new(context, granite::grant::Version::V1)?;
+                    $name(&bed)
+                },
+                $crate::grant::serve,
+            ),
             $(#[$attribute])*
-            $crate::harness::Case {
-                name: concat!("grant::v2::", stringify!($name)),
-                rigs: $rigs,
-                run: |context| $name(&$crate::grant::bed::Bed::new(context, granite::grant::Version::V2)?),
-            },
+            $crate::harness::Case::with_peer(
+                concat!("grant::v2::", stringify!($name)),
+                $rigs,
+                |context| {
+                    let bed = $crate::grant::bed::Bed::new(context, granite::grant::Version::V2)?;
+                    $name(&bed)
+                },
+                $crate::grant::serve,
+            ),
         )*];
     };
 }
 
 /// Rigs with a hypervisor.
-pub const WITH_XEN: &[crate::harness::Rig] = &[crate::harness::Rig::Host, crate::harness::Rig::Solo];
+pub const WITH_XEN: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Twin];
+/// Those where both domains are at hand, as what they own: on `twin` one is told what to do.
+pub const BOTH_AT_HAND: &[Rig] = &[Rig::Host, Rig::Solo];
 /// Where what happens can be told to happen, and domains are of any kind.
 #[cfg(not(granite_guest))]
-pub const FAKE: &[crate::harness::Rig] = &[crate::harness::Rig::Host];
+pub const FAKE: &[Rig] = &[Rig::Host];
+
+/// What the other domain of `twin` does in these cases: what it is told.
+#[cfg(granite_guest)]
+pub use serve::serve;
+
+/// There is no other domain.
+#[cfg(not(granite_guest))]
+pub fn serve(_: &crate::harness::Context) -> Result<(), crate::harness::NotPassed> {
+    Ok(())
+}

@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 use granite::abi::grant::op::Op;
 use granite::abi::grant::{GrantRef, Status};
 use granite::abi::{DomId, PAGE_SIZE, XenErrno};
-use granite::grant::{CopyOp, Dest, ForeignMapping, GrantError, ReadOnly, ReadWrite, Source, Version};
+use granite::grant::{CopyOp, Dest, GrantError, ReadOnly, ReadWrite, Source, Version};
 use granite::hypercall::grant::{self as op, OpError};
 
-use super::WITH_XEN;
+use super::{BOTH_AT_HAND, WITH_XEN};
 use super::bed::{Bed, Hypervisor, fail};
 use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
@@ -20,12 +20,12 @@ grant_cases! {
     op_setup_table on WITH_XEN;
     op_dump_table on WITH_XEN;
     op_transfer on WITH_XEN;
-    op_copy on WITH_XEN;
+    op_copy on BOTH_AT_HAND;
     op_query_size on WITH_XEN;
     op_swap_grant_ref on WITH_XEN;
     op_set_version on WITH_XEN;
     ops_of_pv_and_arm_alone on WITH_XEN;
-    part_of_a_page on WITH_XEN;
+    part_of_a_page on BOTH_AT_HAND;
     batch_of_maps_has_a_result_each on WITH_XEN;
     batch_that_fails_is_rolled_back on WITH_XEN;
     batch_of_unmaps on WITH_XEN;
@@ -94,15 +94,15 @@ fn op_map_grant_ref_of_512_is_one_call(bed: &Bed) -> Result<(), NotPassed> {
 }
 
 fn op_unmap_grant_ref(bed: &Bed) -> Result<(), NotPassed> {
-    let free = bed.them.windows().free();
+    let free = bed.their_free_windows();
     let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
     for _ in 0..3 {
         // By hand, and by dropping it.
         let mapping = bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?;
-        check_same!(bed.them.windows().free(), free - 1);
+        check_same!(bed.their_free_windows(), free - 1);
         mapping.unmap().map_err(fail)?;
         drop(bed.them.map::<ReadOnly>(bed.our_id, grant.gref()).map_err(fail)?);
-        check_same!(bed.them.windows().free(), free);
+        check_same!(bed.their_free_windows(), free);
         check!(grant.in_use().is_empty());
     }
     grant.end_access().map_err(fail)?;
@@ -187,7 +187,7 @@ fn op_copy(bed: &Bed) -> Result<(), NotPassed> {
         CopyOp::new(reference(4096), into(4096), 0).map_err(fail)?,
     ];
     check_same!(batch[0].result(), Err(GrantError::NotTransferred));
-    bed.them.copy(&mut batch).map_err(fail)?;
+    bed.their_table()?.copy(&mut batch).map_err(fail)?;
     check!(batch.iter().all(|copy| copy.result().is_ok()));
     check_same!(&ours(&target, 50)?, b"bytes");
     check!(granted.in_use().is_empty() && target.in_use().is_empty());
@@ -204,14 +204,14 @@ fn copy_with_their_pages(bed: &Bed) -> Result<(), NotPassed> {
     let granted = bed.us.grant::<ReadWrite>(source, bed.their_id).map_err(fail)?;
     // A page of theirs is one that they have granted: that is how this side can look at it.
     let theirs = bed.their_page()?;
-    let theirs = bed.them.grant::<ReadWrite>(theirs, bed.our_id).map_err(fail)?;
-    bed.them
+    let theirs = bed.their_table()?.grant::<ReadWrite>(theirs, bed.our_id).map_err(fail)?;
+    bed.their_table()?
         .copy_one(Source::granted(bed.our_id, granted.gref(), 0), Dest::ours(&theirs, 7), 5)
         .map_err(fail)?;
     let mut text = [0; 5];
     theirs.bytes().read(7, &mut text).map_err(fail)?;
     check_same!(&text, b"words");
-    bed.them
+    bed.their_table()?
         .copy_one(Source::ours(&theirs, 7), Dest::granted(bed.our_id, granted.gref(), 1000), 5)
         .map_err(fail)?;
     granted.bytes().read(1000, &mut text).map_err(fail)?;
@@ -305,9 +305,10 @@ fn part_of_a_page(bed: &Bed) -> Result<(), NotPassed> {
     let part = granted.map_err(fail)?;
     let mapped = bed.them.map::<ReadOnly>(bed.our_id, part.gref());
     check_same!(mapped.err().and_then(GrantError::status), Some(Status::GENERAL_ERROR));
-    let target = bed.them.grant::<ReadWrite>(bed.their_page()?, bed.our_id).map_err(fail)?;
+    let them = bed.their_table()?;
+    let target = them.grant::<ReadWrite>(bed.their_page()?, bed.our_id).map_err(fail)?;
     let copy = |from, len| {
-        bed.them.copy_one(Source::granted(bed.our_id, part.gref(), from), Dest::ours(&target, 0), len)
+        them.copy_one(Source::granted(bed.our_id, part.gref(), from), Dest::ours(&target, 0), len)
     };
     check_same!(copy(256, 128), Ok(()));
     check_same!(copy(300, 84), Ok(()));
@@ -319,23 +320,23 @@ fn part_of_a_page(bed: &Bed) -> Result<(), NotPassed> {
     bed.nothing_lost()
 }
 
+fn status_of<T>(result: &Result<T, GrantError>) -> Option<Status> {
+    result.as_ref().map_or_else(|error| error.status(), |_| Some(Status::OKAY))
+}
+
 fn batch_of_maps_has_a_result_each(bed: &Bed) -> Result<(), NotPassed> {
-    let free = bed.them.windows().free();
+    let free = bed.their_free_windows();
     let first = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
     let last = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
     let wrong = (DomId(0x7000), first.gref());
     let beyond = (bed.our_id, GrantRef(1 << 20));
     let grants = [(bed.our_id, first.gref()), wrong, beyond, (bed.our_id, last.gref())];
     let results = bed.them.map_batch::<ReadWrite>(&grants).map_err(fail)?;
-    let status = |result: &Result<ForeignMapping<'_, ReadWrite, Hypervisor>, GrantError>| match result {
-        Ok(_) => Some(Status::OKAY),
-        Err(error) => error.status(),
-    };
-    let statuses: Vec<_> = results.iter().map(status).collect();
+    let statuses: Vec<_> = results.iter().map(status_of).collect();
     let expected = [Status::OKAY, Status::BAD_DOMAIN, Status::BAD_GNTREF, Status::OKAY];
     check_same!(statuses, expected.map(Some));
     drop(results);
-    check_same!(bed.them.windows().free(), free);
+    check_same!(bed.their_free_windows(), free);
     check!(bed.them.map_batch::<ReadWrite>(&[]).map_err(fail)?.is_empty());
     first.end_access().map_err(fail)?;
     last.end_access().map_err(fail)?;
@@ -343,7 +344,7 @@ fn batch_of_maps_has_a_result_each(bed: &Bed) -> Result<(), NotPassed> {
 }
 
 fn batch_that_fails_is_rolled_back(bed: &Bed) -> Result<(), NotPassed> {
-    let free = bed.them.windows().free();
+    let free = bed.their_free_windows();
     let good = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
     let readonly = bed.us.grant::<ReadOnly>(bed.page()?, bed.their_id).map_err(fail)?;
     let grefs = [good.gref(), good.gref(), readonly.gref(), good.gref()];
@@ -352,7 +353,7 @@ fn batch_that_fails_is_rolled_back(bed: &Bed) -> Result<(), NotPassed> {
     };
     check_same!((failed.index, failed.gref), (2, readonly.gref()));
     check_same!(failed.error.status(), Some(Status::GENERAL_ERROR));
-    check_same!(bed.them.windows().free(), free);
+    check_same!(bed.their_free_windows(), free);
     check!(good.in_use().is_empty());
     good.end_access().map_err(fail)?;
     readonly.end_access().map_err(fail)?;
@@ -361,7 +362,7 @@ fn batch_that_fails_is_rolled_back(bed: &Bed) -> Result<(), NotPassed> {
 }
 
 fn batch_of_unmaps(bed: &Bed) -> Result<(), NotPassed> {
-    let free = bed.them.windows().free();
+    let free = bed.their_free_windows();
     let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
     let grants = [(bed.our_id, grant.gref()); 40];
     let mappings = bed.them.map_batch::<ReadOnly>(&grants).map_err(fail)?;
@@ -370,7 +371,7 @@ fn batch_of_unmaps(bed: &Bed) -> Result<(), NotPassed> {
     // One of many pages that is dropped needs more than one call.
     drop(bed.them.map_all::<ReadOnly>(bed.our_id, &[grant.gref(); 100]).map_err(fail)?);
     check!(grant.in_use().is_empty());
-    check_same!(bed.them.windows().free(), free);
+    check_same!(bed.their_free_windows(), free);
     grant.end_access().map_err(fail)?;
     bed.nothing_lost()
 }

@@ -9,7 +9,7 @@ use granite::hypercall::grant as op;
 
 #[cfg(not(granite_guest))]
 use super::FAKE;
-use super::WITH_XEN;
+use super::{BOTH_AT_HAND, WITH_XEN};
 use super::bed::{Bed, fail, raw_map};
 use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
@@ -18,14 +18,14 @@ grant_cases! {
     status_okay on WITH_XEN;
     status_general_error on WITH_XEN;
     status_bad_domain on WITH_XEN;
-    status_bad_gntref on WITH_XEN;
-    status_bad_handle on WITH_XEN;
+    status_bad_gntref on BOTH_AT_HAND;
+    status_bad_handle on BOTH_AT_HAND;
     #[cfg(not(granite_guest))] status_bad_virt_addr on FAKE;
     #[cfg(not(granite_guest))] status_bad_dev_addr on FAKE;
     #[cfg(not(granite_guest))] status_no_device_space on FAKE;
-    status_permission_denied on WITH_XEN;
+    status_permission_denied on BOTH_AT_HAND;
     status_bad_page on WITH_XEN;
-    status_bad_copy_arg on WITH_XEN;
+    status_bad_copy_arg on BOTH_AT_HAND;
     #[cfg(not(granite_guest))] status_address_too_big on FAKE;
     #[cfg(not(granite_guest))] status_eagain on FAKE;
     #[cfg(not(granite_guest))] status_no_space on FAKE;
@@ -63,9 +63,8 @@ fn status_general_error(bed: &Bed) -> Result<(), NotPassed> {
 fn status_bad_domain(bed: &Bed) -> Result<(), NotPassed> {
     check_same!(map_status(bed, DomId(0x7abc), GrantRef(8)), Some(Status::BAD_DOMAIN));
     check_same!(map_status(bed, DomId::SELF, GrantRef(8)), Some(Status::BAD_DOMAIN));
-    let mut page = bed.their_page()?;
-    let copied =
-        bed.them.copy_one(Source::granted(DomId(0x7abc), GrantRef(8), 0), Dest::page(&mut page, 0), 1);
+    let mut page = bed.page()?;
+    let copied = bed.us.copy_one(Source::granted(DomId(0x7abc), GrantRef(8), 0), Dest::page(&mut page, 0), 1);
     check_same!(copied.err().and_then(GrantError::status), Some(Status::BAD_DOMAIN));
     bed.nothing_lost()
 }
@@ -73,34 +72,34 @@ fn status_bad_domain(bed: &Bed) -> Result<(), NotPassed> {
 /// A reference beyond the table; a map for nobody.
 fn status_bad_gntref(bed: &Bed) -> Result<(), NotPassed> {
     check_same!(map_status(bed, bed.our_id, GrantRef(1 << 24)), Some(Status::BAD_GNTREF));
-    let window = bed.them.windows().take(1).map_err(fail)?;
-    let (status, _) = raw_map(bed.them, bed.our_id, GrantRef(8), MapFlags::empty(), window.first());
+    let window = bed.their_table()?.windows().take(1).map_err(fail)?;
+    let (status, _) = raw_map(bed.their_table()?, bed.our_id, GrantRef(8), MapFlags::empty(), window.first());
     check_same!(status, Status::BAD_GNTREF);
     // SAFETY: nothing was mapped there.
-    unsafe { bed.them.windows().give_back(window) };
+    unsafe { bed.their_table()?.windows().give_back(window) };
     bed.nothing_lost()
 }
 
 fn unmap(bed: &Bed, host_addr: u64, handle: GrantHandle) -> Result<Status, NotPassed> {
     let mut unmap = [UnmapGrantRef { host_addr, dev_bus_addr: 0, handle, status: Status::OKAY }];
     // SAFETY: callers name what is mapped and not used, or what must be refused.
-    unsafe { op::unmap(bed.them.xen(), &mut unmap) }.map_err(fail)?;
+    unsafe { op::unmap(bed.their_table()?.xen(), &mut unmap) }.map_err(fail)?;
     Ok(unmap[0].status)
 }
 
 /// A handle that there isn't, and one that was used before.
 fn status_bad_handle(bed: &Bed) -> Result<(), NotPassed> {
-    let window = bed.them.windows().take(1).map_err(fail)?;
+    let window = bed.their_table()?.windows().take(1).map_err(fail)?;
     let at = window.first().address();
     check_same!(unmap(bed, at, GrantHandle(0x00ff_ffff))?, Status::BAD_HANDLE);
     let grant = bed.us.grant::<ReadOnly>(bed.page()?, bed.their_id).map_err(fail)?;
     let flags = MapFlags::HOST_MAP | MapFlags::READONLY;
-    let (status, handle) = raw_map(bed.them, bed.our_id, grant.gref(), flags, window.first());
+    let (status, handle) = raw_map(bed.their_table()?, bed.our_id, grant.gref(), flags, window.first());
     check_same!(status, Status::OKAY);
     check_same!(unmap(bed, at, handle)?, Status::OKAY);
     check_same!(unmap(bed, at, handle)?, Status::BAD_HANDLE);
     // SAFETY: it is empty again.
-    unsafe { bed.them.windows().give_back(window) };
+    unsafe { bed.their_table()?.windows().give_back(window) };
     grant.end_access().map_err(fail)?;
     bed.nothing_lost()
 }
@@ -118,7 +117,7 @@ fn status_permission_denied(bed: &Bed) -> Result<(), NotPassed> {
         status: Status::UNANSWERED,
     }];
     // SAFETY: it is refused.
-    unsafe { op::copy(bed.them.xen(), &mut copies) }.map_err(fail)?;
+    unsafe { op::copy(bed.their_table()?.xen(), &mut copies) }.map_err(fail)?;
     check_same!(copies[0].status, Status::PERMISSION_DENIED);
     bed.nothing_lost()
 }
@@ -173,7 +172,7 @@ mod on_demand {
 
     /// A map and an unmap that fail with a status: it is told, and nothing is lost but what can't be unmapped.
     fn told(bed: &Bed, status: Status) -> Result<(), NotPassed> {
-        let free = bed.them.windows().free();
+        let free = bed.their_free_windows();
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
         bed.fake.them.fail(Fault::Status(Op::MAP, status));
         check_same!(map_status(bed, bed.our_id, grant.gref()), Some(status));
@@ -184,7 +183,7 @@ mod on_demand {
         failed.value.bytes().write(0, b"it is mapped still").map_err(fail)?;
         check!(failed.to_string().contains(&status.to_string()), "{failed}");
         failed.value.unmap().map_err(fail)?;
-        check_same!(bed.them.windows().free(), free);
+        check_same!(bed.their_free_windows(), free);
         grant.end_access().map_err(fail)?;
         bed.nothing_lost()
     }

@@ -16,17 +16,25 @@ const MEMORY: u32 = 64;
 /// What the guest is given as a module.
 const MODULE: &str = "contents-of-the-module";
 
+/// What each boot of a rig has of the table. A domain has one grant table: the cases of its version 2 are another
+/// boot's.
+fn boots(rig: Rig) -> &'static [&'static str] {
+    match rig {
+        Rig::Solo => &["", " grants=2"],
+        Rig::Twin => &[" part=rest", " part=grants", " part=grants grants=2"],
+        Rig::Direct => &[""],
+    }
+}
+
 pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
-    run_with(session, rig, "")?;
-    // A domain has one grant table: the cases of its version 2 are another boot's.
-    if rig == Rig::Solo { run_with(session, rig, " grants=2") } else { Ok(()) }
+    boots(rig).iter().try_for_each(|options| run_with(session, rig, options))
 }
 
 fn run_with(session: &mut Session<'_>, rig: Rig, options: &str) -> Result<()> {
     let image = session.image("guest", true)?;
     let tools = session.tools()?;
     let mut machine = Machine { rig, smp: session.arguments.smp, memory: MEMORY, ..Machine::default() };
-    let mut line = format!("probe=\"a,b two words\" mem={MEMORY} smp={}", machine.smp);
+    let mut line = format!("rig={rig} probe=\"a,b two words\" mem={MEMORY} smp={}", machine.smp);
     if rig == Rig::Solo {
         let module = image.stripped.with_file_name("module");
         guest::write_whole(&module, MODULE.as_bytes())?;
@@ -46,6 +54,9 @@ fn run_with(session: &mut Session<'_>, rig: Rig, options: &str) -> Result<()> {
                 session.report.add(entry, &log);
             }
         })?;
+        if session.arguments.repeat.is_none() {
+            session.report.say(&format!("        {rig}{options}: QEMU ran for {:.2} s", boot.duration.as_secs_f64()));
+        }
         match table.end(&boot) {
             End::Complete => return Ok(()),
             End::Lost(entry) => {

@@ -1,0 +1,101 @@
+//! Clocks, deadlines, timers. Nothing here says how long anything takes: only what comes before what.
+
+use core::time::Duration;
+
+use granite::time::{Deadline, Instant, TimedOut, sleep, timer, wait_until, wall_clock};
+
+use crate::harness::{ALL, Case, Context, NotPassed, UNDER_XEN};
+use crate::{check, check_same};
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case::new("time::it_never_goes_back", ALL, monotonic),
+    Case::new("time::a_sleep_ends_and_not_before_its_time", ALL, sleeping),
+    Case::new("time::a_deadline_that_has_passed_ends_at_once", ALL, passed),
+    Case::new("time::the_wall_clock_goes_on", UNDER_XEN, wall),
+    Case::new("time::an_alarm_and_a_wait_share_the_timer", UNDER_XEN, alarm),
+    Case::new("time::waits_with_interrupts_masked", UNDER_XEN, masked),
+];
+
+fn monotonic(_: &Context) -> Result<(), NotPassed> {
+    let mut last = Instant::now();
+    let first = last;
+    for _ in 0..300 {
+        let now = Instant::now();
+        check!(now >= last, "{now:?} after {last:?}");
+        last = now;
+    }
+    check!(last > first, "it stands at {first:?}");
+    Ok(())
+}
+
+fn sleeping(_: &Context) -> Result<(), NotPassed> {
+    for duration in [Duration::ZERO, Duration::from_micros(10), Duration::from_millis(3)] {
+        let start = Instant::now();
+        sleep(duration);
+        check!(start.elapsed() >= duration, "{:?}", start.elapsed());
+    }
+    Ok(())
+}
+
+fn passed(_: &Context) -> Result<(), NotPassed> {
+    let past = Deadline::at(Instant::from_nanoseconds(0));
+    let mut asked = 0;
+    let nothing = || {
+        asked += 1;
+        None::<()>
+    };
+    check_same!(wait_until(past, nothing), Err(TimedOut));
+    check_same!(asked, 1);
+    Ok(())
+}
+
+fn wall(_: &Context) -> Result<(), NotPassed> {
+    let Some(before) = wall_clock() else { return Err(NotPassed::Fail("there is none".into())) };
+    sleep(Duration::from_millis(2));
+    let after = wall_clock().unwrap_or_default();
+    check!(after >= before + Duration::from_millis(2), "{before:?}, {after:?}");
+    // After 2020, and before 2100.
+    check!((1_577_836_800..4_102_444_800).contains(&before.as_secs()), "{before:?}");
+    Ok(())
+}
+
+/// The earlier of the two comes first, and neither takes the other away.
+fn alarm(_: &Context) -> Result<(), NotPassed> {
+    use core::sync::atomic::{AtomicU32, Ordering};
+    static ALARMS: AtomicU32 = AtomicU32::new(0);
+    timer::on_alarm(|| {
+        ALARMS.fetch_add(1, Ordering::Relaxed);
+    });
+    let alarms = || ALARMS.load(Ordering::Relaxed);
+    // During a longer wait.
+    timer::set_alarm(Deadline::after(Duration::from_millis(1)));
+    sleep(Duration::from_millis(4));
+    check_same!(alarms(), 1);
+    // Behind a shorter one.
+    timer::set_alarm(Deadline::after(Duration::from_millis(4)));
+    sleep(Duration::from_millis(1));
+    let before = alarms();
+    check!(wait_until(Deadline::after(Duration::from_secs(10)), || (alarms() == 2).then_some(())).is_ok());
+    check!(before <= 2);
+    // Taken back.
+    timer::set_alarm(Deadline::after(Duration::from_millis(1)));
+    timer::set_alarm(Deadline::NEVER);
+    sleep(Duration::from_millis(3));
+    check!(alarms() <= 3, "{}", alarms());
+    Ok(())
+}
+
+/// They end by the deadline, and leave interrupts masked.
+fn masked(_: &Context) -> Result<(), NotPassed> {
+    use granite::sync::Masked;
+    let ended = {
+        let _masked = Masked::mask();
+        let ended = wait_until(Deadline::after(Duration::from_millis(1)), || None::<()>);
+        check!(!granite::arch::interrupts_are_enabled());
+        ended
+    };
+    check_same!(ended, Err(TimedOut));
+    check!(granite::arch::interrupts_are_enabled());
+    Ok(())
+}

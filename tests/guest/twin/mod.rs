@@ -1,0 +1,147 @@
+//! The rig of two domains: the control domain has the table, and tells the other, case by case, what to run. Each case
+//! has a verdict of both sides.
+//!
+//! A message begins with a byte that says what it is: something of a case's own, or the harness's.
+
+#[cfg(granite_guest)]
+mod child;
+#[cfg(granite_guest)]
+mod parent;
+
+#[cfg(granite_guest)]
+pub use child::serve;
+#[cfg(granite_guest)]
+pub use parent::Twin;
+
+#[cfg(granite_guest)]
+use alloc::vec::Vec;
+
+use crate::harness::{Case, Context, NotPassed};
+
+/// Something of the case's own.
+#[cfg(granite_guest)]
+const DATA: u8 = 0;
+/// To the child: run the case at this place of the table, a 32-bit number.
+#[cfg(granite_guest)]
+const RUN: u8 = 1;
+/// To the child: the other side of the case is done.
+#[cfg(granite_guest)]
+const OVER: u8 = 2;
+/// To the child: the table is through.
+#[cfg(granite_guest)]
+const END: u8 = 3;
+/// To the parent: the case passed.
+#[cfg(granite_guest)]
+const PASSED: u8 = 4;
+/// To the parent: it didn't, and why.
+#[cfg(granite_guest)]
+const FAILED: u8 = 5;
+/// To the parent: it can't be run there, and why.
+#[cfg(granite_guest)]
+const SKIPPED: u8 = 6;
+
+/// How long one side waits for the other.
+#[cfg(granite_guest)]
+const PATIENCE: core::time::Duration = core::time::Duration::from_secs(10);
+
+/// Which side runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    /// There is one side.
+    Alone,
+    /// The control domain, which has the table.
+    #[cfg(granite_guest)]
+    Parent(&'static Twin),
+    /// The domain that it started.
+    #[cfg(granite_guest)]
+    Child(&'static granite::twin::Child),
+}
+
+#[cfg(granite_guest)]
+impl Side {
+    /// By what the command line says.
+    pub fn of(
+        platform: &'static granite::rt::Platform,
+        rig: crate::harness::Rig,
+    ) -> Result<Self, granite::twin::TwinError> {
+        use alloc::boxed::Box;
+        if rig != crate::harness::Rig::Twin {
+            return Ok(Self::Alone);
+        }
+        Ok(match granite::twin::Child::connect(platform)? {
+            Some(child) => Self::Child(Box::leak(Box::new(child))),
+            None => Self::Parent(Box::leak(Box::new(Twin::new(platform)?))),
+        })
+    }
+
+    /// Whether this is the domain that was started.
+    pub fn is_child(&self) -> bool {
+        matches!(self, Self::Child(_))
+    }
+
+    /// Tells the other side something.
+    pub fn tell(&self, message: &[u8]) -> Result<(), NotPassed> {
+        match self {
+            Self::Alone => Err(alone()),
+            Self::Parent(twin) => twin.tell(message),
+            Self::Child(child) => child::tell(child, message),
+        }
+    }
+
+    /// What the other side tells.
+    pub fn hear(&self) -> Result<Vec<u8>, NotPassed> {
+        match self {
+            Self::Alone => Err(alone()),
+            Self::Parent(twin) => twin.hear(),
+            Self::Child(child) => child::hear(child),
+        }
+    }
+
+    /// Whether the control domain has told something.
+    pub fn has_message(&self) -> bool {
+        matches!(self, Self::Child(child) if child.link().has_message())
+    }
+
+    /// The number of the domain that was started.
+    pub fn child_id(&self) -> Result<granite::abi::DomId, NotPassed> {
+        self.twin()?.child()
+    }
+
+    /// The two domains.
+    pub fn twin(&self) -> Result<&'static Twin, NotPassed> {
+        if let Self::Parent(twin) = self { Ok(twin) } else { Err(alone()) }
+    }
+
+    /// Runs a case, on both sides if there are two.
+    pub fn run_with_peer(&self, place: usize, case: &Case, context: &Context) -> Result<(), NotPassed> {
+        match self {
+            Self::Parent(twin) => twin.run(place, case, context),
+            _ => (case.run)(context),
+        }
+    }
+
+    /// Ends the other side.
+    pub fn end(&self) -> Result<(), NotPassed> {
+        if let Self::Parent(twin) = self { twin.end() } else { Ok(()) }
+    }
+}
+
+#[cfg(not(granite_guest))]
+impl Side {
+    pub fn is_child(&self) -> bool {
+        false
+    }
+
+    pub fn run_with_peer(&self, _: usize, case: &Case, context: &Context) -> Result<(), NotPassed> {
+        (case.run)(context)
+    }
+
+    pub fn end(&self) -> Result<(), NotPassed> {
+        Ok(())
+    }
+}
+
+#[cfg(granite_guest)]
+fn alone() -> NotPassed {
+    NotPassed::Fail("there is no other side here".into())
+}
