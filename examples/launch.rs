@@ -1,11 +1,14 @@
-//! Starting another domain. The first module is its kernel, any PVH kernel:
-//! `cargo xtask run --example launch --module OTHER-IMAGE`; by default it is `examples/hello.rs`.
+//! Starting another domain. The first module is its kernel, any PVH kernel: `cargo xtask run --example launch --module
+//! IMAGE -- child="its command line"`. By default it is the image of `examples/hello.rs`.
+//!
+//! Needs: image hello
 
 #![no_std]
 #![no_main]
 
 use core::time::Duration;
 
+use granite::abi::sched::ShutdownReason;
 use granite::prelude::*;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack, ToolstackError};
@@ -37,7 +40,8 @@ fn launch(platform: &Platform) -> Result<ExitCode, ToolstackError> {
     for line in child.console().lines()? {
         println!("it said: {line}");
     }
-    println!("it ended by {}", end?.reason);
+    let reason = end?.reason;
+    println!("it ended by {reason}");
     println!("gone: {}", child.destroy(Deadline::after(Duration::from_secs(5)))?);
-    Ok(ExitCode::SUCCESS)
+    Ok(if reason == ShutdownReason::POWEROFF { ExitCode::SUCCESS } else { ExitCode::CHILD_CRASHED })
 }

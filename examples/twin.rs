@@ -1,6 +1,8 @@
 //! Two domains from one image: the control domain starts it a second time, grants the second a page, and reads there
 //! what the other wrote. `cargo xtask run --rig twin`; `-- child=crash`, `hang` and `fail` show what becomes of a child
 //! that goes wrong.
+//!
+//! Needs: rig twin
 
 #![no_std]
 #![no_main]
@@ -58,10 +60,9 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, TwinError> {
         grant.bytes().read(2048, &mut text).map_err(GrantError::OutOfBounds)?;
         println!("the child wrote: {:?}", core::str::from_utf8(&text));
     }
-    let end = parent.wait(Deadline::after(PATIENCE))?;
-    let child = parent.child();
-    for line in parent.console()? {
-        println!("domain {child} said: {line}");
+    let (child, end) = (parent.child(), parent.wait(Deadline::after(PATIENCE))?);
+    if end != ChildEnd::Success {
+        parent.console()?.iter().for_each(|line| println!("domain {child} said: {line}"));
     }
     parent.destroy(Deadline::after(PATIENCE))?;
     let page = grant.end_access().map_err(|failed| failed.error)?;

@@ -152,6 +152,9 @@ macro_rules! check_same {
     }};
 }
 
+/// Modules that have a boot of their own in `twin`, which is to be short.
+const PARTS: &[&str] = &["grant", "toolstack"];
+
 /// Which cases to run.
 #[derive(Debug)]
 pub struct Selection<'a> {
@@ -162,7 +165,7 @@ pub struct Selection<'a> {
     /// In a guest, which has one grant table: 1, or nothing, for all but the cases of version 2; 2 for those
     /// alone.
     pub version: Option<u32>,
-    /// `grants` alone, or all the `rest`; nothing for both.
+    /// One of [`PARTS`] alone, or all the `rest`; nothing for everything.
     pub part: Option<&'a str>,
 }
 
@@ -170,8 +173,8 @@ impl Selection<'_> {
     fn contains(&self, case: &Case, rig: Rig) -> bool {
         let version_2 = case.name.contains("::v2::");
         let version_fits = rig == Rig::Host || version_2 == (self.version == Some(2));
-        let grants = case.name.starts_with("grant::");
-        let part_fits = self.part.is_none_or(|part| grants == (part == "grants"));
+        let part = PARTS.iter().find(|part| case.name.split_once("::").is_some_and(|(module, _)| module == **part));
+        let part_fits = self.part.is_none_or(|wanted| wanted == part.copied().unwrap_or("rest"));
         case.rigs.contains(&rig) && case.name.contains(self.filter) && version_fits && part_fits
     }
 }

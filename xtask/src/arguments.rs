@@ -7,7 +7,7 @@ use lexopt::Arg::{Long, Short, Value};
 use lexopt::{Parser, ValueExt};
 
 use crate::error::{Error, Result};
-use crate::guest::Program;
+use crate::guest::{Needs, Program};
 use crate::machine::{Accelerator, LEAST_MEMORY, Machine, Rig};
 use crate::setup::Choice;
 
@@ -58,7 +58,7 @@ pub struct Test {
 ///
 /// What can't be understood.
 pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
-    let mut program = None;
+    let (mut program, mut named) = (None, None);
     let mut run = Run {
         program: Program::Template,
         optimised: true,
@@ -77,7 +77,7 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
         match name.as_str() {
             "help" => return Ok(None),
             "example" => program = Some(Program::Example(parser.value()?.string()?)),
-            "rig" => run.machine.rig = rig(&parser.value()?.string()?)?,
+            "rig" => named = Some(rig(&parser.value()?.string()?)?),
             "smp" => run.machine.smp = number(parser, "--smp", 1, 64)?,
             "mem" => run.machine.memory = number(parser, "--mem", LEAST_MEMORY, 1 << 20)?,
             "module" => run.machine.module = Some(file(parser, "--module")?),
@@ -91,10 +91,12 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             _ => tool(parser, &mut run.choice, argument)?,
         }
     }
-    run.program = program.unwrap_or(match run.machine.rig {
-        Rig::Twin => Program::Example("twin".into()),
+    run.program = program.unwrap_or(match named {
+        Some(Rig::Twin) => Program::Example("twin".into()),
         _ => Program::Template,
     });
+    let needed = Needs::of(&run.program).rig.as_deref().map(rig).transpose()?;
+    run.machine.rig = named.or(needed).unwrap_or(run.machine.rig);
     run.choice = run.choice.or_environment();
     Ok(Some(run))
 }

@@ -113,6 +113,9 @@ pub fn build(program: &Program, optimised: bool) -> Result<Image> {
     if optimised {
         command.arg("--release");
     }
+    if let Some(feature) = Needs::of(program).feature {
+        command.args(["--features", &feature]);
+    }
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -149,6 +152,35 @@ pub fn examples() -> Vec<String> {
     names
 }
 
+/// What an example needs beside Xen, by its own word: lines `//! Needs: rig RIG`, `//! Needs: image EXAMPLE` (as its first
+/// module), `//! Needs: feature FEATURE`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// A rig other than the usual one.
+    pub rig: Option<String>,
+    /// The image of another example.
+    pub image: Option<String>,
+    /// A feature of the package.
+    pub feature: Option<String>,
+}
+
+impl Needs {
+    /// What a program says that it needs.
+    pub fn of(program: &Program) -> Self {
+        let Program::Example(name) = program else { return Self::default() };
+        let source = fs::read_to_string(paths::root().join(format!("examples/{name}.rs"))).unwrap_or_default();
+        Self::read(&source)
+    }
+
+    fn read(source: &str) -> Self {
+        let need = |what: &str| {
+            let value = |line: &str| Some(line.strip_prefix("//! Needs: ")?.strip_prefix(what)?.trim().to_owned());
+            source.lines().find_map(value)
+        };
+        Self { rig: need("rig "), image: need("image "), feature: need("feature ") }
+    }
+}
+
 /// The path of an executable in cargo's messages. A test image has the package's program built too, in either
 /// order, so the target is looked for by kind and name.
 fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
@@ -169,8 +201,15 @@ fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::executable;
+    use super::{Needs, executable};
     use std::path::PathBuf;
+
+    #[test]
+    fn examples_say_what_they_need() {
+        let needs = Needs::read("//! Text.\n//! Needs: rig twin\n//! Needs: image hello\nfn main() {}");
+        assert_eq!((needs.rig.as_deref(), needs.image.as_deref()), (Some("twin"), Some("hello")));
+        assert_eq!(Needs::read("//! Needs nothing"), Needs::default());
+    }
 
     #[test]
     fn the_executable_is_found_among_the_messages_in_any_order() {

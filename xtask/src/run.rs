@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::arguments::Run;
 use crate::boot::{self, Line};
 use crate::error::{Context, Error, Result};
+use crate::guest::Program;
 use crate::image::Image;
 use crate::machine::{self, Accelerator};
 use crate::outcome::Outcome;
@@ -29,6 +30,12 @@ pub fn run(arguments: &Run) -> Result<u8> {
     let tools = setup::tools(&arguments.choice, arguments.machine.rig.has_xen(), Effort::Quick)?;
     let image = guest::build(&arguments.program, arguments.optimised)?;
     let mut machine = arguments.machine.clone();
+    if let Some(example) = guest::Needs::of(&arguments.program).image
+        && machine.module.is_none()
+    {
+        let module = guest::build(&Program::Example(example), arguments.optimised)?;
+        machine.module = Some(module.stripped);
+    }
     if machine.verbose {
         tell(&image, &tools, machine.memory)?;
     }
