@@ -11,6 +11,7 @@
 //! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
 //! twin         two domains that meet                          floor 8, with rt::Platform
 //! driver, toolstack  console; other domains                   floor 7
+//! embassy      tasks, with the feature of that name            floor 6
 //! grant, vcpu  references, the table, owners; several vCPUs   floor 5
 //! event        event channels                                 floor 4
 //! time         clocks, deadlines, timers, waiting             floor 3
@@ -39,6 +40,9 @@ pub mod abi;
 #[allow(unsafe_code, reason = "the processor")]
 pub mod arch;
 pub mod driver;
+#[cfg(feature = "embassy")]
+#[allow(unsafe_code, reason = "what an executor promises")]
+pub mod embassy;
 pub mod event;
 pub mod grant;
 #[allow(unsafe_code, reason = "the hypervisor")]

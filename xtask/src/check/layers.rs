@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("event", 4),
     ("grant", 5),
     ("vcpu", 5),
+    ("embassy", 6),
     ("driver", 7),
     ("toolstack", 7),
     ("twin", TOP),

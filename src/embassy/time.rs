@@ -1,0 +1,52 @@
+//! `embassy-time`'s clock, in microseconds since Xen booted, and its timers.
+
+use core::task::Waker;
+
+use embassy_time_driver::{Driver, TICK_HZ};
+use embassy_time_queue_utils::Queue;
+use spin::Once;
+
+use crate::sync::IrqMutex;
+use crate::time::{Deadline, Instant, timer};
+
+const NANOSECONDS: u64 = 1_000_000_000;
+/// Of a tick.
+const TICK: u64 = NANOSECONDS / TICK_HZ;
+const _: () = assert!(NANOSECONDS.is_multiple_of(TICK_HZ), "ticks of embassy-time must be whole nanoseconds");
+
+/// Xen's time.
+struct XenTime {
+    queue: IrqMutex<Queue>,
+}
+
+embassy_time_driver::time_driver_impl!(static TIME: XenTime = XenTime { queue: IrqMutex::new(Queue::new()) });
+
+impl Driver for XenTime {
+    fn now(&self) -> u64 {
+        Instant::now().nanoseconds() / TICK
+    }
+
+    fn schedule_wake(&self, at: u64, waker: &Waker) {
+        static HANDLED: Once<()> = Once::new();
+        HANDLED.call_once(|| timer::on_alarm(|| TIME.wake()));
+        if self.queue.with(|queue| queue.schedule_wake(at, waker)) {
+            self.wake();
+        }
+    }
+}
+
+impl XenTime {
+    /// Wakes those whose time has come, and has this vCPU interrupted for the next. The queue is one for all vCPUs:
+    /// whoever is interrupted looks after all of it.
+    fn wake(&self) {
+        self.queue.with(|queue| {
+            let next = queue.next_expiration(self.now());
+            let deadline = match next.checked_mul(TICK) {
+                // Rounded up: at the tick's beginning it has come.
+                Some(nanoseconds) if next != u64::MAX => Deadline::at(Instant::from_nanoseconds(nanoseconds)),
+                _ => Deadline::NEVER,
+            };
+            timer::set_alarm(deadline);
+        });
+    }
+}
