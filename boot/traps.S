@@ -1,6 +1,6 @@
 // One stub a vector, all alike: they complete the hardware's frame to a TrapFrame (src/arch/trap.rs)
-// and call {dispatch} with its address. Every gate switches to a stack of its own (IST), because the
-// precompiled `core` may keep data below RSP where an interrupt on the same stack would write.
+// and call {dispatch} with its address. Gates of exceptions switch to a stack of their own (IST); those of interrupts don't,
+// and nothing may be kept below RSP: xtask looks for that in every image.
 
 .section .text.traps, "ax", @progbits
 .code64
@@ -44,8 +44,8 @@ trap_common:
     push r15
     mov rdi, rsp
     mov rbx, rsp                        // the frame; a callee keeps RBX
-    // The IST stack was 16-byte aligned before the 22 words above, and still is, as fxsave wants it, unless a device
-    // raised a vector whose exception has an error code: then the report must not fault over that.
+    // The stack was 16-byte aligned by the processor before the 22 words above, and still is, as fxsave wants it, unless
+    // a device raised a vector whose exception has an error code: then the report must not fault over that.
     and rsp, -16
     sub rsp, 512
     fxsave64 [rsp]

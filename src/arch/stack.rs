@@ -44,8 +44,8 @@ pub type BootStack = GuardedStack<{ 128 << 10 }>;
 /// See [`BootStack`].
 pub static BOOT_STACK: BootStack = BootStack::new();
 
-/// Which stack a trap runs on: the index of its IST slot. Each kind of trap that can come while another
-/// is being handled has its own.
+/// Which stack an exception runs on: the index of its IST slot. Each kind that can come while another is being handled
+/// has its own. Interrupts run on the stack that they interrupt; `interrupt_table` says why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum TrapStack {
@@ -57,20 +57,17 @@ pub enum TrapStack {
     Nmi = 2,
     /// Machine check.
     MachineCheck = 3,
-    /// Everything from a device, an event channel or another vCPU.
-    Interrupt = 4,
 }
 
-const TRAP_STACK_NAMES: [&str; 5] = ["exception", "double-fault", "NMI", "machine-check", "interrupt"];
+const TRAP_STACK_NAMES: [&str; 4] = ["exception", "double-fault", "NMI", "machine-check"];
 
 const TRAP_STACK_SIZE: usize = 16 << 10;
 
-static TRAP_STACKS: [GuardedStack<TRAP_STACK_SIZE>; 5] = [const { GuardedStack::new() }; 5];
+static TRAP_STACKS: [GuardedStack<TRAP_STACK_SIZE>; 4] = [const { GuardedStack::new() }; 4];
 
 impl TrapStack {
     /// All of them, in the order of their IST slots.
-    pub const ALL: [Self; 5] =
-        [Self::Exception, Self::DoubleFault, Self::Nmi, Self::MachineCheck, Self::Interrupt];
+    pub const ALL: [Self; 4] = [Self::Exception, Self::DoubleFault, Self::Nmi, Self::MachineCheck];
 
     /// Where RSP begins on the first vCPU.
     pub fn top(self) -> u64 {
@@ -143,7 +140,7 @@ mod tests {
         let mut last = OTHERS + STRIDE;
         for vcpu in 1..4 {
             let spans: Vec<_> = of_vcpu(vcpu).collect();
-            assert_eq!(spans.len(), 6);
+            assert_eq!(spans.len(), 5);
             for span in spans {
                 assert!(span.guard.start >= last && span.guard.end == span.bytes.start);
                 assert_eq!((span.guard.end - span.guard.start, span.bytes.start % 4096), (4096, 0));

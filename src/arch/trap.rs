@@ -101,7 +101,7 @@ pub(super) fn report_with(report: Report) {
     REPORT.call_once(|| report);
 }
 
-/// What is done about an interrupt. It runs on the interrupt stack with interrupts masked, and what it
+/// What is done about an interrupt. It runs on the interrupted stack with interrupts masked, and what it
 /// interrupted goes on when it returns.
 pub type Handler = fn(&TrapFrame);
 
@@ -131,8 +131,7 @@ impl core::error::Error for NotHandled {}
 ///
 /// # Safety
 ///
-/// The handler must leave interrupts masked: another would begin on the same stack, over the frame of this
-/// one.
+/// The handler must leave interrupts masked: others would come on top of it without end.
 pub unsafe fn handle(vector: u8, handler: Handler) -> Result<(), NotHandled> {
     let slot = usize::from(vector).checked_sub(EXCEPTIONS as usize).and_then(|index| HANDLERS.get(index));
     let slot = slot.ok_or(NotHandled(vector))?;
@@ -144,7 +143,7 @@ pub unsafe fn handle(vector: u8, handler: Handler) -> Result<(), NotHandled> {
     if taken { Err(NotHandled(vector)) } else { Ok(()) }
 }
 
-/// Called by boot/traps.S on a trap stack, with interrupts masked. Returning resumes what was interrupted.
+/// Called by boot/traps.S, with interrupts masked. Returning resumes what was interrupted.
 #[cfg_attr(not(granite_guest), expect(dead_code, reason = "called by boot/traps.S, which is the guest's"))]
 pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
     if let Some(index) = frame.vector.checked_sub(EXCEPTIONS) {

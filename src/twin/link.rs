@@ -162,9 +162,10 @@ impl Link {
         let page = self.memory.bytes();
         let at = self.outbox.at;
         // All of it lies in the page.
-        let placed = page.write(at + MESSAGE, message).and_then(|()| page.atomic(at + LENGTH)).map(|length| {
-            length.store(message.len() as u32, Ordering::Relaxed);
-        });
+        let placed =
+            page.write(at + MESSAGE, message).and_then(|()| page.atomic(at + LENGTH)).map(|length| {
+                length.store(message.len() as u32, Ordering::Relaxed);
+            });
         debug_assert!(placed.is_ok(), "{placed:?}");
         self.written.set(written.wrapping_add(1));
         self.tell(self.outbox, WRITTEN, self.written.get())

@@ -173,7 +173,8 @@ impl Selection<'_> {
     fn contains(&self, case: &Case, rig: Rig) -> bool {
         let version_2 = case.name.contains("::v2::");
         let version_fits = rig == Rig::Host || version_2 == (self.version == Some(2));
-        let part = PARTS.iter().find(|part| case.name.split_once("::").is_some_and(|(module, _)| module == **part));
+        let part =
+            PARTS.iter().find(|part| case.name.split_once("::").is_some_and(|(module, _)| module == **part));
         let part_fits = self.part.is_none_or(|wanted| wanted == part.copied().unwrap_or("rest"));
         case.rigs.contains(&rig) && case.name.contains(self.filter) && version_fits && part_fits
     }

@@ -71,4 +71,3 @@ fn no_kernels(_: &Context) -> Result<(), NotPassed> {
     }
     Ok(())
 }
-

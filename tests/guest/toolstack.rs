@@ -81,7 +81,9 @@ fn undone(context: &Context) -> Result<(), NotPassed> {
     let good = config(context)?;
     // The next domain's number tells how many there were.
     let next = |what: &str| {
-        let domain = toolstack.build(&good, |_| Ok("".into())).map_err(|error| fail(alloc::format!("{what}: {error}")))?;
+        let domain = toolstack
+            .build(&good, |_| Ok("".into()))
+            .map_err(|error| fail(alloc::format!("{what}: {error}")))?;
         Ok::<_, NotPassed>(domain.id().0)
     };
     let before = next("before")?;
@@ -90,7 +92,10 @@ fn undone(context: &Context) -> Result<(), NotPassed> {
     check_same!(build(Config { memory: 0, ..good }), Err(ToolstackError::BadMemory { mib: 0 }));
     check_same!(build(Config { memory: 1 << 20, ..good }), Err(ToolstackError::BadMemory { mib: 1 << 20 }));
     check!(matches!(build(Config { memory: 2, ..good }), Err(ToolstackError::TooLittleMemory { .. })));
-    check!(matches!(build(Config { vcpus: 0, ..good }), Err(ToolstackError::Xen(Step::Create, XenErrno::INVAL))));
+    check!(matches!(
+        build(Config { vcpus: 0, ..good }),
+        Err(ToolstackError::Xen(Step::Create, XenErrno::INVAL))
+    ));
     check!(matches!(build(Config { vcpus: 4096, ..good }), Err(ToolstackError::Xen(Step::Create, _))));
     // More than the machine has: half way through.
     check_same!(

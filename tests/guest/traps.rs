@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use core::hint::black_box;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use granite::arch::stack;
 use granite::arch::trap::{self, NotHandled, TrapFrame};
@@ -14,9 +14,9 @@ use crate::{check, check_same};
 /// The cases.
 pub const CASES: &[Case] = &[
     Case::new("traps::a_trap_keeps_every_register", GUESTS, registers),
-    Case::new("traps::a_trap_keeps_what_lies_below_the_stack", GUESTS, red_zone),
+    Case::new("traps::an_interrupt_in_an_interrupt_nests", GUESTS, nested),
     Case::new("traps::an_unknown_interrupt_is_survived", GUESTS, unknown_interrupt),
-    Case::new("traps::each_kind_has_a_stack_of_its_own", GUESTS, own_stacks),
+    Case::new("traps::each_kind_of_exception_has_a_stack_of_its_own", GUESTS, own_stacks),
     Case::new("traps::a_lock_masks_interrupts", GUESTS, masking),
 ];
 
@@ -135,28 +135,31 @@ fn registers(_: &Context) -> Result<(), NotPassed> {
     Ok(())
 }
 
-/// The precompiled `core` may keep data below the stack pointer: a trap must come on another stack.
-fn red_zone(_: &Context) -> Result<(), NotPassed> {
-    let mut differing: u64;
-    // SAFETY: the 128 bytes below the stack pointer belong to nobody while this runs, as no call does.
-    unsafe {
-        asm!(
-            "lea rdi, [rsp - 128]",
-            "mov rcx, 16",
-            "mov rax, 0x5a5a5a5a5a5a5a5a",
-            "rep stosq",
-            "int 0x80",
-            "lea rdi, [rsp - 128]",
-            "mov rcx, 16",
-            "repe scasq",
-            "setne cl",
-            "movzx rcx, cl",
-            out("rcx") differing,
-            out("rax") _,
-            out("rdi") _,
-        );
+/// The same vector again, from inside its handler: each has its own frame, and both return.
+fn nested(_: &Context) -> Result<(), NotPassed> {
+    const NESTED: u8 = 0x82;
+    static DEPTH: AtomicU32 = AtomicU32::new(0);
+    static FRAMES: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+    fn handler(frame: &TrapFrame) {
+        let depth = DEPTH.fetch_add(1, Ordering::Relaxed) as usize;
+        if let Some(place) = FRAMES.get(depth) {
+            place.store(core::ptr::from_ref(frame) as u64, Ordering::Relaxed);
+        }
+        if depth < 2 {
+            // SAFETY: the vector has this handler.
+            unsafe { asm!("int {vector}", vector = const NESTED) };
+        }
     }
-    check_same!(differing, 0);
+    // SAFETY: the handler leaves interrupts masked, and nests twice.
+    if unsafe { trap::handle(NESTED, handler) }.is_err() {
+        return Err(NotPassed::Fail("the vector is taken".into()));
+    }
+    let mut kept = 7u64;
+    // SAFETY: as above.
+    unsafe { asm!("int {vector}", vector = const NESTED, inout("r12") kept) };
+    let frames = FRAMES.each_ref().map(|frame| frame.load(Ordering::Relaxed));
+    check_same!((kept, DEPTH.load(Ordering::Relaxed)), (7, 3));
+    check!(frames[0] > frames[1] && frames[1] > frames[2], "{frames:x?}");
     Ok(())
 }
 
@@ -168,7 +171,7 @@ fn unknown_interrupt(_: &Context) -> Result<(), NotPassed> {
     Ok(())
 }
 
-/// Asks the live tables: where five kinds of traps begin, and whether that is on five stacks that are known.
+/// Asks the live tables: where four kinds of exceptions begin, and whether that is on four stacks that are known.
 fn own_stacks(_: &Context) -> Result<(), NotPassed> {
     const IST: u64 = 36; // Intel SDM volume 3, 64-bit task segment
     let mut pointer = [0u8; 10];
@@ -181,7 +184,7 @@ fn own_stacks(_: &Context) -> Result<(), NotPassed> {
     let tss = (low >> 16 & 0xff_ffff) | (low >> 56 << 24) | (high << 32);
     // SAFETY: the task segment has seven slots at this offset.
     let slots = unsafe { ((tss + IST) as *const [u64; 7]).read_unaligned() };
-    for (i, top) in slots[..5].iter().enumerate() {
+    for (i, top) in slots[..4].iter().enumerate() {
         let span = stack::spans().find(|span| span.bytes.end == *top);
         check!(span.is_some_and(|span| span.name != "boot" && span.vcpu == 0), "slot {i} begins at {top:#x}");
         check!(!slots[..i].contains(top), "slot {i} shares its stack");

@@ -89,7 +89,7 @@ fn own_number(context: &Context) -> Result<(), NotPassed> {
 /// By the live tables: every page of a stack can be written and not executed, and the page below isn't there.
 fn guards(context: &Context) -> Result<(), NotPassed> {
     let running = start(context)?;
-    check_same!(stack::spans().count(), 6 * running);
+    check_same!(stack::spans().count(), 5 * running);
     let memory = granite::mm::memory().ok_or_else(|| fail("no memory"))?;
     for span in stack::spans() {
         let lookup = |address| memory.with(|memory| memory.tables.lookup(address));

@@ -168,13 +168,15 @@ impl Needs {
     /// What a program says that it needs.
     pub fn of(program: &Program) -> Self {
         let Program::Example(name) = program else { return Self::default() };
-        let source = fs::read_to_string(paths::root().join(format!("examples/{name}.rs"))).unwrap_or_default();
+        let source =
+            fs::read_to_string(paths::root().join(format!("examples/{name}.rs"))).unwrap_or_default();
         Self::read(&source)
     }
 
     fn read(source: &str) -> Self {
         let need = |what: &str| {
-            let value = |line: &str| Some(line.strip_prefix("//! Needs: ")?.strip_prefix(what)?.trim().to_owned());
+            let value =
+                |line: &str| Some(line.strip_prefix("//! Needs: ")?.strip_prefix(what)?.trim().to_owned());
             source.lines().find_map(value)
         };
         Self { rig: need("rig "), image: need("image "), feature: need("feature ") }

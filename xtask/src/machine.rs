@@ -129,7 +129,9 @@ impl Machine {
                 command.arg("-kernel").arg(&xen.path);
                 command.args(["-initrd", &self.modules(kernel, line)?, "-append", &self.xen_options()]);
             }
-            (Rig::Solo | Rig::Twin, None) => return Err(Error::new(format!("the rig {} needs Xen", self.rig))),
+            (Rig::Solo | Rig::Twin, None) => {
+                return Err(Error::new(format!("the rig {} needs Xen", self.rig)));
+            }
             (Rig::Direct, _) => {
                 command.args(["-m", &self.memory.to_string()]);
                 command.arg("-kernel").arg(kernel).args(["-append", line]);

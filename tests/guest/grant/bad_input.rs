@@ -10,8 +10,8 @@ use granite::grant::{GrantError, ReadOnly, Version};
 
 #[cfg(not(granite_guest))]
 use super::FAKE;
-use super::{BOTH_AT_HAND, WITH_XEN};
 use super::bed::{Bed, fail, raw_map};
+use super::{BOTH_AT_HAND, WITH_XEN};
 use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
 
@@ -267,7 +267,8 @@ mod fake {
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
         let window = bed.their_table()?.windows().take(1).map_err(fail)?;
         for dead in [false, true] {
-            let (status, _) = raw_map(bed.their_table()?, bed.our_id, grant.gref(), MapFlags::HOST_MAP, window.first());
+            let (status, _) =
+                raw_map(bed.their_table()?, bed.our_id, grant.gref(), MapFlags::HOST_MAP, window.first());
             check_same!((status, bed.fake.them.is_dead()), (Status::OKAY, dead));
         }
         check!(bed.them.map::<ReadOnly>(bed.our_id, grant.gref()).is_err());

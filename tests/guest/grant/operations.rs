@@ -8,8 +8,8 @@ use granite::abi::{DomId, PAGE_SIZE, XenErrno};
 use granite::grant::{CopyOp, Dest, GrantError, ReadOnly, ReadWrite, Source, Version};
 use granite::hypercall::grant::{self as op, OpError};
 
-use super::{BOTH_AT_HAND, WITH_XEN};
 use super::bed::{Bed, Hypervisor, fail};
+use super::{BOTH_AT_HAND, WITH_XEN};
 use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
 

@@ -85,13 +85,22 @@ impl Served {
 
     fn map_all(&mut self, rest: &mut Words<'_>) -> Vec<u8> {
         let (readonly, domain) = (rest.next() != 0, DomId(rest.next() as u16));
-        let grefs: Vec<GrantRef> = core::iter::from_fn(|| (!rest.is_empty()).then(|| GrantRef(rest.next()))).collect();
+        let grefs: Vec<GrantRef> =
+            core::iter::from_fn(|| (!rest.is_empty()).then(|| GrantRef(rest.next()))).collect();
         let mapped = match (readonly, &grefs[..]) {
             // One alone by the call for one.
-            (true, &[gref]) => self.table.map(domain, gref).map(Mapping::ReadOnly).map_err(|error| (0, error)),
-            (false, &[gref]) => self.table.map(domain, gref).map(Mapping::ReadWrite).map_err(|error| (0, error)),
-            (true, grefs) => self.table.map_all(domain, grefs).map(Mapping::ReadOnly).map_err(|e| (e.index, e.error)),
-            (false, grefs) => self.table.map_all(domain, grefs).map(Mapping::ReadWrite).map_err(|e| (e.index, e.error)),
+            (true, &[gref]) => {
+                self.table.map(domain, gref).map(Mapping::ReadOnly).map_err(|error| (0, error))
+            }
+            (false, &[gref]) => {
+                self.table.map(domain, gref).map(Mapping::ReadWrite).map_err(|error| (0, error))
+            }
+            (true, grefs) => {
+                self.table.map_all(domain, grefs).map(Mapping::ReadOnly).map_err(|e| (e.index, e.error))
+            }
+            (false, grefs) => {
+                self.table.map_all(domain, grefs).map(Mapping::ReadWrite).map_err(|e| (e.index, e.error))
+            }
         };
         match mapped {
             Ok(mapping) => words([DONE, self.keep(mapping)]),

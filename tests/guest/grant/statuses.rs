@@ -9,8 +9,8 @@ use granite::hypercall::grant as op;
 
 #[cfg(not(granite_guest))]
 use super::FAKE;
-use super::{BOTH_AT_HAND, WITH_XEN};
 use super::bed::{Bed, fail, raw_map};
+use super::{BOTH_AT_HAND, WITH_XEN};
 use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
 

@@ -209,7 +209,8 @@ impl<A: Access> Reader<'_, A> {
         match self.0 {
             TheirMapping::Ours(mapping) => mapping.reader().read(offset, into),
             TheirMapping::Told(told) => {
-                let answer = ask(told.side, &words([wire::READ, told.number, offset as u32, into.len() as u32]));
+                let answer =
+                    ask(told.side, &words([wire::READ, told.number, offset as u32, into.len() as u32]));
                 match answer {
                     Ok(bytes) if bytes.len() == into.len() => {
                         into.copy_from_slice(&bytes);

@@ -76,7 +76,9 @@ impl Twin {
         if self.parent.borrow().is_some() {
             return Ok(());
         }
-        let Some(kernel) = self.platform.modules().first() else { return Err(fail("there is no image to start")) };
+        let Some(kernel) = self.platform.modules().first() else {
+            return Err(fail("there is no image to start"));
+        };
         let options = self.platform.options();
         let number = |name| options.parse::<u32>(name).ok().flatten().unwrap_or(1);
         let command_line = format!(

@@ -22,7 +22,10 @@ pub fn check() -> Result<u8> {
         }
     };
     step("formatting", cargo(&["fmt", "--all", "--check"])?);
-    step("clippy, host", cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?);
+    step(
+        "clippy, host",
+        cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"])?,
+    );
     step("clippy, guest", clippy_guest()?);
     step("documentation", documentation()?);
     step("layers", found_nothing(&layers::violations(&paths::root().join("src"))?));
@@ -58,7 +61,20 @@ fn cargo(arguments: &[&str]) -> Result<bool> {
 /// What only a guest's build has: the entry point, the panic handler, the bodies of the tests.
 fn clippy_guest() -> Result<bool> {
     let mut command = guest::cargo("clippy", guest::FOLDER, &guest::rustflags());
-    command.args(["--release", "--lib", "--bins", "--examples", "--test", "guest", "--test", "die"]);
+    command.args([
+        "--release",
+        "--lib",
+        "--bins",
+        "--examples",
+        "--test",
+        "guest",
+        "--test",
+        "die",
+        "--test",
+        "stress",
+        "--features",
+        "embassy",
+    ]);
     command.args(["--", "--deny", "warnings"]);
     run(command)
 }

@@ -7,6 +7,7 @@ mod host;
 mod live;
 mod mutants;
 mod report;
+mod stress;
 mod table;
 
 use std::collections::HashMap;
@@ -77,6 +78,8 @@ pub fn test(arguments: &Test) -> Result<u8> {
             session.set_up(rig, "the deaths", ran);
             commands::run(&mut session, rig);
             if rig == Rig::Solo {
+                let ran = stress::run(&mut session);
+                session.set_up(rig, "stress", ran);
                 live::run(&mut session);
                 checkout::run(&mut session);
             }

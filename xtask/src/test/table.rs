@@ -55,7 +55,9 @@ fn run_with(session: &mut Session<'_>, rig: Rig, options: &str) -> Result<()> {
             }
         })?;
         if session.arguments.repeat.is_none() {
-            session.report.say(&format!("        {rig}{options}: QEMU ran for {:.2} s", boot.duration.as_secs_f64()));
+            session
+                .report
+                .say(&format!("        {rig}{options}: QEMU ran for {:.2} s", boot.duration.as_secs_f64()));
         }
         match table.end(&boot) {
             End::Complete => return Ok(()),
