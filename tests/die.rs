@@ -39,6 +39,9 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
         Some("double-fault") => double_fault(),
         Some("triple-fault") => triple_fault(),
         Some("heap-exhaustion") => exhaust_the_heap(),
+        Some(case @ ("panic-elsewhere" | "panic-everywhere" | "stack-overflow-elsewhere")) => {
+            elsewhere(platform, case)
+        }
         Some("hang") => {
             println!("here it hangs");
             loop {
@@ -54,6 +57,35 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
     }
     println!("still alive");
     ExitCode::SUCCESS
+}
+
+/// The crash of another vCPU ends the guest, with one report, while the others are at work.
+fn elsewhere(platform: &'static Platform, case: &str) {
+    use granite::vcpu;
+    let Ok(running) = platform.start_vcpus() else { return };
+    let panics = |number: usize| case == "panic-everywhere" || number == 2;
+    for number in 1..running {
+        let dies = panics(number);
+        let overflows = case == "stack-overflow-elsewhere";
+        let spawned = vcpu::spawn(number, move || {
+            if overflows {
+                black_box(descend(black_box(1)));
+            }
+            assert!(!dies, "the panic of vCPU {number}");
+            // With interrupts masked, so that nothing but an interrupt that can't be masked stops it.
+            let _masked = granite::sync::Masked::mask();
+            loop {
+                core::hint::spin_loop();
+            }
+        });
+        if spawned.is_err() {
+            return;
+        }
+    }
+    assert!(case != "panic-everywhere", "the panic of vCPU 0");
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 /// These two are looked for in the report.

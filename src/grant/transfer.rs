@@ -21,6 +21,7 @@ use crate::hypercall::{Hypercall, grant as op, memory};
 use crate::mm::page::Bytes;
 use crate::mm::windows::Window;
 use crate::mm::{Page, SharedBytes};
+use crate::time::{Deadline, pause};
 
 /// Where a slot is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,17 +160,14 @@ impl<'t, X: Hypercall> TransferSlot<'t, X> {
         Err(Failed { error, value: self })
     }
 
-    /// Waits for a page that is committed, for `tries` looks at most, and takes it.
+    /// Waits for a page that is committed, until the deadline, and takes it. Nothing interrupts for it: it is looked for.
     ///
     /// # Errors
     ///
     /// As [`complete`](Self::complete).
-    pub fn wait(self, tries: u32) -> Result<ReceivedPage<'t, X>, Failed<Self>> {
-        for _ in 0..tries {
-            if self.state() != SlotState::Committed {
-                break;
-            }
-            core::hint::spin_loop();
+    pub fn wait(self, deadline: Deadline) -> Result<ReceivedPage<'t, X>, Failed<Self>> {
+        while self.state() == SlotState::Committed && !deadline.has_passed() {
+            pause();
         }
         self.complete()
     }

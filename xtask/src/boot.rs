@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, Rig};
 use crate::outcome::Outcome;
 use crate::process::{self, Finish, Next};
 use crate::setup::Tools;
@@ -69,9 +69,11 @@ pub fn boot(
     let mut xen_gave_up = None;
     let started = Instant::now();
     let (finish, errors) = process::stream(command, deadline, |text| {
-        let text = if symbols::crash_address(text).is_some() {
+        let (mark, own) = second_domain(text).filter(|_| machine.rig == Rig::Twin).unwrap_or(("", text));
+        let text = if symbols::crash_address(own).is_some() {
             let symbols = symbols.get_or_insert_with(|| Symbols::load(&image.path));
-            symbols.as_ref().map_or_else(|| text.to_owned(), |symbols| symbols.explain(text))
+            let explained = symbols.as_ref().map(|symbols| symbols.explain(own));
+            format!("{mark}{}", explained.as_deref().unwrap_or(own))
         } else {
             text.to_owned()
         };
@@ -90,6 +92,13 @@ pub fn boot(
         Finish::Stopped => Outcome::Crash(xen_gave_up.unwrap_or_default()),
     };
     Ok(Boot { outcome, duration: started.elapsed(), log })
+}
+
+/// What a second domain printed, behind Xen's mark for it: `(d1) [    1.089967] text`. In `twin` it runs the same image.
+fn second_domain(text: &str) -> Option<(&str, &str)> {
+    let digits = text.strip_prefix("(d")?.split_once(')')?.0;
+    let (_, own) = text.split_once("] ").filter(|_| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+    Some((&text[..text.len() - own.len()], own))
 }
 
 /// Whether Xen saw a triple fault, upon which it resets the machine at once.
@@ -113,12 +122,21 @@ fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, why_xen_gave_up};
+    use super::{Line, second_domain, why_xen_gave_up};
 
     #[test]
     fn lines_are_told_apart() {
         assert_eq!(Line::of("(XEN) [    0.1] text"), Line::Xen("(XEN) [    0.1] text"));
         assert_eq!(Line::of("hello (XEN)"), Line::Guest("hello (XEN)"));
+    }
+
+    #[test]
+    fn a_second_domain_is_told_by_its_mark() {
+        let text = "(d12) [    1.089967]   from 0x201000";
+        assert_eq!(second_domain(text), Some(("(d12) [    1.089967] ", "  from 0x201000")));
+        for other in ["(XEN) [ 1.0] text", "(d) [1] x", "(dx) [1] x", "(d1) text", "text"] {
+            assert_eq!(second_domain(other).filter(|_| other != "(d) [1] x"), None, "{other}");
+        }
     }
 
     #[test]

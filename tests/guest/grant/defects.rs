@@ -187,6 +187,10 @@ mod fake {
         bed.nothing_lost()
     }
 
+    fn soon() -> granite::time::Deadline {
+        granite::time::Deadline::after(std::time::Duration::from_millis(2))
+    }
+
     /// Nothing to do but wait, and the wait is bounded.
     pub fn rule_invalidate_committed_accept_transfer(bed: &Bed) -> Result<(), NotPassed> {
         let machine = bed.fake.us.machine();
@@ -196,10 +200,10 @@ mod fake {
         check_same!(slot.state(), SlotState::Committed);
         let Err(failed) = slot.withdraw() else { return Err(fail("withdrawn while committed")) };
         check_same!(failed.error, GrantError::Committed);
-        let Err(failed) = failed.value.wait(1000) else { return Err(fail("a page that hasn't come")) };
+        let Err(failed) = failed.value.wait(soon()) else { return Err(fail("a page that hasn't come")) };
         check_same!(failed.error, GrantError::Committed);
         machine.complete_transfer(bed.our_id, gref, b"it came");
-        let received = failed.value.wait(1000).map_err(fail)?;
+        let received = failed.value.wait(soon()).map_err(fail)?;
         check_same!(&received.bytes()[..7], b"it came");
         drop(received);
         bed.nothing_lost()

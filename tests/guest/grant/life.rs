@@ -55,7 +55,9 @@ fn type_accept_transfer(bed: &Bed) -> Result<(), NotPassed> {
     check_same!(mapped.err().and_then(GrantError::status), Some(Status::GENERAL_ERROR));
     let Err(failed) = slot.complete() else { return Err(fail("a page came from nowhere")) };
     check_same!(failed.error, GrantError::NotTransferred);
-    let Err(failed) = failed.value.wait(100) else { return Err(fail("a page came from nowhere")) };
+    let Err(failed) = failed.value.wait(granite::time::Deadline::NEVER) else {
+        return Err(fail("a page came from nowhere"));
+    };
     check_same!(failed.error, GrantError::NotTransferred);
     drop(failed.value);
     check_same!(bed.us.windows().free(), free);

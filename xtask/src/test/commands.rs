@@ -36,7 +36,71 @@ const fn direct(
     Use { rig: Rig::Direct, name, arguments, status, shows }
 }
 
+const fn twin(
+    name: &'static str,
+    arguments: &'static str,
+    status: u8,
+    shows: &'static [&'static str],
+) -> Use {
+    Use { rig: Rig::Twin, name, arguments, status, shows }
+}
+
 const USES: &[Use] = &[
+    twin(
+        "twin::well",
+        "run --rig twin",
+        0,
+        &[
+            "Hello from domain 0, the parent",
+            "Hello from domain 1, the child of domain 0",
+            "granted to domain 1: grant",
+            "it says Ok(\"from the parent\")",
+            "the child wrote: Ok(\"from the child\")",
+            "0 in use (0 in quarantine)",
+        ],
+    ),
+    twin(
+        "twin::child_crashes",
+        "run --rig twin -- child=crash",
+        6,
+        &[
+            "domain 1 said: granite: panic at examples/twin.rs",
+            "(examples/twin.rs:",
+            "the second domain crashed",
+        ],
+    ),
+    twin(
+        "twin::child_hangs",
+        "run --rig twin -- child=hang",
+        7,
+        &["still running after", "the second domain did not end"],
+    ),
+    twin(
+        "twin::child_fails",
+        "run --rig twin -- child=fail",
+        5,
+        &["domain 1 said: granite: end: failure 3", "the second domain reported a failure"],
+    ),
+    twin("twin::several_vcpus", "run --rig twin --smp 4", 0, &["the child wrote: Ok(\"from the child\")"]),
+    twin(
+        "twin::in_the_other_rig",
+        "run --rig solo --example twin",
+        1,
+        &["the image for the child is missing"],
+    ),
+    twin(
+        "twin::launch",
+        "run --example launch",
+        0,
+        &["it said: hello from domain 1", "it ended by poweroff"],
+    ),
+    twin(
+        "twin::launch_no_kernel",
+        "run --example launch --module README.md",
+        1,
+        &["the kernel is no whole ELF image"],
+    ),
+    twin("twin::async", "run --example async", 0, &["event 5 by port", "5 events in 5 rounds"]),
     solo("run::template", "run", 0, &["Hello from domain 0 on Xen 4.", "1 vCPU, 64 MiB", "(XEN)"]),
     solo("run::verbose", "run --verbose", 0, &["KiB stripped", "memory: 64 MiB", "QEMU ran for", "-kernel"]),
     solo("run::panic", "run -- panic", 3, &["panic at src/main.rs", "(src/main.rs:", "crashed: panic"]),
@@ -83,6 +147,16 @@ const USES: &[Use] = &[
         "bench --rig solo",
         0,
         &["grant a page and end it", "ok   wanted: at most 80", "map 512 pages", " 1 hypercalls"],
+    ),
+    solo(
+        "bench::events",
+        "bench --rig solo",
+        0,
+        &[
+            "interrupt, to its handler and back",
+            "event to oneself, to its handler",
+            "interrupt of another vCPU",
+        ],
     ),
     solo("bench::no_such_rig", "bench --rig none", 2, &["--rig none: benchmarks run on host, solo, or all"]),
     solo("bench::help", "bench --help", 0, &["ratios of one run"]),

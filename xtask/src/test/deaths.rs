@@ -17,6 +17,8 @@ struct Death {
     rig: Rig,
     /// On another processor than the usual one.
     cpu: Option<&'static str>,
+    /// vCPUs, where the case wants more than the session gives.
+    smp: u32,
     /// Built with optimisation.
     optimised: bool,
     /// xtask's status for it.
@@ -64,6 +66,15 @@ const DEATHS: &[Death] = &[
     death("wrong-exit", FAILURE, &["granite: end: failure 7"]),
     death("open-line", SUCCESS, &["no end of line", "granite: end: success"]),
     death("nmi", CRASH, &["exception 2, non-maskable interrupt"]),
+    Death {
+        smp: 4,
+        ..death("panic-elsewhere", CRASH, &["panic at tests/die.rs", "the panic of vCPU 2", "from 0x"])
+    },
+    Death { smp: 4, ..death("panic-everywhere", CRASH, &["panic at tests/die.rs", "the panic of vCPU"]) },
+    Death {
+        smp: 2,
+        ..death("stack-overflow-elsewhere", CRASH, &["the vCPU stack overflowed on vCPU 1", "descend"])
+    },
     Death { seconds: 4, ..death("hang", DEADLINE, &["here it hangs"]) },
     Death { optimised: false, ..death("panic", CRASH, &["panic at tests/die.rs", "inner_function"]) },
     Death { optimised: false, ..death("stack-overflow", CRASH, &["the boot stack overflowed"]) },
@@ -80,7 +91,7 @@ const DEATHS: &[Death] = &[
 ];
 
 const fn death(case: &'static str, status: u8, shows: &'static [&'static str]) -> Death {
-    Death { case, rig: Rig::Solo, cpu: None, optimised: true, status, shows, seconds: 30 }
+    Death { case, rig: Rig::Solo, cpu: None, smp: 1, optimised: true, status, shows, seconds: 30 }
 }
 
 pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
@@ -92,7 +103,7 @@ pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
         let image = session.image("die", death.optimised)?;
         let tools = session.tools()?;
         let usual = Machine { rig, smp: session.arguments.smp, ..Machine::default() };
-        let machine = Machine { cpu: death.cpu.unwrap_or(usual.cpu), ..usual };
+        let machine = Machine { cpu: death.cpu.unwrap_or(usual.cpu), smp: usual.smp.max(death.smp), ..usual };
         let line = format!("case={}", death.case);
         let deadline = Some(Duration::from_secs(death.seconds));
         let boot = boot::boot(&machine, &tools, &image, &line, deadline, |_| {})?;
@@ -115,6 +126,10 @@ fn what_is_wrong(death: &Death, boot: &Boot) -> Option<String> {
     }
     let end = boot.outcome.to_string();
     let is_shown = |text: &str| boot.log.iter().chain([&end]).any(|line| line.contains(text));
+    let reports = boot.log.iter().filter(|line| line.contains("granite: panic at")).count();
+    if reports > 1 {
+        return Some(format!("{reports} reports of panics, where one counts"));
+    }
     let missing = death.shows.iter().find(|text| !is_shown(text));
     missing.map(|text| format!("\"{text}\" is not shown"))
 }
