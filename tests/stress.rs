@@ -123,7 +123,7 @@ fn work(number: usize, share: u64) {
         random ^= random >> 7;
         random ^= random << 17;
         let before = done;
-        if random % GRANTS_IN == 0 {
+        if random.is_multiple_of(GRANTS_IN) {
             let grant =
                 page.take().map(|page| shared.grants.grant::<ReadOnly>(page, granite::abi::DomId(0x7abc)));
             match grant {

@@ -19,7 +19,7 @@ pub fn mask(page: &SharedInfo, port: Port) -> bool {
     place(port).is_some_and(|(word, bit)| page.evtchn_mask[word].fetch_or(bit, Ordering::AcqRel) & bit == 0)
 }
 
-/// Clears a port's mask bit. What is pending is not delivered by that; see [`super::delivery::unmask`].
+/// Clears a port's mask bit. What is pending is not delivered by that; that is left to the channel.
 pub fn clear_mask(page: &SharedInfo, port: Port) {
     if let Some((word, bit)) = place(port) {
         // SeqCst: the look at the pending bit that follows must not come before.

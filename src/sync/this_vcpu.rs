@@ -18,7 +18,6 @@ pub struct ThisVcpu {
     /// The number.
     number: Cell<usize>,
 }
-crate::abi::assert_layout!(ThisVcpu, size = 64, align = 64, { slot: 0, number: 8 });
 
 impl ThisVcpu {
     /// Of a vCPU that isn't running yet.

@@ -51,7 +51,7 @@ impl Scale {
             left if self.shift >= 0 => ticks.checked_shl(left).unwrap_or(0),
             right => ticks.checked_shr(right).unwrap_or(0),
         };
-        let nanoseconds = u128::from(ticks) * u128::from(self.multiplier) >> 32;
+        let nanoseconds = (u128::from(ticks) * u128::from(self.multiplier)) >> 32;
         self.system_time.wrapping_add(nanoseconds as u64)
     }
 }

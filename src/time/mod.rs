@@ -1,5 +1,5 @@
-//! Floor 3: time. Each vCPU's clock by its time-stamp counter ([`clock`]), the wall clock ([`wall`]), each vCPU's
-//! one-shot timer ([`timer`]), and waiting, which always has a deadline ([`wait`]).
+//! Floor 3: time. Each vCPU's clock by its time-stamp counter ([`clock`]), the wall clock ([`wall_clock`]), each vCPU's
+//! one-shot timer ([`timer`]), and waiting, which always has a deadline ([`wait_until`]).
 //!
 //! A Xen is needed for all of it. Without one, an [`Instant`] counts ticks of the processor.
 
