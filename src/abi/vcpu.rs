@@ -59,8 +59,10 @@ pub struct VcpuContext {
     pub cr3: u64,
     pub cr4: u64,
     pub efer: u64,
+    /// Nothing: the registers of a 32-bit vCPU take more, and Xen reads as much.
+    pub rest: u64,
 }
-assert_layout!(VcpuContext, size = 120, align = 8, {
+assert_layout!(VcpuContext, size = 128, align = 8, {
     mode: 0, rax: 8, rsp: 40, rdi: 64, rip: 72, rflags: 80, cr0: 88, cr3: 96, cr4: 104, efer: 112,
 });
 

@@ -37,6 +37,8 @@ macro_rules! values {
     };
 }
 
+mod control;
+
 fn structures(rows: &mut Vec<Row>) {
     layout!(rows, "struct hvm_start_info" = StartInfo {
         "magic" = magic, "version" = version, "flags" = flags, "nr_modules" = nr_modules,
@@ -57,6 +59,11 @@ fn structures(rows: &mut Vec<Row>) {
         "extent_start" = extent_start, "nr_extents" = nr_extents, "extent_order" = extent_order,
         "mem_flags" = mem_flags, "domid" = domid,
     });
+    layout!(rows, "struct xen_add_to_physmap_batch" = memory::AddToPhysmapBatch {
+        "domid" = domid, "space" = space, "size" = size, "u.foreign_domid" = foreign_domid, "idxs" = idxs,
+        "gpfns" = gpfns, "errs" = errs,
+    });
+    layout!(rows, "struct xen_remove_from_physmap" = memory::RemoveFromPhysmap { "domid" = domid, "gpfn" = gpfn });
     layout!(rows, "struct e820entry" = E820Entry { "addr" = address, "size" = size, "type" = kind });
     layout!(rows, "xen_extraversion_t" = version::ExtraVersion {});
     layout!(rows, "struct xen_feature_info" = version::FeatureInfo {
@@ -225,6 +232,9 @@ fn constants(rows: &mut Vec<Row>) {
         "XENMEM_populate_physmap" = memory::POPULATE_PHYSMAP,
         "XENMEM_add_to_physmap" = memory::ADD_TO_PHYSMAP,
         "XENMAPSPACE_shared_info" = memory::MapSpace::SHARED_INFO.0,
+        "XENMEM_remove_from_physmap" = memory::REMOVE_FROM_PHYSMAP,
+        "XENMEM_add_to_physmap_batch" = memory::ADD_TO_PHYSMAP_BATCH,
+        "XENMAPSPACE_gmfn_foreign" = memory::MapSpace::FOREIGN.0,
         "XENMAPSPACE_grant_table" = memory::MapSpace::GRANT_TABLE.0,
         "XENMAPIDX_grant_table_status" = memory::MAP_INDEX_STATUS,
         "SCHEDOP_yield" = xen_sys::SCHEDOP_yield,
@@ -314,6 +324,7 @@ fn errors(rows: &mut Vec<Row>) {
 }
 
 const INCLUDES: &str = "\
+#define __XEN_TOOLS__ 1
 #include <stdint.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -327,6 +338,12 @@ const INCLUDES: &str = "\
 #include <xen/sched.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
+#include <xen/domctl.h>
+#include <xen/sysctl.h>
+#include <xen/hvm/hvm_op.h>
+#include <xen/hvm/hvm_vcpu.h>
+#include <xen/hvm/params.h>
+#include <xen/hvm/save.h>
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/hvm/start_info.h>
 /* The headers leave this one to the BIOS's books. */
@@ -384,6 +401,11 @@ fn main() {
         println!("##test skip 0 GRANITE_XEN_HEADERS names no headers; cargo xtask test does");
         return;
     };
+    if let Some(version) = control::version(Path::new(&headers)) {
+        control::rows(version, &mut rows);
+    } else {
+        rows.push(("0 /* the headers name no version of the control interface */".into(), 1));
+    }
     let wrong = match run(&program(&rows), Path::new(&headers)) {
         Ok(lines) if lines.len() == rows.len() => rows
             .iter()

@@ -215,7 +215,7 @@ fn interrupts(context: &Context) -> Result<(), NotPassed> {
     static WHERE: [AtomicU32; MAX_VCPUS] = [const { AtomicU32::new(0) }; MAX_VCPUS];
     let running = start(context)?;
     WHERE.iter().for_each(|count| count.store(0, Ordering::Relaxed));
-    for number in 0..running {
+    for (number, count) in WHERE.iter().enumerate().take(running) {
         let ipi = Ipi::with_handler(context.xen()?, number, |_| {
             WHERE[vcpu::current()].fetch_add(1, Ordering::Relaxed);
         })
@@ -224,7 +224,7 @@ fn interrupts(context: &Context) -> Result<(), NotPassed> {
             ipi.send().map_err(fail)?;
             // No interrupt tells this vCPU of it.
             let deadline = soon();
-            while WHERE[number].load(Ordering::Relaxed) != round {
+            while count.load(Ordering::Relaxed) != round {
                 check!(!deadline.has_passed(), "vCPU {number} was not interrupted");
                 granite::time::pause();
             }
