@@ -24,6 +24,8 @@ mod error;
 mod foreign;
 pub mod interface;
 pub mod kernel;
+#[cfg(test)]
+mod tests;
 
 pub use build::Config;
 pub use console::Console;
