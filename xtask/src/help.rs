@@ -6,7 +6,7 @@ cargo xtask COMMAND [OPTIONS]
 
   run     build a guest and boot it
   test    run the tests: on the host, and in guests
-  bench   measure: the freelist against others, and what grants cost
+  bench   measure: the freelist against others, and what grants and events cost
   check   formatting, lints, documentation, layers, licences
   setup   find Xen and QEMU, or fetch them into your cache; the others do so when they must
 
@@ -19,8 +19,9 @@ cargo xtask run [OPTIONS] [-- COMMAND LINE OF THE GUEST]
 
 Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU.
 
-  --example NAME    boot examples/NAME.rs instead
-  --rig RIG         solo: the control domain of Xen (default); direct: QEMU alone, without Xen
+  --example NAME    boot examples/NAME.rs instead; what it needs (a rig, another image) it says itself
+  --rig RIG         solo: the control domain of Xen (default); direct: QEMU alone, without Xen;
+                    twin: the control domain, which starts its own image as a second domain (of itself: examples/twin.rs)
   --smp N           vCPUs (default 1)
   --mem MIB         the guest's memory (default 64, at least 4)
   --module FILE     a file for the guest
@@ -37,6 +38,7 @@ The template knows: panic, fail
 
 Status: 0 the guest said success, 1 it said failure, 2 wrong usage or set-up (too little
         memory for the guest is that too), 3 it crashed, 4 it found no Xen, 124 it was still running at the timeout.
+        Of a second domain that the guest started: 5 it said failure, 6 it crashed, 7 it didn't end or didn't answer.
 ";
 
 /// `cargo xtask test --help`.
@@ -45,7 +47,7 @@ cargo xtask test [OPTIONS] [FILTER]
 
 Runs the tests whose name contains FILTER: on the host, and in guests.
 
-  --rig RIG         host, solo, direct, or all (default)
+  --rig RIG         host, solo, twin, direct, or all (default)
   --smp N           vCPUs of the guests (default 1)
   --repeat N        N times in a row, with a progress bar; without the host's own tests
   --json FILE       write the results to a file
@@ -61,7 +63,8 @@ pub const BENCH: &str = "\
 cargo xtask bench [OPTIONS]
 
 Measures. On the host: the freelist against what other systems use, as ratios of one run (cargo bench does
-the same). In a guest under Xen: instructions, counted by QEMU, and hypercalls.
+the same). In a guest under Xen: grants and events, in instructions, counted by QEMU, and hypercalls; and an interrupt
+of one vCPU by another, in ticks of the time-stamp counter.
 
   --host            only on the host
   --rig RIG         host, solo, or all (default)
