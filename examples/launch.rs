@@ -37,11 +37,19 @@ fn launch(platform: &Platform) -> Result<ExitCode, ToolstackError> {
     println!("domain {} runs", child.id());
 
     let end = child.wait(Deadline::after(Duration::from_secs(20)));
-    for line in child.console().lines()? {
-        println!("it said: {line}");
-    }
-    let reason = end?.reason;
+    let lines = child.console().lines()?;
+    lines.iter().for_each(|line| println!("it said: {line}"));
+    let failed = lines.iter().any(|line| line.starts_with("granite: end: failure"));
+    let reason = match end {
+        Ok(end) => end.reason,
+        Err(ToolstackError::StillRunning) => return Ok(ExitCode::CHILD_SILENT),
+        Err(error) => return Err(error),
+    };
     println!("it ended by {reason}");
     println!("gone: {}", child.destroy(Deadline::after(Duration::from_secs(5)))?);
-    Ok(if reason == ShutdownReason::POWEROFF { ExitCode::SUCCESS } else { ExitCode::CHILD_CRASHED })
+    Ok(match reason {
+        ShutdownReason::POWEROFF => ExitCode::SUCCESS,
+        _ if failed => ExitCode::CHILD_FAILED,
+        _ => ExitCode::CHILD_CRASHED,
+    })
 }

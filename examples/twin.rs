@@ -15,7 +15,7 @@ use granite::abi::grant::GrantRef;
 use granite::prelude::*;
 use granite::time::{Deadline, sleep};
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{Child, ChildEnd, Parent, TwinError};
+use granite::twin::{Child, ChildEnd, LinkError, Parent, TwinError};
 
 granite::entry!(main, options = ["child"]);
 
@@ -30,7 +30,11 @@ fn main(platform: &'static Platform) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         error!("{error}");
-        ExitCode::FAILURE
+        match error {
+            TwinError::Link(LinkError::Gone) => ExitCode::CHILD_CRASHED,
+            TwinError::Link(LinkError::Silent) => ExitCode::CHILD_SILENT,
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 
@@ -42,8 +46,8 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, TwinError> {
     };
     let toolstack = Toolstack::new(xen)?;
     let command_line = alloc::format!("child={}", platform.options().get("child").unwrap_or("well"));
-    let config = Config { kernel, command_line: &command_line, ..Config::default() };
-    let mut parent = Parent::start(platform, &toolstack, &config, Deadline::after(PATIENCE))?;
+    let config = Config { kernel, command_line: &command_line, processor: Some(0), ..Config::default() };
+    let mut parent = Parent::start(platform, &toolstack, &config, PATIENCE)?;
 
     let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
     let grants = platform.grants()?;

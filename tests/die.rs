@@ -63,10 +63,10 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
 fn elsewhere(platform: &'static Platform, case: &str) {
     use granite::vcpu;
     let Ok(running) = platform.start_vcpus() else { return };
-    let panics = |number: usize| case == "panic-everywhere" || number == 2;
+    let panics = |number: usize| case == "panic-everywhere" || (case == "panic-elsewhere" && number == 2);
     for number in 1..running {
         let dies = panics(number);
-        let overflows = case == "stack-overflow-elsewhere";
+        let overflows = case == "stack-overflow-elsewhere" && number == 1;
         let spawned = vcpu::spawn(number, move || {
             if overflows {
                 black_box(descend(black_box(1)));

@@ -132,6 +132,11 @@ impl<K: Kind> Channel<K> {
         self.port
     }
 
+    /// How many interrupts this port has cost so far.
+    pub fn interrupts(&self) -> u64 {
+        self.slot.visits.load(Ordering::Relaxed)
+    }
+
     /// Takes what came, if something did.
     pub fn take(&self) -> Option<Event<'_>> {
         // Where interrupts are masked nobody marks: then the bit itself tells.

@@ -1,7 +1,7 @@
 //! The one way in which events come: Xen interrupts a vCPU on [`VECTOR`], and its handler looks at the bits. It only
 //! marks what came, and masks its port.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{bits, slots};
 use crate::abi::XenErrno;
@@ -18,14 +18,6 @@ pub const VECTOR: u8 = 0xf3;
 /// The port with which each vCPU's last scan ended.
 static LAST: [AtomicU32; MAX_VCPUS] = [const { AtomicU32::new(0) }; MAX_VCPUS];
 
-/// Interrupts so far.
-static UPCALLS: AtomicU64 = AtomicU64::new(0);
-
-/// How many interrupts have come for events, on all vCPUs.
-pub fn upcalls() -> u64 {
-    UPCALLS.load(Ordering::Relaxed)
-}
-
 /// Has events delivered. The first vCPU calls it once, with the page in place and interrupts masked.
 ///
 /// # Errors
@@ -41,7 +33,6 @@ pub fn start(xen: Xen, page: &SharedInfo) -> Result<(), XenErrno> {
 
 /// The handler.
 fn upcall(_: &TrapFrame) {
-    UPCALLS.fetch_add(1, Ordering::Relaxed);
     let own = this_vcpu::number();
     let (Some(page), Some(info), Some(last)) =
         (shared_info::page(), shared_info::of_vcpu(own), LAST.get(own))
@@ -58,6 +49,7 @@ fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
     // Acquire: pairs with the Release of `Slot::open`.
     let slot = slots::get(port).filter(|slot| slot.vcpu.load(Ordering::Acquire) == own);
     let Some(slot) = slot else { return false };
+    slot.visits.fetch_add(1, Ordering::Relaxed);
     if let Some(handler) = slot.handler() {
         // One of our own sends these, or Xen: they are not masked.
         bits::take_pending(page, port);

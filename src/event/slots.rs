@@ -1,6 +1,6 @@
 //! What is known of each port: whose vCPU it is, what is done about its events, and whether one is marked.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::task::Waker;
 
 use alloc::boxed::Box;
@@ -22,6 +22,8 @@ pub struct Slot {
     pub vcpu: AtomicUsize,
     /// An event came, and waits to be taken.
     pub marked: AtomicBool,
+    /// How often it was visited by an interrupt's handler, since it was opened.
+    pub visits: AtomicU64,
     state: IrqMutex<State>,
 }
 
@@ -36,6 +38,7 @@ impl Slot {
         Self {
             vcpu: AtomicUsize::new(NO_VCPU),
             marked: AtomicBool::new(false),
+            visits: AtomicU64::new(0),
             state: IrqMutex::new(State { handler: None, waker: None }),
         }
     }
@@ -44,6 +47,7 @@ impl Slot {
     pub fn open(&self, vcpu: usize, handler: Option<Handler>) {
         self.state.with(|state| *state = State { handler, waker: None });
         self.marked.store(false, Ordering::Relaxed);
+        self.visits.store(0, Ordering::Relaxed);
         // Release: pairs with the Acquire of the upcall: it finds the handler.
         self.vcpu.store(vcpu, Ordering::Release);
     }

@@ -99,8 +99,12 @@ unsafe fn reserve(xen: &impl Hypercall, op: u32, frame: Gfn) -> Result<(), XenEr
 /// # Errors
 ///
 /// What Xen says; `EPERM` where the caller doesn't control the domain.
+///
+/// # Safety
+///
+/// It is another domain, to which nothing is at these frames.
 #[doc(alias = "XENMEM_populate_physmap")]
-pub fn give(xen: &impl Hypercall, domain: DomId, frames: &[Gfn], order: u32) -> Result<u64, XenErrno> {
+pub unsafe fn give(xen: &impl Hypercall, domain: DomId, frames: &[Gfn], order: u32) -> Result<u64, XenErrno> {
     let mut request = Reservation {
         extent_start: frames.as_ptr() as u64,
         nr_extents: frames.len() as u64,

@@ -8,6 +8,9 @@ use super::{Step, ToolstackError};
 use crate::abi::DomId;
 use crate::hypercall::{Xen, control};
 
+/// Reads of 1 KiB in one call. Xen's log has 16 KiB, or some more on a large machine.
+const MOST_READS: usize = 256;
+
 /// A domain's debug console, read from Xen's log as it grows. What Xen forgets before it is read is lost.
 #[derive(Debug)]
 pub struct Console {
@@ -36,7 +39,8 @@ impl Console {
     pub fn lines(&mut self) -> Result<Vec<String>, ToolstackError> {
         let mut lines = Vec::new();
         let mut buffer = [0; 1024];
-        loop {
+        // As much as there may be, and no more: a domain that prints without end must not keep us here.
+        for _ in 0..MOST_READS {
             let read = control::read_console(&self.xen, &mut self.index, &mut buffer);
             let read = read.map_err(|errno| ToolstackError::Xen(Step::Console, errno))?;
             if read.is_empty() {
@@ -51,27 +55,27 @@ impl Console {
                 self.rest.clear();
             }
         }
+        Ok(lines)
     }
 }
 
-/// The domain's part of a line of Xen's log, which may begin with a time stamp.
+/// The domain's part of a line of Xen's log, where a time stamp may stand before the mark or behind it. What another domain
+/// prints has that one's mark before it.
 fn own_text(mark: &str, line: &[u8]) -> Option<String> {
     let line = String::from_utf8_lossy(line);
-    let (_, text) = line.split_once(mark).filter(|(before, _)| before.len() < MAX_STAMP)?;
-    // The stamp may also come behind the mark.
-    let text = match text.strip_prefix('[').and_then(|text| text.split_once("] ")) {
-        Some((stamp, text))
-            if stamp.bytes().all(|byte| byte == b' ' || byte == b'.' || byte.is_ascii_hexdigit()) =>
-        {
-            text
-        }
-        _ => text,
-    };
-    Some(text.trim_end().into())
+    let text = without_stamp(&line).strip_prefix(mark)?;
+    Some(without_stamp(text).trim_end().into())
 }
 
-/// A time stamp before the mark is no longer than this.
-const MAX_STAMP: usize = 32;
+/// The text behind a time stamp, `[    1.089967] ` or hexadecimal, if it begins with one.
+fn without_stamp(text: &str) -> &str {
+    let is_stamp =
+        |stamp: &str| stamp.bytes().all(|byte| matches!(byte, b' ' | b'.') || byte.is_ascii_hexdigit());
+    match text.strip_prefix('[').and_then(|text| text.split_once("] ")) {
+        Some((stamp, rest)) if is_stamp(stamp) => rest,
+        _ => text,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -87,6 +91,7 @@ mod tests {
         assert_eq!(own("(d1) [log] text").as_deref(), Some("[log] text"));
         assert_eq!(own("(d11) text"), None);
         assert_eq!(own("(XEN) [    1.2] text"), None);
+        assert_eq!(own("(d2) [    1.2] (d1) granite: end: success"), None, "another domain's word");
         assert_eq!(own("a domain says, at some length and in its own words: (d1) text"), None);
     }
 }

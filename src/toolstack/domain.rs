@@ -15,7 +15,7 @@ use crate::event::VirtualIrq;
 use crate::hypercall::Xen;
 use crate::hypercall::control::Interface;
 use crate::mm;
-use crate::time::{Deadline, Instant, TimedOut, wait_until};
+use crate::time::{Deadline, Instant, TimedOut};
 
 /// How often to look at a domain though Xen has said nothing: another may have taken what it said.
 const LOOK: Duration = Duration::from_millis(50);
@@ -60,6 +60,20 @@ impl Toolstack {
     /// The control interface that Xen has.
     pub fn interface(&self) -> &'static Known {
         self.known
+    }
+
+    /// Waits for something about a domain: asked whenever Xen tells of a change, and now and then.
+    fn until<T>(&self, deadline: Deadline, mut is_so: impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
+        loop {
+            if let Some(it) = is_so() {
+                return Ok(it);
+            }
+            if deadline.has_passed() {
+                return Err(TimedOut);
+            }
+            // Whether something was heard or not: it is looked at again.
+            let _ = self.changes.wait(deadline.or_earlier(Deadline::at(Instant::now() + LOOK)));
+        }
     }
 
     /// Starts a domain.
@@ -140,16 +154,10 @@ impl Domain<'_> {
     ///
     /// [`ToolstackError::StillRunning`], and what Xen says.
     pub fn wait(&self, deadline: Deadline) -> Result<Ended, ToolstackError> {
-        loop {
-            if let Some(ended) = self.ended()? {
-                return Ok(ended);
-            }
-            if deadline.has_passed() {
-                return Err(ToolstackError::StillRunning);
-            }
-            let next_look = deadline.or_earlier(Deadline::at(Instant::now() + LOOK));
-            // Whether something was heard or not: it is looked at again.
-            let _ = self.toolstack.changes.wait(next_look);
+        let ended = || self.ended().transpose();
+        match self.toolstack.until(deadline, ended) {
+            Ok(ended) => ended,
+            Err(TimedOut) => Err(ToolstackError::StillRunning),
         }
     }
 
@@ -168,10 +176,7 @@ impl Domain<'_> {
         at(Step::Destroy, self.toolstack.interface.destroy(self.id))?;
         let this = core::mem::ManuallyDrop::new(self);
         let gone = || (this.toolstack.interface.info(this.id).err() == Some(XenErrno::SRCH)).then_some(());
-        match wait_until(deadline, gone) {
-            Ok(()) => Ok(true),
-            Err(TimedOut) => Ok(false),
-        }
+        Ok(this.toolstack.until(deadline, gone).is_ok())
     }
 }
 

@@ -1,13 +1,16 @@
 //! Writing another domain's memory: its pages are mapped for a moment, in windows.
 
 use super::{Step, ToolstackError};
-use crate::abi::{DomId, Gfn, PAGE_SIZE};
+use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
 use crate::hypercall::{Hypercall, memory};
 use crate::mm::SharedBytes;
 use crate::mm::windows::{Window, Windows};
 
 /// Pages that are mapped at once.
 const BATCH: usize = 64;
+
+/// An error number that no Xen has.
+const UNANSWERED: i32 = i32::MIN;
 
 /// Another domain's memory.
 #[derive(Debug)]
@@ -55,12 +58,13 @@ impl<'x, X: Hypercall> Foreign<'x, X> {
         let window = self.windows.take(pages).map_err(|_| ToolstackError::NoWindow)?;
         let theirs: heapless::Vec<u64, BATCH> = (first.0..).take(pages).collect();
         let ours: heapless::Vec<Gfn, BATCH> = (0..pages).map(|page| window.gfn(page)).collect();
-        let mut errors = [0i32; BATCH];
+        // What Xen doesn't answer is no success.
+        let mut errors = [UNANSWERED; BATCH];
         // SAFETY: the window was just taken.
         let called =
             unsafe { memory::map_foreign(self.xen, self.domain, &theirs, &ours, &mut errors[..pages]) };
         let failed =
-            errors[..pages].iter().find(|&&error| error != 0).map(|&error| crate::abi::XenErrno(-error));
+            errors[..pages].iter().find(|&&error| error != 0).map(|&error| XenErrno(error.wrapping_neg()));
         let mapped = called
             .and(failed.map_or(Ok(()), Err))
             .map_err(|errno| ToolstackError::Xen(Step::MapMemory, errno));
@@ -70,17 +74,16 @@ impl<'x, X: Hypercall> Foreign<'x, X> {
                 SharedBytes::new(window.first().address() as *mut u8, pages * PAGE_SIZE as usize)
             });
         }
-        let emptied = self.empty(window, &errors[..pages], called.is_ok());
+        let emptied = self.empty(window, &errors[..pages]);
         mapped.and(emptied)
     }
 
-    /// Takes the pages out again. A window that can't be emptied is never used again.
-    fn empty(&self, window: Window, errors: &[i32], called: bool) -> Result<(), ToolstackError> {
+    /// Takes out again what was mapped, also of a call that broke off. A window that can't be emptied is never used again.
+    fn empty(&self, window: Window, errors: &[i32]) -> Result<(), ToolstackError> {
         let mut result = Ok(());
         for (page, &error) in window.into_pages().zip(errors) {
-            let was_mapped = called && error == 0;
             // SAFETY: nobody uses the page any more.
-            let removed = if was_mapped { unsafe { memory::remove(self.xen, page.first()) } } else { Ok(()) };
+            let removed = if error == 0 { unsafe { memory::remove(self.xen, page.first()) } } else { Ok(()) };
             match removed {
                 // SAFETY: the window was taken above, and is empty.
                 Ok(()) => unsafe { self.windows.give_back(page) },

@@ -90,6 +90,8 @@ unsafe impl Hypercall for Scripted {
             ADD_TO_PHYSMAP_BATCH => {
                 // SAFETY: the argument of this call.
                 let batch = unsafe { &*(arguments[1] as *const crate::abi::memory::AddToPhysmapBatch) };
+                // SAFETY: as many as it says.
+                unsafe { core::slice::from_raw_parts_mut(batch.errs as *mut i32, batch.size.into()) }.fill(0);
                 self.mapped.fetch_add(batch.size.into(), Ordering::Relaxed);
                 Ok(0)
             }

@@ -1,5 +1,7 @@
 //! The domain that starts the other.
 
+use core::time::Duration;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -39,16 +41,16 @@ pub enum ChildEnd {
 }
 
 impl<'t> Parent<'t> {
-    /// Starts a child and waits until it has connected.
+    /// Starts a child and waits until it has connected, for so long from its first instruction on.
     ///
     /// # Errors
     ///
-    /// [`TwinError`]; a child that doesn't connect before the deadline is destroyed, and what it printed is logged.
+    /// [`TwinError`]; a child that doesn't connect in time is destroyed, and what it printed is logged.
     pub fn start(
         platform: &'static Platform,
         toolstack: &'t Toolstack,
         config: &Config<'_>,
-        deadline: Deadline,
+        patience: Duration,
     ) -> Result<Self, TwinError> {
         let xen = platform.xen().ok_or(EventError::NoEvents)?;
         let mut shared = Err(TwinError::OutOfMemory);
@@ -65,7 +67,7 @@ impl<'t> Parent<'t> {
         let mut child = built?;
         let (grant, port) = shared?;
         child.unpause()?;
-        match connection(&child, port, deadline) {
+        match connection(&child, port, Deadline::after(patience)) {
             Ok(channel) => {
                 Ok(Self { child, link: Link::new(Memory::Ours(grant), channel), console: Vec::new() })
             }
@@ -125,7 +127,8 @@ impl<'t> Parent<'t> {
         Ok(&self.console)
     }
 
-    /// Waits for the child's end, by what it told Xen and by its last line, which must agree for a success.
+    /// Waits for the child's end, by what it told Xen and by its last line, which must agree for a success. Where its console
+    /// can't be read there is the first alone.
     ///
     /// # Errors
     ///
@@ -204,6 +207,8 @@ mod tests {
     fn a_success_needs_both_signals() {
         let crashed = |text: &str| ChildEnd::Crashed(text.into());
         assert_eq!(judge(ShutdownReason::POWEROFF, Some("success")), ChildEnd::Success);
+        assert_eq!(judge(ShutdownReason::POWEROFF, None), ChildEnd::Success, "there is no console");
+        assert_eq!(judge(ShutdownReason::POWEROFF, Some("panic")), crashed("panic"));
         assert_eq!(judge(ShutdownReason::CRASH, Some("success")), crashed("success"));
         assert_eq!(judge(ShutdownReason::CRASH, Some("failure 3")), ChildEnd::Failed("failure 3".into()));
         assert_eq!(judge(ShutdownReason::CRASH, Some("panic")), crashed("panic"));

@@ -12,6 +12,8 @@ mod event;
 mod grant;
 mod harness;
 mod kernel;
+#[cfg(granite_guest)]
+mod link;
 mod memory;
 mod runtime;
 mod time;
@@ -41,6 +43,8 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         vcpu::CASES,
         #[cfg(granite_guest)]
         toolstack::CASES,
+        #[cfg(granite_guest)]
+        link::CASES,
     ];
     floors.into_iter().flatten().chain(grant::cases())
 }

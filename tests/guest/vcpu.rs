@@ -35,7 +35,7 @@ fn fail(error: impl alloc::string::ToString) -> NotPassed {
 }
 
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(10))
+    Deadline::after(Duration::from_secs(30))
 }
 
 /// Starts them, if they don't run yet.

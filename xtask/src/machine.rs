@@ -153,9 +153,9 @@ impl Machine {
         if !line.is_empty() {
             modules.push_str(&format!(" {}", line.replace(',', ",,")));
         }
-        // In `twin` the image of the second domain comes first, whatever else there is.
-        let twin = (self.rig == Rig::Twin).then_some(kernel);
-        for module in twin.into_iter().chain(self.module.as_deref()) {
+        // Xen gives its control domain one module; in `twin` that is the image of the second domain.
+        let module = if self.rig == Rig::Twin { Some(kernel) } else { self.module.as_deref() };
+        if let Some(module) = module {
             modules.push(',');
             modules.push_str(&name(module)?);
         }
@@ -243,8 +243,8 @@ mod tests {
         let kernel = Path::new("/some where/k");
         assert_eq!(machine.modules(kernel, "a=1,2 b").unwrap(), "k a=1,,2 b,/m,,n");
         assert_eq!(Machine::default().modules(kernel, "").unwrap(), "k");
-        let twin = Machine { rig: super::Rig::Twin, module: Some("/m".into()), ..Machine::default() };
-        assert_eq!(twin.modules(kernel, "x").unwrap(), "k x,k,/m");
+        let twin = Machine { rig: super::Rig::Twin, ..Machine::default() };
+        assert_eq!(twin.modules(kernel, "x").unwrap(), "k x,k");
         let near = Machine { module: Some("/some where/m".into()), ..Machine::default() };
         assert_eq!(near.modules(kernel, "").unwrap(), "k,m");
         assert!(module_name(Path::new("/a b")).unwrap_err().to_string().contains("move it"));

@@ -42,8 +42,12 @@ pub fn serve(context: &Context) -> Result<(), NotPassed> {
     let table = context.platform()?.grants().map_err(fail)?;
     let (free, lost) = (table.windows().free(), table.stats().lost);
     let mut served = Served { table, mappings: BTreeMap::new(), last: 0 };
-    while let Ok(message) = context.hear() {
-        context.tell(&served.answer(&message))?;
+    loop {
+        match context.hear() {
+            Ok(message) => context.tell(&served.answer(&message))?,
+            Err(not) if crate::twin::is_over(&not) => break,
+            Err(not) => return Err(not),
+        }
     }
     check!(served.mappings.is_empty(), "{} mappings are left", served.mappings.len());
     check_same!((table.windows().free(), table.stats().lost), (free, lost));

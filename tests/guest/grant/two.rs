@@ -38,7 +38,7 @@ cases! {
 }
 
 fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(5))
+    Deadline::after(Duration::from_secs(30))
 }
 
 fn tell_gref(context: &Context, gref: GrantRef) -> Result<(), NotPassed> {

@@ -13,6 +13,18 @@ fn fail(error: impl alloc::string::ToString) -> NotPassed {
     NotPassed::Fail(error.to_string())
 }
 
+/// The control domain is done with the case.
+const IS_OVER: &str = "the control domain is done with the case";
+
+fn over() -> NotPassed {
+    fail(IS_OVER)
+}
+
+/// Whether a case ended because the control domain is done with it.
+pub fn is_over(not: &NotPassed) -> bool {
+    matches!(not, NotPassed::Fail(why) if why == IS_OVER)
+}
+
 /// Tells the control domain something of the case's own.
 pub fn tell(child: &Child, message: &[u8]) -> Result<(), NotPassed> {
     let message = [&[DATA], message].concat();
@@ -24,7 +36,7 @@ pub fn hear(child: &Child) -> Result<Vec<u8>, NotPassed> {
     let message = child.link().receive(Deadline::after(PATIENCE)).map_err(fail)?;
     match message.split_first() {
         Some((&DATA, data)) => Ok(data.into()),
-        Some((&OVER, _)) => Err(fail("the control domain is done with the case")),
+        Some((&OVER, _)) => Err(over()),
         other => Err(fail(alloc::format!("the control domain says {other:?}"))),
     }
 }

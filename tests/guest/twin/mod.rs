@@ -9,7 +9,7 @@ mod child;
 mod parent;
 
 #[cfg(granite_guest)]
-pub use child::serve;
+pub use child::{is_over, serve};
 #[cfg(granite_guest)]
 pub use parent::Twin;
 
@@ -42,7 +42,7 @@ const SKIPPED: u8 = 6;
 
 /// How long one side waits for the other.
 #[cfg(granite_guest)]
-const PATIENCE: core::time::Duration = core::time::Duration::from_secs(10);
+const PATIENCE: core::time::Duration = core::time::Duration::from_secs(30);
 
 /// Which side runs.
 #[derive(Clone, Copy, Debug)]

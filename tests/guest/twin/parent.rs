@@ -94,7 +94,7 @@ impl Twin {
             processor: Some(number("smp") - 1),
             ..Config::default()
         };
-        let parent = Parent::start(self.platform, self.toolstack, &config, Deadline::after(PATIENCE));
+        let parent = Parent::start(self.platform, self.toolstack, &config, PATIENCE);
         *self.parent.borrow_mut() = Some(parent.map_err(fail)?);
         Ok(())
     }
@@ -145,7 +145,10 @@ impl Twin {
         self.start()?;
         *self.verdict.borrow_mut() = None;
         self.is_lost.set(false);
-        self.send(RUN, &(place as u32).to_le_bytes())?;
+        if let Err(error) = self.send(RUN, &(place as u32).to_le_bytes()) {
+            self.parent.borrow_mut().take(); // the next case gets another
+            return Err(error);
+        }
         let own = (case.run)(context);
         if self.is_lost.get() {
             return own;
@@ -160,6 +163,7 @@ impl Twin {
             (Err(NotPassed::Fail(own)), Err(NotPassed::Fail(theirs))) => {
                 Err(fail(format!("{own}; the other side: {theirs}")))
             }
+            (Err(NotPassed::Skip(_)), Err(not @ NotPassed::Fail(_))) => Err(told_by("the other side", not)),
             (own, _) => own,
         }
     }
