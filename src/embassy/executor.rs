@@ -8,10 +8,11 @@ use embassy_executor::{Spawner, raw};
 use crate::time::{Deadline, wait_until};
 use crate::vcpu;
 
-/// Tasks of one vCPU. They may be woken from any; several vCPUs have an executor each.
-#[derive(Debug)]
+/// Tasks of the vCPU that runs it. They may be woken from any; several vCPUs have an executor each.
+#[derive(Default, Debug)]
 pub struct Executor {
-    signal: &'static Signal,
+    // Made by `new`, whatever it will have.
+    _private: (),
 }
 
 /// That there is something to do, and for whom.
@@ -22,20 +23,19 @@ struct Signal {
 }
 
 impl Executor {
-    /// An executor for the vCPU that calls it.
-    pub fn new() -> Self {
-        // For ever: a waker may outlive anything.
-        let signal = Signal { pending: AtomicBool::new(false), vcpu: vcpu::current() };
-        Self { signal: Box::leak(Box::new(signal)) }
+    /// An executor without tasks.
+    pub const fn new() -> Self {
+        Self { _private: () }
     }
 
-    /// Runs tasks until `is_done`, which is asked after each round of them. `start` spawns the first ones. What runs
-    /// still is dropped never: tasks are for ever, as embassy has them.
-    ///
-    /// It is to be called on the vCPU that made the executor.
+    /// Runs tasks on the calling vCPU until `is_done`, which is asked after each round of them. `start` spawns the first
+    /// ones. What hasn't ended then is never dropped: tasks are for ever, as embassy has them.
     pub fn run_until(self, start: impl FnOnce(Spawner), mut is_done: impl FnMut() -> bool) {
-        let executor: &'static raw::Executor =
-            Box::leak(Box::new(raw::Executor::new(core::ptr::from_ref(self.signal).cast_mut().cast())));
+        // For ever: a waker may outlive anything.
+        let signal: &'static Signal =
+            Box::leak(Box::new(Signal { pending: AtomicBool::new(false), vcpu: vcpu::current() }));
+        let context = core::ptr::from_ref(signal).cast_mut().cast();
+        let executor: &'static raw::Executor = Box::leak(Box::new(raw::Executor::new(context)));
         start(executor.spawner());
         loop {
             // SAFETY: it is polled here alone, on the vCPU that it was made on, and not by itself: tasks have no way
@@ -45,7 +45,7 @@ impl Executor {
                 return;
             }
             // Acquire: pairs with the Release of the pender: what was done before the wake-up is seen.
-            let something = || self.signal.pending.swap(false, Ordering::Acquire).then_some(());
+            let something = || signal.pending.swap(false, Ordering::Acquire).then_some(());
             let _ = wait_until(Deadline::NEVER, something); // there is no deadline
         }
     }
@@ -54,12 +54,6 @@ impl Executor {
     pub fn run(self, start: impl FnOnce(Spawner)) -> ! {
         self.run_until(start, || false);
         crate::arch::halt() // not reached: it is never done
-    }
-}
-
-impl Default for Executor {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -5,6 +5,7 @@ use core::future::poll_fn;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
+use core::time::Duration;
 
 use super::bits;
 use super::delivery::unmask;
@@ -15,7 +16,8 @@ use crate::abi::shared_info::SharedInfo;
 use crate::abi::{DomId, XenErrno};
 use crate::hypercall::{Xen, event, sched};
 use crate::mm::shared_info;
-use crate::time::{Deadline, TimedOut, wait_until};
+use crate::sync::this_vcpu;
+use crate::time::{Deadline, Instant, TimedOut, wait_until};
 
 /// What a channel is: [`Unbound`], [`Interdomain`], [`Ipi`] or [`VirtualIrq`].
 pub trait Kind: sealed::Sealed {}
@@ -139,29 +141,56 @@ impl<K: Kind> Channel<K> {
 
     /// Takes what came, if something did.
     pub fn take(&self) -> Option<Event<'_>> {
-        // Where interrupts are masked nobody marks: then the bit itself tells.
-        if self.slot.take_mark() || self.take_unmarked() {
-            let (xen, page, port) = (self.xen, self.page, self.port);
-            return Some(Event { xen, page, port, _channel: core::marker::PhantomData });
-        }
-        None
+        // Where interrupts are masked nobody marks: then the bit itself tells. What is masked waits.
+        let unmarked = || !self.is_masked() && bits::is_pending(self.page, self.port) && self.claim();
+        (self.slot.take_mark() || unmarked()).then(|| self.event())
     }
 
-    fn take_unmarked(&self) -> bool {
-        if !bits::is_pending(self.page, self.port) {
-            return false;
+    /// Takes what is pending, and masks the port for as long as it is worked on.
+    fn claim(&self) -> bool {
+        let masked_here = bits::mask(self.page, self.port);
+        let taken = bits::take_pending(self.page, self.port);
+        if masked_here && !taken {
+            self.unmask(); // its vCPU was first, and marks it
         }
-        bits::mask(self.page, self.port);
-        bits::take_pending(self.page, self.port)
+        taken
     }
 
-    /// Waits on this vCPU until something comes.
+    fn event(&self) -> Event<'_> {
+        let (xen, page, port) = (self.xen, self.page, self.port);
+        Event { xen, page, port, _channel: core::marker::PhantomData }
+    }
+
+    /// Waits until something comes. On the vCPU that the events come to it halts meanwhile; on another one nothing
+    /// interrupts for it, and it is looked for every millisecond.
     ///
     /// # Errors
     ///
     /// [`TimedOut`].
     pub fn wait(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {
-        wait_until(deadline, || self.take())
+        if self.comes_here() {
+            return wait_until(deadline, || self.take());
+        }
+        loop {
+            if let Some(event) = self.take() {
+                return Ok(event);
+            }
+            if deadline.has_passed() {
+                return Err(TimedOut);
+            }
+            poll_any(self.xen, &[self.port], self.next_look(deadline));
+        }
+    }
+
+    /// Whether its events come to the vCPU that asks.
+    fn comes_here(&self) -> bool {
+        self.slot.vcpu.load(Ordering::Relaxed) == this_vcpu::number()
+    }
+
+    /// When to look again at what another vCPU may have marked meanwhile.
+    fn next_look(&self, deadline: Deadline) -> Deadline {
+        const LOOK: Duration = Duration::from_millis(1);
+        if self.comes_here() { deadline } else { deadline.or_earlier(Deadline::at(Instant::now() + LOOK)) }
     }
 
     /// Waits in Xen until something comes. Interrupts may be masked, and stay so; no other event is handled meanwhile
@@ -172,20 +201,22 @@ impl<K: Kind> Channel<K> {
     /// [`TimedOut`].
     pub fn poll(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {
         // Masked, so that the bit stays until it is taken here.
-        bits::mask(self.page, self.port);
+        let masked_here = bits::mask(self.page, self.port);
         loop {
-            if let Some(event) = self.take() {
-                return Ok(event);
+            if self.slot.take_mark() || bits::take_pending(self.page, self.port) {
+                return Ok(self.event());
             }
             if deadline.has_passed() {
-                unmask(self.xen, self.page, self.port);
+                if masked_here {
+                    self.unmask();
+                }
                 return Err(TimedOut);
             }
-            poll_any(self.xen, &[self.port], deadline);
+            poll_any(self.xen, &[self.port], self.next_look(deadline));
         }
     }
 
-    /// Something came: for a task that awaits it.
+    /// Something came: for a task that awaits it. One task should: two on one channel wake each other for nothing.
     pub async fn ready(&self) -> Event<'_> {
         poll_fn(|context| self.poll_ready(context)).await
     }
@@ -372,8 +403,12 @@ impl VirtualIrq {
 /// Waits in Xen until one of these ports is pending, or until the deadline. It may return for nothing, and does so at
 /// once for more than 128 ports.
 pub fn poll_any(xen: Xen, ports: &[Port], deadline: Deadline) {
+    if ports.len() > MAX_POLL {
+        return;
+    }
+    // 0 is never; and so is what a signed number of nanoseconds can't say, which Xen has.
     let nanoseconds = deadline.instant().map_or(0, |at| at.nanoseconds().max(1));
-    let ports = &ports[..ports.len().min(MAX_POLL)];
+    let nanoseconds = if i64::try_from(nanoseconds).is_ok() { nanoseconds } else { 0 };
     // What Xen refuses is looked at by the caller, who asks again.
     let _ = sched::poll(&xen, ports, nanoseconds);
 }

@@ -50,10 +50,15 @@ fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
     let slot = slots::get(port).filter(|slot| slot.vcpu.load(Ordering::Acquire) == own);
     let Some(slot) = slot else { return false };
     slot.visits.fetch_add(1, Ordering::Relaxed);
-    if let Some(handler) = slot.handler() {
-        // One of our own sends these, or Xen: they are not masked.
-        bits::take_pending(page, port);
-        handler(port);
+    if slot.handler().is_some() {
+        // One of our own sends these, or Xen: they are not masked. Asked again once the event is taken: the port may have
+        // been closed and opened since, and then the event is the new one's.
+        if bits::take_pending(page, port) {
+            match slot.handler() {
+                Some(handler) => handler(port),
+                None => slot.mark(),
+            }
+        }
     } else {
         // Whoever waits on another vCPU may take it first; then the port is left as it was.
         let masked_here = bits::mask(page, port);
@@ -69,10 +74,9 @@ fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
 /// Unmasks a port; what is pending is delivered, now or by an interrupt.
 pub(super) fn unmask(xen: Xen, page: &SharedInfo, port: Port) {
     bits::clear_mask(page, port);
-    // What came before the mask was cleared has told nobody: Xen is to look again, at a port that is masked. If the
-    // interrupt came in between, it masked the port itself, and took what was pending.
-    if bits::is_pending(page, port) {
-        bits::mask(page, port);
+    // What came before the mask was cleared has told nobody: Xen is to look again, at a port that is masked. Whoever masked
+    // it in between, as an interrupt does that came, has something to do, and unmasks it after that.
+    if bits::is_pending(page, port) && bits::mask(page, port) {
         // A port that isn't open any more has nothing to deliver.
         let _ = event::unmask(&xen, port);
     }

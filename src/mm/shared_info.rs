@@ -61,6 +61,9 @@ pub fn of_vcpu(number: usize) -> Option<&'static VcpuInfo> {
 pub fn register(xen: &impl Hypercall, number: usize) -> Result<(), XenErrno> {
     let Some(slot) = number.checked_sub(LEGACY_MAX_VCPUS) else { return Ok(()) };
     let slot = REGISTERED.get(slot).ok_or(XenErrno::NOENT)?;
+    if !slot.load(Ordering::Relaxed).is_null() {
+        return Ok(()); // by an attempt that failed later: Xen takes it once
+    }
     let gfn: Gfn = Page::zeroed().ok_or(XenErrno::NOMEM)?.into_gfn();
     let place = RegisterVcpuInfo { mfn: gfn.0, offset: 0, rsvd: 0 };
     // SAFETY: the page was just taken out of the memory that is given out, for ever.

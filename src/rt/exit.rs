@@ -4,6 +4,7 @@ use crate::abi::sched::ShutdownReason;
 use crate::arch::{self, port};
 use crate::driver::console;
 use crate::hypercall::{Xen, sched};
+use crate::vcpu;
 
 /// What an application's main function returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,8 @@ impl core::fmt::Display for End {
 /// Ends the guest: a last line on the console, and the same again in the machine's own way. The two must
 /// agree for a run to count as a success.
 pub fn end(how: End) -> ! {
+    // Nobody else may print behind the last line, or into it.
+    vcpu::freeze_others();
     console::print_last_words(format_args!("granite: end: {how}"));
     // In a domU nobody listens on the port, and Xen ignores it.
     port::debug_exit(how.debug_exit_code());

@@ -73,7 +73,8 @@ pub fn fired() {
 }
 
 fn nanoseconds(deadline: Deadline) -> u64 {
-    deadline.instant().map_or(NEVER, Instant::nanoseconds)
+    // Xen's time is a signed number: what that can't say has passed, for Xen.
+    deadline.instant().map(Instant::nanoseconds).filter(|&at| i64::try_from(at).is_ok()).unwrap_or(NEVER)
 }
 
 fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {

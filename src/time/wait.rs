@@ -16,6 +16,7 @@ use crate::sync::this_vcpu;
 ///
 /// [`TimedOut`] after the deadline. `ready` is asked once in any case.
 pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
+    let mut armed = false;
     let result = loop {
         if let Some(result) = ready() {
             break Ok(result);
@@ -23,10 +24,13 @@ pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -
         if deadline.has_passed() {
             break Err(TimedOut);
         }
-        if this_vcpu::is_handling() || !arch::interrupts_are_enabled() || !timer::interrupt_at(deadline) {
+        // The timer is that of whoever was interrupted: a wait in a handler leaves it alone.
+        let may_halt = !this_vcpu::is_handling() && arch::interrupts_are_enabled();
+        if !may_halt || !timer::interrupt_at(deadline) {
             pause();
             continue;
         }
+        armed = true;
         let mut result = None;
         arch::wait_for_interrupt(|| {
             result = ready();
@@ -37,7 +41,9 @@ pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -
             break Ok(result);
         }
     };
-    timer::wait_is_over();
+    if armed {
+        timer::wait_is_over();
+    }
     result
 }
 

@@ -9,7 +9,8 @@ use crate::mm::shared_info;
 
 /// Time since 1970, as Xen has it, without leap seconds. Nothing without a Xen.
 pub fn wall_clock() -> Option<Duration> {
-    shared_info::page().map(|page| at_boot(page) + Duration::from_nanos(Instant::now().nanoseconds()))
+    let since_boot = Duration::from_nanos(Instant::now().nanoseconds());
+    shared_info::page().map(|page| at_boot(page).saturating_add(since_boot))
 }
 
 /// The wall clock's time when Xen booted.

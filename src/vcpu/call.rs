@@ -1,7 +1,7 @@
 //! Calling a function on every vCPU, by interrupts.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{kick, running};
 use crate::sync::{IrqMutex, MAX_VCPUS, Masked, this_vcpu};
@@ -18,6 +18,9 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// Which call each vCPU has answered last.
 static ANSWERED: [AtomicU64; MAX_VCPUS] = [const { AtomicU64::new(0) }; MAX_VCPUS];
+
+/// Each vCPU that is making the call just now.
+static ANSWERING: [AtomicBool; MAX_VCPUS] = [const { AtomicBool::new(false) }; MAX_VCPUS];
 
 /// Somebody's call is open: the next waits for its end.
 static CALLING: IrqMutex<bool> = IrqMutex::new(false);
@@ -42,9 +45,14 @@ impl core::error::Error for Unanswered {}
 ///
 /// # Errors
 ///
-/// [`Unanswered`] after the deadline. A vCPU that answers later makes the call then, or the next one in its place.
+/// [`Unanswered`] after the deadline, and at once inside of such a call: it can't make another. A vCPU that answers later makes the call then, or the next one in its place.
 pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
     let own = this_vcpu::number();
+    if ANSWERING.get(own).is_none_or(|answering| answering.load(Ordering::Relaxed)) {
+        return Err(Unanswered { vcpu: own });
+    }
+    // A handler here that called too would wait for what it interrupted. Others are answered all the same.
+    let _masked = Masked::mask();
     let begun = until(deadline, || CALLING.with(|calling| !core::mem::replace(calling, true)));
     begun.map_err(|TimedOut| Unanswered { vcpu: own })?;
     let number = OPEN.with(|open| {
@@ -87,16 +95,25 @@ fn until(deadline: Deadline, mut is_so: impl FnMut() -> bool) -> Result<(), Time
 /// Makes the call that is open, if this vCPU hasn't yet. The handler of a kick.
 pub(super) fn answer() {
     let own = this_vcpu::number();
-    let Some(answered) = ANSWERED.get(own) else { return };
+    let (Some(answered), Some(answering)) = (ANSWERED.get(own), ANSWERING.get(own)) else { return };
     let _masked = Masked::mask();
     // Acquire: pairs with the Release of `on_all`.
-    if answered.load(Ordering::Relaxed) >= LAST.load(Ordering::Acquire) {
+    let is_answered = answered.load(Ordering::Relaxed) >= LAST.load(Ordering::Acquire);
+    if is_answered || answering.swap(true, Ordering::Relaxed) {
         return;
     }
     let (number, function) = OPEN.with(|open| *open);
     if let Some(function) = function {
         this_vcpu::handle(|| function(own));
     }
+    answering.store(false, Ordering::Relaxed);
     // Release: pairs with the Acquire of `on_all`.
     answered.store(number, Ordering::Release);
+}
+
+/// To be called by a vCPU that begins: calls from before are none of its own.
+pub(super) fn begin() {
+    if let Some(answered) = ANSWERED.get(this_vcpu::number()) {
+        answered.store(LAST.load(Ordering::Acquire), Ordering::Relaxed);
+    }
 }

@@ -1,16 +1,16 @@
-//! Stopping every other vCPU at once, whatever it is at: for the report of a crash.
+//! Stopping every other vCPU at once, whatever it is at: for the report of a crash, and for the last line.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::running;
 use crate::arch;
 use crate::hypercall::{Xen, vcpu};
-use crate::sync::{NO_VCPU, this_vcpu};
+use crate::sync::{MAX_VCPUS, NO_VCPU, this_vcpu};
 
 /// The vCPU that the others are to make way for.
 static ALONE: AtomicUsize = AtomicUsize::new(NO_VCPU);
-/// How many have stopped.
-static FROZEN: AtomicUsize = AtomicUsize::new(0);
+/// Which have stopped.
+static FROZEN: [AtomicBool; MAX_VCPUS] = [const { AtomicBool::new(false) }; MAX_VCPUS];
 
 /// How often to look for the others' end: without a clock, which may be what is broken.
 const PATIENCE: u32 = 200_000;
@@ -27,9 +27,12 @@ pub fn freeze_others() {
     }
     let Some(xen) = Xen::enabled() else { return };
     let others = || (0..running()).filter(|&vcpu| vcpu != own);
-    let told = others().filter(|&vcpu| vcpu::send_nmi(&xen, vcpu as u32).is_ok()).count();
+    for vcpu in others() {
+        // One that can't be told is waited for, for a while.
+        let _ = vcpu::send_nmi(&xen, vcpu as u32);
+    }
     // Acquire: pairs with the Release of `freeze`: what they printed is out.
-    let frozen = || FROZEN.load(Ordering::Acquire) >= told;
+    let frozen = || others().all(|vcpu| FROZEN[vcpu].load(Ordering::Acquire));
     let _ = (0..PATIENCE).any(|_| {
         core::hint::spin_loop();
         frozen()
@@ -45,7 +48,9 @@ pub fn freeze_if_told() {
 }
 
 fn freeze() -> ! {
-    // Release: pairs with the Acquire of `freeze_others`.
-    FROZEN.fetch_add(1, Ordering::Release);
+    if let Some(frozen) = FROZEN.get(this_vcpu::number()) {
+        // Release: pairs with the Acquire of `freeze_others`.
+        frozen.store(true, Ordering::Release);
+    }
     arch::halt()
 }

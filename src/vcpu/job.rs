@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use super::start::is_stopping;
 use super::{kick, running};
 use crate::sync::{IrqMutex, MAX_VCPUS};
 use crate::time::{Deadline, TimedOut, wait_until};
@@ -48,7 +49,7 @@ impl core::error::Error for NotSpawned {}
 ///
 /// [`NotSpawned`], and the work is dropped.
 pub fn spawn(vcpu: usize, work: impl FnOnce() + Send + 'static) -> Result<Job, NotSpawned> {
-    if !(1..running()).contains(&vcpu) {
+    if !(1..running()).contains(&vcpu) || is_stopping() {
         return Err(NotSpawned::NoSuchVcpu(vcpu));
     }
     let done = Arc::new(AtomicBool::new(false));

@@ -129,6 +129,7 @@ fn open_ports(xen: Xen, number: usize) -> Result<(), StartError> {
 /// What every vCPU but the first runs: job after job.
 fn main() -> ! {
     let own = this_vcpu::number();
+    call::begin();
     // Release: pairs with the Acquire of `start`.
     ARRIVED.fetch_add(1, Ordering::Release);
     let _ = kick(0); // who waits looks again; it looks by itself too
@@ -153,6 +154,11 @@ fn main() -> ! {
     arch::halt()
 }
 
+/// Whether vCPUs take no more jobs.
+pub(super) fn is_stopping() -> bool {
+    STOPPING.load(Ordering::Relaxed)
+}
+
 /// Ends all vCPUs but the first, which calls it: each finishes the job that it is at. They can't be started again.
 ///
 /// # Errors
@@ -161,8 +167,8 @@ fn main() -> ! {
 pub fn stop(deadline: Deadline) -> Result<(), TimedOut> {
     // Release: pairs with the Acquire of `main`.
     STOPPING.store(true, Ordering::Release);
-    for number in 1..running() {
-        let _ = kick(number); // none that runs has no port
+    for number in 1..MAX_VCPUS {
+        let _ = kick(number); // also one that came late, and isn't counted
     }
     // Acquire: pairs with the Release of `main`.
     let ended = || (ARRIVED.load(Ordering::Acquire) == 1).then_some(());

@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     Case::new("time::a_deadline_that_has_passed_ends_at_once", ALL, passed),
     Case::new("time::the_wall_clock_goes_on", UNDER_XEN, wall),
     Case::new("time::an_alarm_and_a_wait_share_the_timer", UNDER_XEN, alarm),
+    Case::new("time::deadlines_that_are_very_far", UNDER_XEN, far),
     Case::new("time::waits_with_interrupts_masked", UNDER_XEN, masked),
 ];
 
@@ -85,6 +86,21 @@ fn alarm(_: &Context) -> Result<(), NotPassed> {
     }
     sleep(Duration::from_millis(5));
     check_same!(alarms(), 2);
+    Ok(())
+}
+
+/// Farther than a signed number can say: they don't come at once.
+fn far(_: &Context) -> Result<(), NotPassed> {
+    for at in [1u64 << 63, u64::MAX, i64::MAX as u64] {
+        timer::set_alarm(Deadline::at(Instant::from_nanoseconds(at)));
+        let mut looks = 0;
+        let twice = || {
+            looks += 1;
+            (looks == 2).then_some(())
+        };
+        check!(wait_until(Deadline::at(Instant::from_nanoseconds(at)), twice).is_ok());
+    }
+    timer::set_alarm(Deadline::NEVER);
     Ok(())
 }
 

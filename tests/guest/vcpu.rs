@@ -26,6 +26,8 @@ pub const CASES: &[Case] = &[
     Case::new("vcpu::jobs_are_done_and_waited_for", UNDER_XEN, jobs),
     Case::new("vcpu::locks_are_taken_by_one_at_a_time", UNDER_XEN, locks),
     Case::new("vcpu::interrupts_go_where_they_are_sent", UNDER_XEN, interrupts),
+    Case::new("vcpu::a_vcpu_waits_for_a_channel_of_another", UNDER_XEN, waits_elsewhere),
+    Case::new("vcpu::a_call_inside_of_a_call_is_refused", UNDER_XEN, call_in_call),
     Case::new("vcpu::time_is_one_on_all", UNDER_XEN, time),
     Case::new("vcpu::each_has_its_timer", UNDER_XEN, timers),
 ];
@@ -231,6 +233,53 @@ fn interrupts(context: &Context) -> Result<(), NotPassed> {
         }
     }
     check!(WHERE[..running].iter().all(|count| count.load(Ordering::Relaxed) == 20));
+    Ok(())
+}
+
+/// Its events come to the first vCPU; whoever waits elsewhere hears of them all the same.
+fn waits_elsewhere(context: &Context) -> Result<(), NotPassed> {
+    use granite::event::{Interdomain, Unbound};
+    let (xen, own, running) = (context.xen()?, context.platform()?.dom_id(), start(context)?);
+    let listens = Unbound::new(xen, own).map_err(fail)?;
+    let sends = Interdomain::connect(xen, own, listens.port()).map_err(fail)?;
+    let listens = Arc::new(listens);
+    for number in 1..running {
+        let waits = Arc::clone(&listens);
+        let heard = Arc::new(AtomicU32::new(0));
+        let tells = Arc::clone(&heard);
+        let job = vcpu::spawn(number, move || {
+            for _ in 0..5 {
+                let event = waits.wait(Deadline::NEVER);
+                tells.fetch_add(1, Ordering::Release);
+                drop(event);
+            }
+        })
+        .map_err(fail)?;
+        for round in 1..=5 {
+            sends.send().map_err(fail)?;
+            let deadline = soon();
+            while heard.load(Ordering::Acquire) < round {
+                check!(!deadline.has_passed(), "vCPU {number} doesn't hear event {round}");
+                granite::time::pause();
+            }
+        }
+        job.wait(soon()).map_err(fail)?;
+    }
+    Ok(())
+}
+
+fn call_in_call(context: &Context) -> Result<(), NotPassed> {
+    static REFUSED: AtomicUsize = AtomicUsize::new(0);
+    let running = start(context)?;
+    REFUSED.store(0, Ordering::Relaxed);
+    let inner = |_| {
+        let called = vcpu::on_all(&|_| {}, Deadline::NEVER);
+        REFUSED.fetch_add(usize::from(called.is_err()), Ordering::Relaxed);
+    };
+    static INNER: spin::Once<alloc::boxed::Box<dyn Fn(usize) + Sync + Send>> = spin::Once::new();
+    let inner = INNER.call_once(|| alloc::boxed::Box::new(inner));
+    vcpu::on_all(&**inner, soon()).map_err(fail)?;
+    check_same!(REFUSED.load(Ordering::Relaxed), running);
     Ok(())
 }
 
