@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
-//! twin         two domains that meet                          floor 8, with rt::Platform
+//! twin         two domains that meet                          (may use all)
 //! driver, toolstack  console; other domains                   floor 7
 //! embassy      tasks, with the feature of that name            floor 6
 //! grant, vcpu  references, the table, owners; several vCPUs   floor 5
