@@ -23,9 +23,6 @@ impl VcpuOp {
     /// Sets the vCPU's timer: [`SetSingleshotTimer`].
     #[doc(alias = "VCPUOP_set_singleshot_timer")]
     pub const SET_SINGLESHOT_TIMER: Self = Self(8);
-    /// Stops it.
-    #[doc(alias = "VCPUOP_stop_singleshot_timer")]
-    pub const STOP_SINGLESHOT_TIMER: Self = Self(9);
     /// Says where the vCPU's [`VcpuInfo`](super::shared_info::VcpuInfo) is to be: [`RegisterVcpuInfo`].
     #[doc(alias = "VCPUOP_register_vcpu_info")]
     pub const REGISTER_VCPU_INFO: Self = Self(10);

@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::future::poll_fn;
-use core::mem::ManuallyDrop;
 use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -10,10 +9,10 @@ use core::time::Duration;
 use super::bits;
 use super::delivery::unmask;
 use super::slots::{self, Handler, Slot};
-use crate::abi::event::{Port, PortState, VirtualInterrupt};
+use crate::abi::XenErrno;
+use crate::abi::event::{Port, PortState};
 use crate::abi::sched::MAX_POLL;
 use crate::abi::shared_info::SharedInfo;
-use crate::abi::{DomId, XenErrno};
 use crate::hypercall::{Xen, event, sched};
 use crate::mm::shared_info;
 use crate::sync::this_vcpu;
@@ -51,11 +50,11 @@ kinds! {
 /// A port of the domain's. Dropping it closes the port.
 #[must_use = "dropping a channel closes it"]
 pub struct Channel<K: Kind> {
-    xen: Xen,
-    page: &'static SharedInfo,
-    slot: &'static Slot,
-    port: Port,
-    _kind: core::marker::PhantomData<K>,
+    pub(super) xen: Xen,
+    pub(super) page: &'static SharedInfo,
+    pub(super) slot: &'static Slot,
+    pub(super) port: Port,
+    pub(super) _kind: core::marker::PhantomData<K>,
 }
 
 /// Why there is no channel, or nothing can be sent by it.
@@ -119,7 +118,12 @@ impl fmt::Debug for Event<'_> {
 
 impl<K: Kind> Channel<K> {
     /// Owns a port that Xen has just opened, and has its events come to `vcpu`.
-    fn open(xen: Xen, port: Port, vcpu: usize, handler: Option<Handler>) -> Result<Self, EventError> {
+    pub(super) fn open(
+        xen: Xen,
+        port: Port,
+        vcpu: usize,
+        handler: Option<Handler>,
+    ) -> Result<Self, EventError> {
         let (Some(page), Some(slot)) = (shared_info::page(), slots::make(port)) else {
             let _ = event::close(&xen, port);
             return Err(EventError::NoEvents);
@@ -245,11 +249,11 @@ impl<K: Kind> Channel<K> {
         bits::is_masked(self.page, self.port)
     }
 
-    fn transmit(&self) -> Result<(), EventError> {
+    pub(super) fn transmit(&self) -> Result<(), EventError> {
         Ok(event::send(&self.xen, self.port)?)
     }
 
-    fn move_to(&self, vcpu: usize) -> Result<(), EventError> {
+    pub(super) fn move_to(&self, vcpu: usize) -> Result<(), EventError> {
         let was_unmasked = bits::mask(self.page, self.port);
         let moved = event::bind_vcpu(&self.xen, self.port, vcpu as u32);
         if moved.is_ok() {
@@ -276,127 +280,6 @@ impl<K: Kind> Drop for Channel<K> {
 impl<K: Kind> fmt::Debug for Channel<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Channel({})", self.port)
-    }
-}
-
-impl Unbound {
-    /// Opens a port that `peer` may connect to. Its events come to the first vCPU.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn new(xen: Xen, peer: DomId) -> Result<Self, EventError> {
-        Self::open(xen, event::alloc_unbound(&xen, peer)?, 0, None)
-    }
-
-    /// Has its events come to another vCPU.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`], and it stays where it was.
-    pub fn bind_to(&self, vcpu: usize) -> Result<(), EventError> {
-        self.move_to(vcpu)
-    }
-
-    /// The connection, once the peer has made it.
-    ///
-    /// # Errors
-    ///
-    /// The port itself, and [`EventError::NotConnected`].
-    pub fn accept(self) -> Result<Interdomain, (EventError, Self)> {
-        match event::status(&self.xen, self.port) {
-            Ok(status) if status.status == PortState::INTERDOMAIN => {
-                let this = ManuallyDrop::new(self);
-                let Channel { xen, page, slot, port, .. } = *this;
-                Ok(Channel { xen, page, slot, port, _kind: core::marker::PhantomData })
-            }
-            Ok(status) => Err((EventError::NotConnected(status.status), self)),
-            Err(errno) => Err((errno.into(), self)),
-        }
-    }
-}
-
-impl Interdomain {
-    /// Connects to a port that `peer` has opened for us. Its events come to the first vCPU; the first may be there
-    /// already, and stand for nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn connect(xen: Xen, peer: DomId, port: Port) -> Result<Self, EventError> {
-        Self::open(xen, event::bind_interdomain(&xen, peer, port)?, 0, None)
-    }
-
-    /// Sends an event to the peer.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn send(&self) -> Result<(), EventError> {
-        self.transmit()
-    }
-
-    /// Has its events come to another vCPU.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`], and it stays where it was.
-    pub fn bind_to(&self, vcpu: usize) -> Result<(), EventError> {
-        self.move_to(vcpu)
-    }
-}
-
-impl Ipi {
-    /// Opens a port by which the domain's vCPUs reach `vcpu`.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn new(xen: Xen, vcpu: usize) -> Result<Self, EventError> {
-        Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, None)
-    }
-
-    /// The same, with a handler that runs on that vCPU, in the interrupt.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn with_handler(xen: Xen, vcpu: usize, handler: Handler) -> Result<Self, EventError> {
-        Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, Some(handler))
-    }
-
-    /// Interrupts the vCPU.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn send(&self) -> Result<(), EventError> {
-        self.transmit()
-    }
-}
-
-impl VirtualIrq {
-    /// Has Xen tell of something by a port. `vcpu` is 0 for what concerns the whole domain.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn new(xen: Xen, which: VirtualInterrupt, vcpu: usize) -> Result<Self, EventError> {
-        Self::open(xen, event::bind_virq(&xen, which, vcpu as u32)?, vcpu, None)
-    }
-
-    /// The same, with a handler that runs on that vCPU, in the interrupt.
-    ///
-    /// # Errors
-    ///
-    /// [`EventError`].
-    pub fn with_handler(
-        xen: Xen,
-        which: VirtualInterrupt,
-        vcpu: usize,
-        handler: Handler,
-    ) -> Result<Self, EventError> {
-        Self::open(xen, event::bind_virq(&xen, which, vcpu as u32)?, vcpu, Some(handler))
     }
 }
 

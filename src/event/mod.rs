@@ -19,6 +19,7 @@ pub mod bits;
 mod channel;
 #[allow(unsafe_code, reason = "a handler is installed")]
 pub mod delivery;
+mod open;
 mod slots;
 
 pub use channel::{Channel, Event, EventError, Interdomain, Ipi, Kind, Unbound, VirtualIrq, poll_any};

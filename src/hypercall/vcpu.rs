@@ -95,17 +95,6 @@ pub fn set_timer(xen: &impl Hypercall, vcpu: u32, nanoseconds: u64) -> Result<()
     unsafe { call(xen, VcpuOp::SET_SINGLESHOT_TIMER, vcpu, &raw const argument as u64) }.map(drop)
 }
 
-/// Stops the calling vCPU's timer.
-///
-/// # Errors
-///
-/// What Xen says.
-#[doc(alias = "VCPUOP_stop_singleshot_timer")]
-pub fn stop_timer(xen: &impl Hypercall, vcpu: u32) -> Result<(), XenErrno> {
-    // SAFETY: this call takes no pointer.
-    unsafe { call(xen, VcpuOp::STOP_SINGLESHOT_TIMER, vcpu, 0) }.map(drop)
-}
-
 /// Says where a vCPU's part of what Xen shares is to be; once for each vCPU.
 ///
 /// # Errors

@@ -96,7 +96,6 @@ pub fn constants(rows: &mut Vec<Row>) {
         "VCPUOP_up" = VcpuOp::UP.0,
         "VCPUOP_down" = VcpuOp::DOWN.0,
         "VCPUOP_set_singleshot_timer" = VcpuOp::SET_SINGLESHOT_TIMER.0,
-        "VCPUOP_stop_singleshot_timer" = VcpuOp::STOP_SINGLESHOT_TIMER.0,
         "VCPUOP_register_vcpu_info" = VcpuOp::REGISTER_VCPU_INFO.0,
         "VCPUOP_send_nmi" = VcpuOp::SEND_NMI.0,
         "HVMOP_set_param" = hvm::SET_PARAM,
