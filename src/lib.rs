@@ -12,6 +12,7 @@
 //! twin         two domains that meet                          (may use all)
 //! driver, toolstack  console; other domains                   floor 7
 //! embassy      tasks, with the feature of that name            floor 6
+//! ring         requests and responses in shared memory        floor 6
 //! grant, vcpu  references, the table, owners; several vCPUs   floor 5
 //! event        event channels                                 floor 4
 //! time         clocks, deadlines, timers, waiting             floor 3
@@ -49,6 +50,7 @@ pub mod grant;
 pub mod hypercall;
 #[allow(unsafe_code, reason = "memory")]
 pub mod mm;
+pub mod ring;
 #[allow(unsafe_code, reason = "that there is one grant table, only whoever makes it can promise")]
 pub mod rt;
 #[allow(unsafe_code, reason = "the loader's memory, and the hand-over to our own")]

@@ -9,4 +9,5 @@
 mod loom {
     mod freelist;
     mod protocol;
+    mod ring;
 }

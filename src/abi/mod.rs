@@ -4,6 +4,7 @@
 //! Sets of values that Xen may extend are newtypes over their integer, never Rust enums: a value that
 //! this code doesn't know is data, not undefined behaviour.
 
+pub mod blkif;
 pub mod control;
 pub mod cpuid;
 pub mod errno;
@@ -19,6 +20,7 @@ pub mod shared_info;
 pub mod start_info;
 pub mod vcpu;
 pub mod version;
+pub mod xenbus;
 
 pub use errno::XenErrno;
 pub use features::Features;

@@ -1,3 +1,8 @@
-//! Floor 5: what talks to somebody outside.
+//! Floor 7: what talks to somebody outside.
 
+pub mod block;
+pub mod connector;
 pub mod console;
+mod doorbell;
+
+pub use doorbell::Doorbell;

@@ -1,7 +1,7 @@
 //! The real hypervisor: the hypercall page, and the one instruction sequence that enters it.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::detect::Hypervisor;
 use super::{Hypercall, Number};
@@ -31,11 +31,19 @@ impl fmt::Debug for Xen {
 /// The hypercall page is in place.
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
+/// Calls made so far.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
 impl Xen {
     /// The hypervisor, if [`enable`](Self::enable) found it.
     pub fn enabled() -> Option<Self> {
         // Acquire: pairs with the Release in `enable`; the page is filled before it is called.
         ENABLED.load(Ordering::Acquire).then_some(Self { _enabled: () })
+    }
+
+    /// Hypercalls that this domain has made so far, all vCPUs together.
+    pub fn calls(self) -> u64 {
+        CALLS.load(Ordering::Relaxed)
     }
 }
 
@@ -56,7 +64,7 @@ impl core::error::Error for NotXen {}
 
 #[cfg(granite_guest)]
 mod page {
-    use super::{ENABLED, Hypercall, Hypervisor, NotXen, Number, Ordering, Xen};
+    use super::{CALLS, ENABLED, Hypercall, Hypervisor, NotXen, Number, Ordering, Xen};
     use crate::abi::XenErrno;
     use crate::hypercall::detect;
     use core::arch::{asm, global_asm};
@@ -103,6 +111,7 @@ mod page {
             }
             // SAFETY: the index is in bounds; only the stub's address is used.
             let stub = unsafe { &raw const HYPERCALL_PAGE[index] };
+            CALLS.fetch_add(1, Ordering::Relaxed);
             let result: i64;
             // SAFETY: `self` exists, so the page holds Xen's stubs. A stub takes its arguments in rdi,
             // rsi, rdx, r10 and r8 (xen/include/public/arch-x86/xen-x86_64.h) and may change them, rax,

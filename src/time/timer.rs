@@ -16,10 +16,13 @@ const NEVER: u64 = u64::MAX;
 struct Timer {
     wait: AtomicU64,
     alarm: AtomicU64,
+    /// When Xen's will fire.
+    set: AtomicU64,
 }
 
-static TIMERS: [Timer; MAX_VCPUS] =
-    [const { Timer { wait: AtomicU64::new(NEVER), alarm: AtomicU64::new(NEVER) } }; MAX_VCPUS];
+static TIMERS: [Timer; MAX_VCPUS] = [const {
+    Timer { wait: AtomicU64::new(NEVER), alarm: AtomicU64::new(NEVER), set: AtomicU64::new(NEVER) }
+}; MAX_VCPUS];
 
 static ON_ALARM: Once<fn()> = Once::new();
 
@@ -54,6 +57,7 @@ pub(super) fn wait_is_over() {
 pub fn fired() {
     let now = Instant::now().nanoseconds();
     let alarmed = with_own(|timer, xen| {
+        timer.set.store(NEVER, Ordering::Relaxed);
         // The one who waits looks at the clock himself.
         let wait = timer.wait.load(Ordering::Relaxed);
         timer.wait.store(if wait <= now { NEVER } else { wait }, Ordering::Relaxed);
@@ -84,8 +88,17 @@ fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {
 }
 
 /// Sets the timer to what comes first. Tells whether Xen agreed.
+///
+/// One that fires too early is harmless: when it does it is set again. So a wait that ends in time, and the next one,
+/// make no call for their deadlines.
 fn program(timer: &Timer, xen: Xen) -> bool {
     let next = timer.wait.load(Ordering::Relaxed).min(timer.alarm.load(Ordering::Relaxed));
-    // A timer that fires for nothing is harmless, so one that nobody wants is left.
-    next == NEVER || vcpu::set_timer(&xen, this_vcpu::number() as u32, next).is_ok()
+    let set = timer.set.load(Ordering::Relaxed);
+    // One that should have fired, and of which nobody heard, is set anew.
+    if next == NEVER || (set <= next && set > Instant::now().nanoseconds()) {
+        return true;
+    }
+    let is_set = vcpu::set_timer(&xen, this_vcpu::number() as u32, next).is_ok();
+    timer.set.store(if is_set { next } else { NEVER }, Ordering::Relaxed);
+    is_set
 }

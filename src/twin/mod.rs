@@ -5,10 +5,12 @@
 //! `examples/twin.rs` shows both sides.
 
 mod child;
+mod connector;
 mod link;
 mod parent;
 
 pub use child::Child;
+pub use connector::{LinkConnector, Post};
 pub use link::{Link, LinkError, TO_CHILD, TO_PARENT};
 pub use parent::{ChildEnd, Parent};
 

@@ -109,7 +109,12 @@ impl<'t> Parent<'t> {
         self.link.receive_while(deadline, || self.is_there())
     }
 
-    fn is_there(&self) -> Result<(), LinkError> {
+    /// Whether a message waits to be received, or nonsense.
+    pub fn has_message(&self) -> bool {
+        self.link.has_message()
+    }
+
+    pub(super) fn is_there(&self) -> Result<(), LinkError> {
         match self.child.ended() {
             Ok(None) => Ok(()),
             Ok(Some(_)) | Err(_) => Err(LinkError::Gone),

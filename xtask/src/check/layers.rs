@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("grant", 5),
     ("vcpu", 5),
     ("embassy", 6),
+    ("ring", 6),
     ("driver", 7),
     ("toolstack", 7),
     ("twin", TOP),

@@ -17,6 +17,7 @@ const CACHE: &str = "src/grant/freelist/cache.rs";
 const LIST: &str = "src/grant/freelist/mod.rs";
 const WAITERS: &str = "src/grant/freelist/waiters.rs";
 const ENTRY: &str = "src/grant/entry.rs";
+const RING: &str = "src/ring/mod.rs";
 
 const MUTANTS: &[Mutant] = &[
     ("push_without_release", STACK, "Ordering::Release, // push", "Ordering::Relaxed,"),
@@ -34,6 +35,10 @@ const MUTANTS: &[Mutant] = &[
     ("publish_without_release", ENTRY, "Ordering::Release); // publish", "Ordering::Relaxed);"),
     ("end_access_without_acquire", ENTRY, "Ordering::Acquire, // end_access", "Ordering::Relaxed,"),
     ("end_access_v2_without_fence", ENTRY, "fence(Ordering::SeqCst); // end_access, version 2", ""),
+    ("ring_publish_without_release", RING, "Ordering::Release); // publish", "Ordering::Relaxed);"),
+    ("ring_publish_without_fence", RING, "fence(Ordering::SeqCst); // publish", ""),
+    ("ring_look_without_acquire", RING, "Ordering::Acquire); // look", "Ordering::Relaxed);"),
+    ("ring_arm_without_fence", RING, "fence(Ordering::SeqCst); // arm", ""),
     ("make_readonly_v2_without_fence", ENTRY, "fence(Ordering::SeqCst); // make_readonly, version 2", ""),
 ];
 

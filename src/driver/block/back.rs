@@ -1,0 +1,237 @@
+//! The end that serves a disk.
+
+use core::fmt;
+use core::time::Duration;
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::batch::{self, Job};
+use super::persistent::Persistent;
+use super::{Blkif, BlockError, Disk, check};
+use crate::abi::blkif::{MAX_SEGMENTS, Response, Status};
+use crate::abi::{DomId, PAGE_SIZE};
+use crate::driver::Doorbell;
+use crate::grant::GrantTable;
+use crate::hypercall::Hypercall;
+use crate::mm::Page;
+use crate::ring::{self, Ring, RingMemory};
+use crate::time::Deadline;
+
+/// How a back end gets at the front's pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataPath {
+    /// It maps them, and unmaps them when the request is done.
+    Map,
+    /// Xen copies.
+    Copy,
+    /// It maps them and keeps them mapped, so many at most; with a front end that doesn't do so, as [`Map`](Self::Map).
+    Persistent {
+        /// How many to keep between requests.
+        most: usize,
+    },
+}
+
+impl fmt::Display for DataPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Map => "map",
+            Self::Copy => "copy",
+            Self::Persistent { .. } => "persistent",
+        })
+    }
+}
+
+/// Segments that are worked on at once, with one hypercall.
+const BATCH: usize = 64;
+
+/// What was done so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Served {
+    /// Requests answered.
+    pub requests: u64,
+    /// Of those, refused.
+    pub refused: u64,
+    /// Bytes of sectors read, written and summed up.
+    pub bytes: u64,
+    /// Times that the front was told.
+    pub notifications: u64,
+    /// Most mappings kept at once.
+    pub kept: u64,
+}
+
+/// The end that serves a disk.
+pub struct Back<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> {
+    bell: B,
+    server: Server<'t, X, M, D>,
+}
+
+/// All of it but the bell, which holds rings off while this works.
+struct Server<'t, X: Hypercall, M: RingMemory, D: Disk> {
+    ring: Ring<ring::Back, Blkif, M>,
+    grants: &'t GrantTable<X>,
+    peer: DomId,
+    disk: D,
+    /// The front knows what reasons mean.
+    reasons: bool,
+    path: Path<'t, X>,
+    served: Served,
+}
+
+/// A data path, and what it needs.
+enum Path<'t, X: Hypercall> {
+    Map(Vec<u8>),
+    Copy(Vec<Page>),
+    Persistent(Vec<u8>, Persistent<'t, X>),
+}
+
+impl<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Back<'t, X, M, B, D> {
+    /// Serves `disk` by a ring of the front's. `page` gives pages of ours, for copies; `reasons` says whether the front knows
+    /// Granite's own statuses.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`]: the memory isn't a ring, or there isn't any for copies.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
+    pub fn new(
+        memory: M,
+        bell: B,
+        grants: &'t GrantTable<X>,
+        peer: DomId,
+        disk: D,
+        path: DataPath,
+        reasons: bool,
+        page: &dyn Fn() -> Option<Page>,
+    ) -> Result<Self, BlockError> {
+        let scratch = || vec![0; PAGE_SIZE as usize];
+        let path = match path {
+            DataPath::Map => Path::Map(scratch()),
+            DataPath::Copy => {
+                let pages: Option<Vec<_>> = (0..BATCH).map(|_| page()).collect();
+                Path::Copy(pages.ok_or(BlockError::OutOfMemory)?)
+            }
+            DataPath::Persistent { most } => Path::Persistent(scratch(), Persistent::new(most)),
+        };
+        let served = Served::default();
+        let ring = Ring::attach(memory)?;
+        Ok(Self { bell, server: Server { ring, grants, peer, disk, reasons, path, served } })
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &D {
+        &self.server.disk
+    }
+
+    /// What was done so far.
+    pub fn served(&self) -> Served {
+        self.server.served
+    }
+
+    /// Answers all requests that are there, a ring full at most, and tells the front if it waits. How many those were.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`]: the front broke the ring, or can't be told.
+    pub fn serve(&mut self) -> Result<u32, BlockError> {
+        self.server.serve(&self.bell)
+    }
+
+    /// Serves for as long as `goes_on` says: it is asked after each ring full of requests, and now and then where none
+    /// come.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`]: the front broke the ring, or can't be told.
+    pub fn serve_while(
+        &mut self,
+        look: Duration,
+        mut goes_on: impl FnMut(Served) -> bool,
+    ) -> Result<(), BlockError> {
+        let Self { bell, server } = self;
+        let mut heard = None;
+        while goes_on(server.served) {
+            if server.serve(bell)? > 0 || server.ring.arm()? {
+                continue;
+            }
+            // Only now are further rings let through.
+            drop(heard.take());
+            heard = bell.wait(Deadline::after(look)).ok();
+        }
+        Ok(())
+    }
+}
+
+impl<X: Hypercall, M: RingMemory, D: Disk> Server<'_, X, M, D> {
+    fn serve(&mut self, bell: &impl Doorbell) -> Result<u32, BlockError> {
+        let mut answered = 0;
+        while answered < self.ring.slots() {
+            let jobs = self.take_batch(self.ring.slots() - answered)?;
+            if jobs.is_empty() {
+                break;
+            }
+            answered += jobs.len() as u32;
+            self.answer(jobs)?;
+        }
+        if self.ring.publish().is_needed() {
+            self.served.notifications += 1;
+            bell.ring()?;
+        }
+        Ok(answered)
+    }
+
+    fn take_batch(&mut self, most: u32) -> Result<Vec<Job>, BlockError> {
+        let mut jobs = Vec::new();
+        let mut segments = 0;
+        while segments + MAX_SEGMENTS <= BATCH && jobs.len() < most as usize {
+            let Some(request) = self.ring.pop()? else { break };
+            let checked = check(&request, self.disk.sectors(), self.disk.is_read_only());
+            let status = checked.as_ref().err().copied().unwrap_or(Status::OKAY);
+            let work = checked.ok();
+            segments += work.as_ref().map_or(0, |work| work.segments.len());
+            jobs.push(Job { id: request.id, operation: request.operation, work, status });
+        }
+        Ok(jobs)
+    }
+
+    fn answer(&mut self, mut jobs: Vec<Job>) -> Result<(), BlockError> {
+        let (grants, peer, disk) = (self.grants, self.peer, &mut self.disk);
+        match &mut self.path {
+            Path::Map(scratch) => batch::by_mapping(grants, peer, &mut jobs, disk, scratch),
+            Path::Copy(pages) => batch::by_copying(grants, peer, &mut jobs, disk, pages),
+            Path::Persistent(scratch, kept) => {
+                batch::by_keeping(grants, peer, &mut jobs, disk, scratch, kept);
+                self.served.kept = self.served.kept.max(kept.len() as u64);
+            }
+        }
+        for job in jobs {
+            self.served.requests += 1;
+            if job.status == Status::OKAY {
+                let segments = job.work.map_or(0, |work| work.segments.iter().map(|each| each.bytes()).sum());
+                self.served.bytes += segments as u64;
+            } else {
+                self.served.refused += 1;
+            }
+            let status = if self.reasons { job.status } else { job.status.without_reason() };
+            let Job { id, operation, .. } = job;
+            self.ring.push(&Response { id, operation, padding: 0, status, rest: [0; 4] })?;
+        }
+        Ok(())
+    }
+}
+
+impl<X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Drop for Back<'_, X, M, B, D> {
+    fn drop(&mut self) {
+        if let Path::Persistent(_, kept) = &mut self.server.path {
+            kept.clear(self.server.grants);
+        }
+    }
+}
+
+impl<X: Hypercall, M: RingMemory, B: Doorbell, D: Disk + fmt::Debug> fmt::Debug for Back<'_, X, M, B, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Server { ring, disk, peer, served, .. } = &self.server;
+        let mut all = f.debug_struct("Back");
+        all.field("peer", peer).field("ring", ring).field("disk", disk).field("served", served);
+        all.finish_non_exhaustive()
+    }
+}

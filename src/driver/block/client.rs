@@ -1,0 +1,281 @@
+//! What a front end does between two rings of the bell.
+
+use core::fmt;
+
+use alloc::vec::Vec;
+
+use super::buffers::{Buffers, Lent};
+use super::front::{Counts, Geometry, Limits};
+use super::{Blkif, BlockError, SECTOR};
+use crate::abi::DomId;
+use crate::abi::blkif::{Discard, MAX_SEGMENTS, Operation, Request, Response, SECTORS_PER_PAGE, Segment, Status};
+use crate::abi::grant::GrantRef;
+use crate::driver::Doorbell;
+use crate::grant::GrantTable;
+use crate::hypercall::Hypercall;
+use crate::mm::Page;
+use crate::ring::{self, RequestId, Ring, RingMemory};
+
+/// A request in flight.
+struct Flight<'t, X: Hypercall> {
+    /// Of which operation; one that was given up gets nothing any more.
+    operation: u64,
+    lent: heapless::Vec<Lent<'t, X>, MAX_SEGMENTS>,
+    /// Where its data lies in the caller's.
+    at: usize,
+    bytes: usize,
+}
+
+/// What a caller wants done.
+pub(super) enum Job<'d> {
+    Read(&'d mut [u8]),
+    Write(&'d [u8]),
+    /// One sum for each sector, 4 bytes each.
+    Checksum(&'d mut [u8]),
+    Flush,
+    Discard(u64),
+}
+
+impl Job<'_> {
+    /// Sectors of the disk that it is about.
+    fn sectors(&self) -> u64 {
+        match self {
+            Self::Read(data) => (data.len() / SECTOR) as u64,
+            Self::Write(data) => (data.len() / SECTOR) as u64,
+            Self::Checksum(sums) => (sums.len() / 4) as u64,
+            Self::Flush => 0,
+            Self::Discard(sectors) => *sectors,
+        }
+    }
+
+    fn operation(&self) -> Operation {
+        match self {
+            Self::Read(_) => Operation::READ,
+            Self::Write(_) => Operation::WRITE,
+            Self::Checksum(_) => Operation::CHECKSUM,
+            Self::Flush => Operation::FLUSH,
+            Self::Discard(_) => Operation::DISCARD,
+        }
+    }
+
+    /// Bytes that the caller has, or gets, of each sector.
+    fn per_sector(&self) -> usize {
+        if let Self::Checksum(_) = self { 4 } else { SECTOR }
+    }
+}
+
+/// A job under way.
+pub(super) struct Progress<'d> {
+    job: Job<'d>,
+    number: u64,
+    sector: u64,
+    /// Sectors that were asked for.
+    asked: u64,
+    /// Something is to be asked yet.
+    unasked: bool,
+    in_flight: u32,
+    failed: Option<BlockError>,
+}
+
+impl Progress<'_> {
+    /// How it went, once it is done.
+    pub(super) fn result(&self) -> Result<(), BlockError> {
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, error: BlockError) {
+        self.failed = self.failed.or(Some(error));
+        self.unasked = false;
+    }
+}
+
+/// A front end without its bell.
+pub(super) struct Client<'t, X: Hypercall, M: RingMemory> {
+    /// By the number of the request.
+    flights: Vec<Option<Flight<'t, X>>>,
+    buffers: Buffers<'t, X>,
+    // Behind the pages: a back end that is there has its ring to the last.
+    ring: Ring<ring::Front, Blkif, M>,
+    pub(super) geometry: Geometry,
+    pub(super) limits: Limits,
+    /// Operations begun.
+    operations: u64,
+    counts: Counts,
+}
+
+impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
+    pub(super) fn new(
+        ring: Ring<ring::Front, Blkif, M>,
+        grants: &'t GrantTable<X>,
+        peer: DomId,
+        page: &'t dyn Fn() -> Option<Page>,
+        geometry: Geometry,
+        limits: Limits,
+    ) -> Self {
+        let buffers = Buffers::new(grants, peer, page, geometry.persistent, limits.pages.max(1));
+        let flights = (0..ring.slots()).map(|_| None).collect();
+        Self { flights, buffers, ring, geometry, limits, operations: 0, counts: Counts::default() }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts { grants: self.buffers.peak as u64, ..self.counts }
+    }
+
+    /// Begins a job that the disk can do.
+    pub(super) fn begin<'d>(&mut self, sector: u64, job: Job<'d>) -> Result<Progress<'d>, BlockError> {
+        let (count, sectors) = (job.sectors(), self.geometry.sectors);
+        if sector.checked_add(count).is_none_or(|end| end > sectors) {
+            return Err(BlockError::OutOfRange { sector, count, sectors });
+        }
+        if self.geometry.read_only && matches!(job, Job::Write(_) | Job::Discard(_)) {
+            return Err(BlockError::ReadOnly);
+        }
+        self.operations += 1;
+        let unasked = match job {
+            Job::Flush => !self.geometry.read_only, // nothing was written
+            _ => count > 0,
+        };
+        let number = self.operations;
+        Ok(Progress { job, number, sector, asked: 0, unasked, in_flight: 0, failed: None })
+    }
+
+    /// Takes what was answered, asks what there is room for, and rings. Whether the job is done.
+    pub(super) fn advance(
+        &mut self,
+        progress: &mut Progress<'_>,
+        bell: &impl Doorbell,
+    ) -> Result<bool, BlockError> {
+        while let Some((id, response)) = self.ring.pop()? {
+            self.land(id, response, progress);
+        }
+        while progress.unasked && self.ring.free() > 0 && progress.in_flight < self.limits.depth.max(1) {
+            match self.ask(progress) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // What is in flight comes to its end first.
+                Err(error) => progress.fail(error),
+            }
+        }
+        if self.ring.publish().is_needed() {
+            self.counts.notifications += 1;
+            bell.ring()?;
+        }
+        Ok(!progress.unasked && progress.in_flight == 0)
+    }
+
+    /// Before sleep: whether so many answers are there that it would be for nothing.
+    pub(super) fn must_go_on(&mut self, progress: &Progress<'_>) -> Result<bool, BlockError> {
+        // With more to ask half of them will do, so that the back end has the other half meanwhile.
+        let wanted = if progress.unasked { progress.in_flight / 2 } else { progress.in_flight };
+        Ok(self.ring.arm_for(wanted)?)
+    }
+
+    /// Asks for the next part of a job. `false` if that must wait.
+    fn ask(&mut self, progress: &mut Progress<'_>) -> Result<bool, BlockError> {
+        let per_sector = progress.job.per_sector();
+        let left = progress.job.sectors() - progress.asked;
+        let at = progress.asked as usize * per_sector;
+        let mut lent = heapless::Vec::<Lent<'t, X>, MAX_SEGMENTS>::new();
+        let mut sectors = 0;
+        if !matches!(progress.job, Job::Flush | Job::Discard(_)) {
+            let most = self.limits.segments.clamp(1, MAX_SEGMENTS);
+            while sectors < left && lent.len() < most {
+                let count = (left - sectors).min(SECTORS_PER_PAGE as u64);
+                let from = at + sectors as usize * per_sector;
+                let data = match &progress.job {
+                    Job::Write(data) => Some(&data[from..from + count as usize * per_sector]),
+                    _ => None,
+                };
+                match self.buffers.lend(data) {
+                    Ok(Some(page)) => drop(lent.push(page)), // there is room for `most`
+                    Ok(None) => break,
+                    Err(error) => {
+                        lent.into_iter().for_each(|page| self.buffers.put_back(page));
+                        return Err(error);
+                    }
+                }
+                sectors += count;
+            }
+            if lent.is_empty() {
+                // Pages are out: they come back with their answers.
+                return if self.ring.in_flight() > 0 { Ok(false) } else { Err(BlockError::OutOfMemory) };
+            }
+        } else {
+            sectors = left;
+        }
+        let (operation, sector) = (progress.job.operation(), progress.sector + progress.asked);
+        let grefs: heapless::Vec<GrantRef, MAX_SEGMENTS> = lent.iter().map(Lent::gref).collect();
+        let id = self.ring.push(|id| request(operation, id, sector, sectors, &grefs))?;
+        progress.asked += sectors;
+        progress.unasked = progress.asked < progress.job.sectors();
+        progress.in_flight += 1;
+        let bytes = if lent.is_empty() { 0 } else { sectors as usize * per_sector };
+        if let Some(flight) = self.flights.get_mut(id.index()) {
+            *flight = Some(Flight { operation: progress.number, lent, at, bytes });
+        }
+        Ok(true)
+    }
+
+    /// Takes back what a request had, and gives the caller what it read.
+    fn land(&mut self, id: RequestId, response: Response, progress: &mut Progress<'_>) {
+        self.counts.requests += 1;
+        let Some(Flight { operation, lent, at, bytes }) = self.flights.get_mut(id.index()).and_then(Option::take)
+        else {
+            return;
+        };
+        let is_ours = operation == progress.number;
+        let is_done = response.status == Status::OKAY;
+        let per_page = SECTORS_PER_PAGE * progress.job.per_sector();
+        let mut from = at;
+        for page in lent {
+            let until = (from + per_page).min(at + bytes);
+            let into = match &mut progress.job {
+                Job::Read(data) | Job::Checksum(data) if is_ours && is_done => data.get_mut(from..until),
+                _ => None,
+            };
+            if let Err(error) = self.buffers.take_back(page, into)
+                && is_ours
+            {
+                progress.fail(error);
+            }
+            from = until;
+        }
+        if is_ours {
+            progress.in_flight -= 1;
+            if is_done {
+                self.counts.bytes += if progress.job.per_sector() == SECTOR { bytes as u64 } else { 0 };
+            } else {
+                progress.fail(BlockError::Refused(response.status));
+            }
+        }
+    }
+}
+
+/// A request, with its pages filled from their first sectors on.
+fn request(operation: Operation, id: RequestId, sector: u64, sectors: u64, grefs: &[GrantRef]) -> Request {
+    let (id, sector_number) = (id.number(), sector);
+    if operation == Operation::DISCARD {
+        let (flag, handle, padding, nr_sectors) = (0, 0, 0, sectors);
+        return Discard { operation, flag, handle, padding, id, sector_number, nr_sectors, rest: [0; 10] }
+            .into();
+    }
+    let nothing = Segment { gref: GrantRef(0), first_sect: 0, last_sect: 0, padding: [0; 2] };
+    let mut segments = [nothing; MAX_SEGMENTS];
+    let mut left = sectors;
+    for (segment, &gref) in segments.iter_mut().zip(grefs) {
+        let count = left.min(SECTORS_PER_PAGE as u64);
+        left -= count;
+        *segment = Segment { gref, last_sect: count.saturating_sub(1) as u8, ..nothing };
+    }
+    let nr_segments = grefs.len() as u8;
+    Request { operation, nr_segments, handle: 0, padding: 0, id, sector_number, segments }
+}
+
+impl<X: Hypercall, M: RingMemory> fmt::Debug for Client<'_, X, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ring, buffers, geometry, counts, .. } = self;
+        let mut all = f.debug_struct("Client");
+        all.field("ring", ring).field("buffers", buffers).field("geometry", geometry).field("counts", counts);
+        all.finish_non_exhaustive()
+    }
+}

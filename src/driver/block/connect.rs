@@ -1,0 +1,196 @@
+//! Meeting the other end: what is told in which state, as Linux's blkfront and blkback do.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::{Back, BlockError, DataPath, Disk, Front, Geometry, Limits};
+use crate::abi::blkif;
+use crate::abi::event::Port;
+use crate::abi::grant::GrantRef;
+use crate::abi::xenbus::State;
+use crate::driver::connector::{ConnectError, Connector};
+use crate::event::{Interdomain, Unbound};
+use crate::grant::{ForeignMapping, Grant, GrantTable, ReadWrite};
+use crate::hypercall::Xen;
+use crate::mm::Page;
+use crate::ring::Ring;
+use crate::time::Deadline;
+
+/// A front end between domains.
+pub type XenFront = Front<'static, Xen, Vec<Grant<'static, ReadWrite, Xen>>, Interdomain>;
+
+/// A back end between domains.
+pub type XenBack<D> = Back<'static, Xen, ForeignMapping<'static, ReadWrite, Xen>, Interdomain, D>;
+
+/// The largest order of a ring's pages: 16 of them.
+pub const MAX_RING_ORDER: u32 = 4;
+
+/// What a back end has, and how it gets at data.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<D> {
+    /// The disk.
+    pub disk: D,
+    /// How it gets at the front's pages.
+    pub path: DataPath,
+}
+
+/// Meets a back end: makes a ring of `1 << order` pages, as far as the back can have so many, and waits for it.
+///
+/// # Errors
+///
+/// [`BlockError`]; nothing stays shared.
+pub fn connect_front(
+    connector: &mut impl Connector,
+    grants: &'static GrantTable<Xen>,
+    order: u32,
+    limits: Limits,
+    deadline: Deadline,
+) -> Result<XenFront, BlockError> {
+    let peer = connector.peer();
+    connector.publish(&[], State::INITIALISING)?;
+    connector.wait_for(&[State::INIT_WAIT, State::CONNECTED], deadline)?;
+    let most = connector.parse("max-ring-page-order").unwrap_or(0).min(MAX_RING_ORDER);
+    let order = order.min(most);
+    let pages: Option<Vec<_>> = (0..1 << order).map(|_| Page::zeroed()).collect();
+    let mut memory = Vec::new();
+    for page in pages.ok_or(BlockError::OutOfMemory)? {
+        memory.push(grants.grant::<ReadWrite>(page, peer).map_err(|failed| failed.error)?);
+    }
+    let grefs: Vec<_> = memory.iter().map(|grant| grant.gref().0.to_string()).collect();
+    let ring = Ring::new(memory)?;
+    let port = Unbound::new(*grants.xen(), peer)?;
+
+    let (order_text, port_text) = (order.to_string(), port.port().0.to_string());
+    let names: Vec<_> = (0..grefs.len()).map(|page| ring_ref(order, page)).collect();
+    let mut keys: Vec<(&str, &str)> = names.iter().map(|name| &**name).zip(grefs.iter().map(|gref| &**gref)).collect();
+    if order > 0 {
+        keys.push(("ring-page-order", &order_text));
+    }
+    keys.extend([
+        ("event-channel", &*port_text),
+        ("protocol", "x86_64-abi"),
+        ("feature-persistent", "1"),
+        ("feature-granite-reasons", "1"),
+    ]);
+    connector.publish(&keys, State::INITIALISED)?;
+    connector.wait_for(&[State::CONNECTED], deadline)?;
+
+    let geometry = Geometry {
+        sectors: connector.parse("sectors")?,
+        read_only: connector.parse::<u32>("info")? & blkif::READ_ONLY != 0,
+        persistent: connector.has("feature-persistent"),
+    };
+    // Sectors are of 512 bytes in the protocol, whatever the disk has; another size asks for larger ones.
+    if connector.parse::<usize>("sector-size")? != blkif::SECTOR {
+        return Err(ConnectError::BadKey("sector-size").into());
+    }
+    let channel = port.accept().map_err(|(error, _)| error)?;
+    connector.publish(&[], State::CONNECTED)?;
+    Ok(Front::new(ring, channel, grants, peer, &Page::zeroed, geometry, limits))
+}
+
+/// The key of a ring's page.
+fn ring_ref(order: u32, page: usize) -> alloc::string::String {
+    if order == 0 { "ring-ref".into() } else { format!("ring-ref{page}") }
+}
+
+/// Meets a front end: tells what there is, waits for its ring, and maps it.
+///
+/// # Errors
+///
+/// [`BlockError`]; nothing stays mapped.
+pub fn connect_back<D: Disk>(
+    connector: &mut impl Connector,
+    grants: &'static GrantTable<Xen>,
+    offer: Offer<D>,
+    deadline: Deadline,
+) -> Result<XenBack<D>, BlockError> {
+    let (peer, Offer { disk, path }) = (connector.peer(), offer);
+    let is_persistent = matches!(path, DataPath::Persistent { .. });
+    let features = [
+        ("feature-flush-cache", "1"),
+        ("feature-discard", "1"),
+        ("feature-granite-checksum", "1"),
+        ("feature-persistent", if is_persistent { "1" } else { "0" }),
+        ("max-ring-page-order", "4"),
+    ];
+    connector.publish(&features, State::INIT_WAIT)?;
+    connector.wait_for(&[State::INITIALISED, State::CONNECTED], deadline)?;
+    if connector.key("protocol").is_some_and(|protocol| protocol != "x86_64-abi") {
+        return Err(ConnectError::BadKey("protocol").into());
+    }
+    let order = match connector.key("ring-page-order") {
+        None => 0,
+        Some(_) => connector.parse("ring-page-order")?,
+    };
+    if order > MAX_RING_ORDER {
+        return Err(ConnectError::BadKey("ring-page-order").into());
+    }
+    let number = |page| connector.key(&ring_ref(order, page))?.parse().ok().map(GrantRef);
+    let grefs: Option<Vec<_>> = (0..1 << order).map(number).collect();
+    let grefs = grefs.ok_or(ConnectError::BadKey("ring-ref"))?;
+    let port = Port(connector.parse("event-channel")?);
+    let path = match path {
+        DataPath::Persistent { .. } if !connector.has("feature-persistent") => DataPath::Map,
+        path => path,
+    };
+    let memory = grants.map_all::<ReadWrite>(peer, &grefs).map_err(|batch| batch.error)?;
+    let channel = Interdomain::connect(*grants.xen(), peer, port)?;
+    let sectors = disk.sectors().to_string();
+    let info = if disk.is_read_only() { blkif::READ_ONLY } else { 0 }.to_string();
+    let reasons = connector.has("feature-granite-reasons");
+    let back = Back::new(memory, channel, grants, peer, disk, path, reasons, &Page::zeroed)?;
+    let keys = [("sectors", &*sectors), ("sector-size", "512"), ("info", &*info)];
+    connector.publish(&keys, State::CONNECTED)?;
+    Ok(back)
+}
+
+impl XenFront {
+    /// Ends the connection, once the back end has let go of all: then every page is ours again.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`]: the back didn't close in time. What it has still waits in the table's quarantine.
+    pub fn close(self, connector: &mut impl Connector, deadline: Deadline) -> Result<(), BlockError> {
+        connector.publish(&[], State::CLOSING)?;
+        loop {
+            match connector.wait_for(&[State::CLOSED], deadline) {
+                Ok(_) => break,
+                // On its way.
+                Err(ConnectError::Closed { .. }) if !deadline.has_passed() => drop(connector.changed(deadline)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        drop(self);
+        connector.publish(&[], State::CLOSED)?;
+        Ok(())
+    }
+}
+
+impl<D: Disk> XenBack<D> {
+    /// Serves until the front closes; then lets go of all that is the front's, and says so.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`]: the front broke the ring, or is gone.
+    pub fn serve_to_the_end(mut self, connector: &mut impl Connector, look: core::time::Duration) -> Result<super::Served, BlockError> {
+        let mut ends = None;
+        let served = self.serve_while(look, |_| {
+            ends = match connector.state() {
+                Ok(State::INITIALISED | State::CONNECTED) => None,
+                other => Some(other),
+            };
+            ends.is_none()
+        });
+        let counts = self.served();
+        drop(self);
+        // Whatever went wrong: the front can have its pages back.
+        let told = connector.publish(&[], State::CLOSED);
+        served?;
+        match ends {
+            Some(Err(error)) => Err(error.into()),
+            _ => Ok(told.map(|()| counts)?),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a back end serves.
+
+use core::fmt;
+
+use alloc::vec::Vec;
+
+use super::SECTOR;
+
+/// A disk failed to read or write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskError;
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the disk failed")
+    }
+}
+
+impl core::error::Error for DiskError {}
+
+/// A disk of whole sectors. What it is asked for lies in it: the back end has checked.
+pub trait Disk {
+    /// Its sectors.
+    fn sectors(&self) -> u64;
+
+    /// Whether it can't be written.
+    fn is_read_only(&self) -> bool;
+
+    /// Reads whole sectors.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`].
+    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DiskError>;
+
+    /// Writes whole sectors.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`].
+    fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes what was written last.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`].
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    /// Forgets sectors: they read as zeros from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`].
+    fn discard(&mut self, sector: u64, sectors: u64) -> Result<(), DiskError>;
+}
+
+/// Where sectors lie in the bytes of a disk.
+fn range(sector: u64, bytes: usize, len: usize) -> Result<core::ops::Range<usize>, DiskError> {
+    let start = usize::try_from(sector).ok().and_then(|sector| sector.checked_mul(SECTOR)).ok_or(DiskError)?;
+    let end = start.checked_add(bytes).filter(|&end| end <= len).ok_or(DiskError)?;
+    Ok(start..end)
+}
+
+/// A disk in memory.
+pub struct RamDisk(Vec<u8>);
+
+impl RamDisk {
+    /// A disk of zeros; nothing, if there isn't the memory.
+    pub fn new(sectors: usize) -> Option<Self> {
+        let bytes = sectors.checked_mul(SECTOR)?;
+        let mut contents = Vec::new();
+        contents.try_reserve_exact(bytes).ok()?;
+        contents.resize(bytes, 0);
+        Some(Self(contents))
+    }
+
+    /// What it holds.
+    pub fn contents(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RamDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RamDisk({} sectors)", self.sectors())
+    }
+}
+
+impl Disk for RamDisk {
+    fn sectors(&self) -> u64 {
+        (self.0.len() / SECTOR) as u64
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        into.copy_from_slice(&self.0[range(sector, into.len(), self.0.len())?]);
+        Ok(())
+    }
+
+    fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), DiskError> {
+        let range = range(sector, from.len(), self.0.len())?;
+        self.0[range].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn discard(&mut self, sector: u64, sectors: u64) -> Result<(), DiskError> {
+        let bytes = usize::try_from(sectors).ok().and_then(|n| n.checked_mul(SECTOR)).ok_or(DiskError)?;
+        let range = range(sector, bytes, self.0.len())?;
+        self.0[range].fill(0);
+        Ok(())
+    }
+}
+
+/// A file as a disk that can't be written: a module of the kernel's. What doesn't fill its last sector is left out.
+#[derive(Clone, Copy)]
+pub struct ImageDisk<'a>(pub &'a [u8]);
+
+impl fmt::Debug for ImageDisk<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ImageDisk({} sectors)", self.sectors())
+    }
+}
+
+impl Disk for ImageDisk<'_> {
+    fn sectors(&self) -> u64 {
+        (self.0.len() / SECTOR) as u64
+    }
+
+    fn is_read_only(&self) -> bool {
+        true
+    }
+
+    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        into.copy_from_slice(&self.0[range(sector, into.len(), self.0.len())?]);
+        Ok(())
+    }
+
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), DiskError> {
+        Err(DiskError)
+    }
+
+    fn discard(&mut self, _: u64, _: u64) -> Result<(), DiskError> {
+        Err(DiskError)
+    }
+}
+
+impl<D: Disk + ?Sized> Disk for &mut D {
+    fn sectors(&self) -> u64 {
+        (**self).sectors()
+    }
+
+    fn is_read_only(&self) -> bool {
+        (**self).is_read_only()
+    }
+
+    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        (**self).read(sector, into)
+    }
+
+    fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), DiskError> {
+        (**self).write(sector, from)
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        (**self).flush()
+    }
+
+    fn discard(&mut self, sector: u64, sectors: u64) -> Result<(), DiskError> {
+        (**self).discard(sector, sectors)
+    }
+}

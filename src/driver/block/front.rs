@@ -1,0 +1,175 @@
+//! The end that reads and writes.
+
+use core::fmt;
+use core::time::Duration;
+
+use super::client::{Client, Job};
+use super::{Blkif, BlockError, SECTOR};
+use crate::abi::DomId;
+use crate::abi::blkif::MAX_SEGMENTS;
+use crate::driver::Doorbell;
+use crate::grant::GrantTable;
+use crate::hypercall::Hypercall;
+use crate::mm::Page;
+use crate::ring::{self, Ring, RingMemory};
+use crate::time::{Deadline, TimedOut};
+
+/// A disk, as its back end describes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Geometry {
+    /// Its sectors.
+    pub sectors: u64,
+    /// It can't be written.
+    pub read_only: bool,
+    /// The back keeps mappings.
+    pub persistent: bool,
+}
+
+/// How much a front end asks for at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Pages in a request: 1 to 11.
+    pub segments: usize,
+    /// Requests in flight, as far as there are slots.
+    pub depth: u32,
+    /// Pages lent and kept, all together.
+    pub pages: usize,
+    /// How long an operation may take.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let patience = Duration::from_secs(30);
+        Self { segments: MAX_SEGMENTS, depth: u32::MAX, pages: 32 * MAX_SEGMENTS, patience }
+    }
+}
+
+/// What was done so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Bytes read and written.
+    pub bytes: u64,
+    /// Times that the back was told.
+    pub notifications: u64,
+    /// Most grants out at once, but for the ring's own.
+    pub grants: u64,
+}
+
+/// The end that reads and writes. Offsets are in sectors of 512 bytes.
+///
+/// Its pages are its own: a caller's buffer is copied into them, or out of them once the back is done with them. So an
+/// operation can be given up at any time; what was in flight is taken back when its answer comes.
+pub struct Front<'t, X: Hypercall, M: RingMemory, B: Doorbell> {
+    pub(super) bell: B,
+    pub(super) client: Client<'t, X, M>,
+}
+
+impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
+    /// A front end on this ring, which the back end has, or will. `page` gives pages to lend.
+    pub fn new(
+        ring: Ring<ring::Front, Blkif, M>,
+        bell: B,
+        grants: &'t GrantTable<X>,
+        peer: DomId,
+        page: &'t dyn Fn() -> Option<Page>,
+        geometry: Geometry,
+        limits: Limits,
+    ) -> Self {
+        Self { bell, client: Client::new(ring, grants, peer, page, geometry, limits) }
+    }
+
+    /// The disk.
+    pub fn geometry(&self) -> Geometry {
+        self.client.geometry
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.client.counts()
+    }
+
+    /// Reads whole sectors.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`]; what was read by then is in the buffer.
+    pub fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        whole_sectors(into)?;
+        self.run(sector, Job::Read(into))
+    }
+
+    /// Writes whole sectors.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`]; what of it was written is unknown.
+    pub fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), BlockError> {
+        whole_sectors(from)?;
+        self.run(sector, Job::Write(from))
+    }
+
+    /// Makes what was written last.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`].
+    pub fn flush(&mut self) -> Result<(), BlockError> {
+        self.run(0, Job::Flush)
+    }
+
+    /// Tells that nobody wants the contents of these sectors any more.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`].
+    pub fn discard(&mut self, sector: u64, sectors: u64) -> Result<(), BlockError> {
+        self.run(sector, Job::Discard(sectors))
+    }
+
+    /// The CRC-32 of each sector, as the back end sees it; a back end that isn't Granite's can't say.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`].
+    pub fn checksums(&mut self, sector: u64, into: &mut [u32]) -> Result<(), BlockError> {
+        use zerocopy::IntoBytes;
+        self.run(sector, Job::Checksum(into.as_mut_bytes()))?;
+        into.iter_mut().for_each(|sum| *sum = u32::from_le(*sum));
+        Ok(())
+    }
+
+    fn run(&mut self, sector: u64, job: Job<'_>) -> Result<(), BlockError> {
+        let Self { bell, client } = self;
+        let deadline = Deadline::after(client.limits.patience);
+        let mut progress = client.begin(sector, job)?;
+        let mut heard = None;
+        loop {
+            if client.advance(&mut progress, bell)? {
+                return progress.result();
+            }
+            if client.must_go_on(&progress)? {
+                continue;
+            }
+            if deadline.has_passed() {
+                return Err(BlockError::Silent);
+            }
+            // Only now are further rings let through.
+            drop(heard.take());
+            heard = Some(bell.wait(deadline).map_err(|TimedOut| BlockError::Silent)?);
+        }
+    }
+}
+
+pub(super) fn whole_sectors(data: &[u8]) -> Result<(), BlockError> {
+    let bytes = data.len();
+    if bytes.is_multiple_of(SECTOR) { Ok(()) } else { Err(BlockError::NotSectors { bytes }) }
+}
+
+impl<X: Hypercall, M: RingMemory, B: Doorbell> fmt::Debug for Front<'_, X, M, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("client", &self.client).finish_non_exhaustive()
+    }
+}

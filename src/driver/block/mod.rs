@@ -1,0 +1,51 @@
+//! A block device between two domains, by Xen's `io/blkif.h`: a front end that reads and writes, and a back end that serves a
+//! disk.
+//!
+//! Data goes by references to pages of the front's, and the back has three ways to them ([`DataPath`]): it *maps* each page
+//! for as long as it uses it; it has Xen *copy*; or it keeps *persistent* mappings of pages that the front uses again and
+//! again. The front end's pages are its own at all times: what a caller reads is copied out of them once the back is done.
+//!
+//! What the peer says is checked before it is used. A request that can't be served is answered, with a reason; a peer that
+//! can't be right ends the connection.
+
+mod back;
+mod batch;
+mod buffers;
+mod check;
+mod client;
+mod connect;
+mod disk;
+mod error;
+mod front;
+mod persistent;
+mod storage;
+
+pub use back::{Back, DataPath, Served};
+pub use check::{Refusal, Work, check};
+pub use connect::{MAX_RING_ORDER, Offer, XenBack, XenFront, connect_back, connect_front};
+pub use disk::{Disk, DiskError, ImageDisk, RamDisk};
+pub use error::BlockError;
+pub use front::{Counts, Front, Geometry, Limits};
+
+use crate::abi::blkif;
+use crate::ring::Protocol;
+
+pub use crate::abi::blkif::SECTOR;
+
+/// What goes through a block device's ring.
+#[derive(Clone, Copy, Debug)]
+pub enum Blkif {}
+
+impl Protocol for Blkif {
+    type Request = blkif::Request;
+    type Response = blkif::Response;
+
+    fn answers(response: &blkif::Response) -> u64 {
+        response.id
+    }
+}
+
+/// The CRC-32 of a sector, as a [checksum](blkif::Operation::CHECKSUM) says it.
+pub fn checksum(sector: &[u8]) -> u32 {
+    crc32fast::hash(sector)
+}

@@ -1,0 +1,85 @@
+//! Mappings of the front's pages that are kept, up to a number.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::abi::DomId;
+use crate::abi::grant::GrantRef;
+use crate::grant::{ForeignMapping, GrantError, GrantTable, ReadWrite};
+use crate::hypercall::Hypercall;
+
+/// A mapping that is kept, and when it was last used.
+type Kept<'t, X> = (ForeignMapping<'t, ReadWrite, X>, u64);
+
+/// The mappings that are kept.
+#[derive(Debug)]
+pub(super) struct Persistent<'t, X: Hypercall> {
+    most: usize,
+    kept: BTreeMap<GrantRef, Kept<'t, X>>,
+    /// Counts batches: time enough.
+    now: u64,
+}
+
+impl<'t, X: Hypercall> Persistent<'t, X> {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, kept: BTreeMap::new(), now: 0 }
+    }
+
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub(super) fn get(&self, gref: GrantRef) -> Option<&ForeignMapping<'t, ReadWrite, X>> {
+        self.kept.get(&gref).map(|(mapping, _)| mapping)
+    }
+
+    /// Maps what isn't mapped of these, with one hypercall. What failed, by reference.
+    pub(super) fn map(
+        &mut self,
+        grants: &'t GrantTable<X>,
+        peer: DomId,
+        wanted: impl Iterator<Item = GrantRef>,
+    ) -> Result<BTreeMap<GrantRef, GrantError>, GrantError> {
+        self.now += 1;
+        let mut missing = Vec::new();
+        for gref in wanted {
+            match self.kept.get_mut(&gref) {
+                Some((_, used)) => *used = self.now,
+                None => missing.push((peer, gref)),
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let mut failed = BTreeMap::new();
+        if missing.is_empty() {
+            return Ok(failed);
+        }
+        for (mapped, &(_, gref)) in grants.map_batch::<ReadWrite>(&missing)?.into_iter().zip(&missing) {
+            match mapped {
+                Ok(mapping) => drop(self.kept.insert(gref, (mapping, self.now))),
+                Err(error) => drop(failed.insert(gref, error)),
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Unmaps those that were not used for longest, until no more are kept than may be.
+    pub(super) fn trim(&mut self, grants: &'t GrantTable<X>) {
+        let surplus = self.kept.len().saturating_sub(self.most);
+        if surplus == 0 {
+            return;
+        }
+        let mut by_age: Vec<_> = self.kept.iter().map(|(&gref, &(_, used))| (used, gref)).collect();
+        by_age.sort_unstable();
+        let oldest = by_age.into_iter().take(surplus).filter_map(|(_, gref)| self.kept.remove(&gref));
+        // What can't be unmapped is counted by the table.
+        let _ = grants.unmap_all(oldest.map(|(mapping, _)| mapping).collect::<Vec<_>>());
+    }
+
+    /// Unmaps all.
+    pub(super) fn clear(&mut self, grants: &'t GrantTable<X>) {
+        let all = core::mem::take(&mut self.kept);
+        let _ = grants.unmap_all(all.into_values().map(|(mapping, _)| mapping).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,54 @@
+//! Which requests are in flight.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// The number of a request in flight: below the number of slots. It is another request's once that one is answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(u16);
+
+impl RequestId {
+    /// As the protocol writes it.
+    pub fn number(self) -> u64 {
+        self.0.into()
+    }
+
+    /// As the place of something in a table of as many as there are slots.
+    pub fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+/// The numbers, free and in flight.
+#[derive(Debug)]
+pub(super) struct Ids {
+    /// The last one back is the next one out: what belongs to it is in the cache still.
+    free: Vec<u16>,
+    flying: Vec<bool>,
+}
+
+impl Ids {
+    pub(super) fn new(slots: u32) -> Self {
+        let most = slots.min(1 << 16);
+        Self { free: (0..most).rev().map(|id| id as u16).collect(), flying: vec![false; most as usize] }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.flying.len() - self.free.len()
+    }
+
+    pub(super) fn take(&mut self) -> Option<RequestId> {
+        let id = self.free.pop()?;
+        self.flying[usize::from(id)] = true;
+        Some(RequestId(id))
+    }
+
+    /// Takes a number back; nothing, if it isn't in flight.
+    pub(super) fn land(&mut self, claimed: u64) -> Option<RequestId> {
+        let id = u16::try_from(claimed).ok()?;
+        let flying = self.flying.get_mut(usize::from(id)).filter(|flying| **flying)?;
+        *flying = false;
+        self.free.push(id);
+        Some(RequestId(id))
+    }
+}

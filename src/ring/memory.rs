@@ -1,0 +1,153 @@
+//! The memory that a ring lies in.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+use crate::abi::PAGE_SIZE;
+use crate::grant::{ForeignMapping, Grant, ReadWrite};
+use crate::hypercall::Hypercall;
+use crate::mm::SharedBytes;
+use crate::sync::primitive::Ordering;
+
+/// Memory that both ends write at any time. A ring stays inside of it; what lies outside reads as zeros, and writes there
+/// are lost.
+pub trait RingMemory {
+    /// Its bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads a 32-bit word, at a multiple of 4.
+    fn load(&self, at: usize, order: Ordering) -> u32;
+
+    /// Writes a 32-bit word, at a multiple of 4.
+    fn store(&self, at: usize, value: u32, order: Ordering);
+
+    /// Copies bytes out.
+    fn read(&self, at: usize, into: &mut [u8]);
+
+    /// Copies bytes in.
+    fn write(&self, at: usize, bytes: &[u8]);
+}
+
+impl RingMemory for SharedBytes<'_> {
+    fn len(&self) -> usize {
+        (*self).len()
+    }
+
+    fn load(&self, at: usize, order: Ordering) -> u32 {
+        self.atomic(at).map_or(0, |word| word.load(order))
+    }
+
+    fn store(&self, at: usize, value: u32, order: Ordering) {
+        if let Ok(word) = self.atomic(at) {
+            word.store(value, order);
+        }
+    }
+
+    fn read(&self, at: usize, into: &mut [u8]) {
+        let read = (*self).read(at, into);
+        debug_assert!(read.is_ok(), "{read:?}");
+    }
+
+    fn write(&self, at: usize, bytes: &[u8]) {
+        let written = (*self).write(at, bytes);
+        debug_assert!(written.is_ok(), "{written:?}");
+    }
+}
+
+/// Memory that is one view of bytes.
+macro_rules! by_bytes {
+    ($($memory:ident),*) => {$(
+        impl<X: Hypercall> RingMemory for $memory<'_, ReadWrite, X> {
+            fn len(&self) -> usize {
+                self.bytes().len()
+            }
+
+            fn load(&self, at: usize, order: Ordering) -> u32 {
+                self.bytes().load(at, order)
+            }
+
+            fn store(&self, at: usize, value: u32, order: Ordering) {
+                self.bytes().store(at, value, order);
+            }
+
+            fn read(&self, at: usize, into: &mut [u8]) {
+                RingMemory::read(&self.bytes(), at, into);
+            }
+
+            fn write(&self, at: usize, bytes: &[u8]) {
+                RingMemory::write(&self.bytes(), at, bytes);
+            }
+        }
+    )*};
+}
+
+by_bytes!(Grant, ForeignMapping);
+
+const PAGE: usize = PAGE_SIZE as usize;
+
+/// Pages that don't lie one behind the other here. A slot may lie in two of them.
+impl<X: Hypercall> RingMemory for Vec<Grant<'_, ReadWrite, X>> {
+    fn len(&self) -> usize {
+        self.as_slice().len() * PAGE
+    }
+
+    fn load(&self, at: usize, order: Ordering) -> u32 {
+        self.get(at / PAGE).map_or(0, |page| page.load(at % PAGE, order))
+    }
+
+    fn store(&self, at: usize, value: u32, order: Ordering) {
+        if let Some(page) = self.get(at / PAGE) {
+            page.store(at % PAGE, value, order);
+        }
+    }
+
+    fn read(&self, mut at: usize, mut into: &mut [u8]) {
+        while let (Some(page), false) = (self.get(at / PAGE), into.is_empty()) {
+            let (part, rest) = into.split_at_mut(into.len().min(PAGE - at % PAGE));
+            page.read(at % PAGE, part);
+            (at, into) = (at + part.len(), rest);
+        }
+    }
+
+    fn write(&self, mut at: usize, mut bytes: &[u8]) {
+        while let (Some(page), false) = (self.get(at / PAGE), bytes.is_empty()) {
+            let (part, rest) = bytes.split_at(bytes.len().min(PAGE - at % PAGE));
+            page.write(at % PAGE, part);
+            (at, bytes) = (at + part.len(), rest);
+        }
+    }
+}
+
+/// Memory that somebody else has as well.
+macro_rules! by_reference {
+    ($($memory:ty),*) => {$(
+        impl<M: RingMemory + ?Sized> RingMemory for $memory {
+            fn len(&self) -> usize {
+                (**self).len()
+            }
+
+            fn load(&self, at: usize, order: Ordering) -> u32 {
+                (**self).load(at, order)
+            }
+
+            fn store(&self, at: usize, value: u32, order: Ordering) {
+                (**self).store(at, value, order);
+            }
+
+            fn read(&self, at: usize, into: &mut [u8]) {
+                (**self).read(at, into);
+            }
+
+            fn write(&self, at: usize, bytes: &[u8]) {
+                (**self).write(at, bytes);
+            }
+        }
+    )*};
+}
+
+by_reference!(&M, Rc<M>);

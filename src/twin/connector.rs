@@ -1,0 +1,190 @@
+//! Devices that meet through the link: a message is a state and the keys that were written with it.
+
+use core::fmt::Write;
+use core::time::Duration;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Child, LinkError, Parent};
+use crate::abi::DomId;
+use crate::abi::xenbus::State;
+use crate::driver::connector::{ConnectError, Connector};
+use crate::time::Deadline;
+
+/// Messages to and from the other domain.
+pub trait Post {
+    /// The other domain.
+    fn peer(&self) -> DomId;
+
+    /// Sends one.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`].
+    fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError>;
+
+    /// Receives one.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`].
+    fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError>;
+
+    /// Whether one waits.
+    fn has_message(&self) -> bool;
+
+    /// Whether the other domain is known to have ended.
+    fn is_gone(&self) -> bool;
+}
+
+impl Post for &Parent<'_> {
+    fn peer(&self) -> DomId {
+        self.child()
+    }
+
+    fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError> {
+        Parent::send(self, message, deadline)
+    }
+
+    fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
+        Parent::receive(self, deadline)
+    }
+
+    fn has_message(&self) -> bool {
+        Parent::has_message(self)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_there().is_err()
+    }
+}
+
+impl Post for &Child {
+    fn peer(&self) -> DomId {
+        self.parent()
+    }
+
+    fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError> {
+        self.link().send(message, deadline)
+    }
+
+    fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
+        self.link().receive(deadline)
+    }
+
+    fn has_message(&self) -> bool {
+        self.link().has_message()
+    }
+
+    /// The control domain outlives those that it has started.
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// Keys that an end may have: no more of a peer's are kept.
+const MOST_KEYS: usize = 64;
+
+/// How long a message may take to be taken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A device's way to its other end. Each connection has a new one.
+#[derive(Debug)]
+pub struct LinkConnector<P: Post> {
+    post: P,
+    state: State,
+    keys: BTreeMap<String, String>,
+}
+
+impl<P: Post> LinkConnector<P> {
+    /// For a device between the two domains. While there is it, the link is its.
+    pub fn new(post: P) -> Self {
+        Self { post, state: State::UNKNOWN, keys: BTreeMap::new() }
+    }
+
+    fn failed(&self, error: LinkError) -> ConnectError {
+        match error {
+            LinkError::Silent => ConnectError::Silent { state: self.state },
+            LinkError::Gone => ConnectError::Gone,
+            _ => ConnectError::Nonsense,
+        }
+    }
+
+    fn hear(&mut self, message: &[u8]) -> Result<(), ConnectError> {
+        let (state, keys) = parse(message).ok_or(ConnectError::Nonsense)?;
+        if state == State::CLOSED && self.state == State::UNKNOWN {
+            return Ok(()); // of the connection before
+        }
+        if matches!(state, State::INITIALISING | State::INIT_WAIT) {
+            self.keys.clear();
+        }
+        for (key, value) in keys {
+            if self.keys.len() >= MOST_KEYS && !self.keys.contains_key(key) {
+                return Err(ConnectError::Nonsense);
+            }
+            self.keys.insert(key.into(), value.into());
+        }
+        self.state = state;
+        Ok(())
+    }
+}
+
+/// `state NUMBER`, and a line `key=value` for each key.
+fn parse(message: &[u8]) -> Option<(State, Vec<(&str, &str)>)> {
+    let mut lines = core::str::from_utf8(message).ok()?.lines();
+    let state = State(lines.next()?.strip_prefix("state ")?.parse().ok()?);
+    let keys: Option<Vec<_>> = lines.map(|line| line.split_once('=')).collect();
+    Some((state, keys?))
+}
+
+impl<P: Post> Connector for LinkConnector<P> {
+    fn peer(&self) -> DomId {
+        self.post.peer()
+    }
+
+    fn publish(&mut self, keys: &[(&str, &str)], state: State) -> Result<(), ConnectError> {
+        let mut text = format!("state {}\n", state.0);
+        for (key, value) in keys {
+            let _ = writeln!(text, "{key}={value}");
+        }
+        self.post.send(text.as_bytes(), Deadline::after(PATIENCE)).map_err(|error| self.failed(error))
+    }
+
+    /// One message at a time, so that no state is missed.
+    fn state(&mut self) -> Result<State, ConnectError> {
+        if self.post.has_message() {
+            return self.changed(Deadline::after(PATIENCE));
+        }
+        if self.post.is_gone() {
+            return Err(ConnectError::Gone);
+        }
+        Ok(self.state)
+    }
+
+    fn changed(&mut self, deadline: Deadline) -> Result<State, ConnectError> {
+        let message = self.post.receive(deadline).map_err(|error| self.failed(error))?;
+        self.hear(&message)?;
+        Ok(self.state)
+    }
+
+    fn key(&self, name: &str) -> Option<String> {
+        self.keys.get(name).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{State, parse};
+
+    #[test]
+    fn a_message_is_a_state_and_keys() {
+        let (state, keys) = parse(b"state 3\nring-ref=8\nx=a=b\n").unwrap();
+        assert_eq!((state, &keys[..]), (State::INITIALISED, &[("ring-ref", "8"), ("x", "a=b")][..]));
+        for bad in [&b""[..], b"state", b"state x", b"3\n", b"state 3\nno key", b"state 3\n\xff=1", b"state -1"] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+}
