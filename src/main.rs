@@ -1,11 +1,18 @@
-//! The template application: start here, and delete what you don't need.
+//! What `cargo xtask run` boots: two domains, of which one serves a disk and the other checks it. An application of your
+//! own needs `entry!` and a `main`, as in examples/hello.rs: put it here, and delete `demo`.
+//!
+//! Needs: rig twin
 
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
+mod demo;
+
 use granite::prelude::*;
 
-granite::entry!(main, options = ["panic", "fail"]);
+granite::entry!(main, options = ["panic", "fail", "child", "path", "sectors"]);
 
 fn main(platform: &'static Platform) -> ExitCode {
     println!(
@@ -20,5 +27,8 @@ fn main(platform: &'static Platform) -> ExitCode {
     // `cargo xtask run -- panic` and `-- fail` show what becomes of a guest that goes wrong.
     let options = platform.options();
     assert!(!options.has("panic"), "the command line asked for it");
-    if options.has("fail") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if options.has("fail") {
+        return ExitCode::FAILURE;
+    }
+    demo::run(platform)
 }

@@ -57,6 +57,9 @@ pub trait Connector {
     /// [`ConnectError`].
     fn publish(&mut self, keys: &[(&str, &str)], state: State) -> Result<(), ConnectError>;
 
+    /// Whether the other end has said something that wasn't looked at. It costs next to nothing to ask.
+    fn has_news(&self) -> bool;
+
     /// The other end's state, as it is now.
     ///
     /// # Errors
@@ -93,6 +96,22 @@ pub trait Connector {
             }
             state = self.changed(deadline)?;
         }
+    }
+
+    /// Waits until the other end has closed, from wherever it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    fn wait_closed(&mut self, deadline: Deadline) -> Result<(), ConnectError> {
+        let mut state = self.state()?;
+        while state != State::CLOSED {
+            if deadline.has_passed() {
+                return Err(ConnectError::Silent { state });
+            }
+            state = self.changed(deadline)?;
+        }
+        Ok(())
     }
 
     /// A key of the other end's, as a `T`.

@@ -153,6 +153,10 @@ impl<P: Post> Connector for LinkConnector<P> {
         self.post.send(text.as_bytes(), Deadline::after(PATIENCE)).map_err(|error| self.failed(error))
     }
 
+    fn has_news(&self) -> bool {
+        self.post.has_message()
+    }
+
     /// One message at a time, so that no state is missed.
     fn state(&mut self) -> Result<State, ConnectError> {
         if self.post.has_message() {

@@ -91,10 +91,7 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             _ => tool(parser, &mut run.choice, argument)?,
         }
     }
-    run.program = program.unwrap_or(match named {
-        Some(Rig::Twin) => Program::Example("twin".into()),
-        _ => Program::Template,
-    });
+    run.program = program.unwrap_or(Program::Template);
     let needed = Needs::of(&run.program).rig.as_deref().map(rig).transpose()?;
     run.machine.rig = named.or(needed).unwrap_or(run.machine.rig);
     if run.machine.rig == Rig::Twin && run.machine.module.is_some() {

@@ -152,13 +152,13 @@ pub fn examples() -> Vec<String> {
     names
 }
 
-/// What an example needs beside Xen, by its own word: lines `//! Needs: rig RIG`, `//! Needs: image EXAMPLE` (as its first
+/// What a program needs beside Xen, by its own word: lines `//! Needs: rig RIG`, `//! Needs: image EXAMPLE` (as its first
 /// module), `//! Needs: feature FEATURE`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// A rig other than the usual one.
     pub rig: Option<String>,
-    /// The image of another example.
+    /// The image of an example, as a module.
     pub image: Option<String>,
     /// A feature of the package.
     pub feature: Option<String>,
@@ -167,10 +167,13 @@ pub struct Needs {
 impl Needs {
     /// What a program says that it needs.
     pub fn of(program: &Program) -> Self {
-        let Program::Example(name) = program else { return Self::default() };
-        let source =
-            fs::read_to_string(paths::root().join(format!("examples/{name}.rs"))).unwrap_or_default();
-        Self::read(&source)
+        let path = match program {
+            Program::Template => "src/main.rs".to_owned(),
+            Program::Example(name) => format!("examples/{name}.rs"),
+            Program::Test(_) | Program::Bench(_) => return Self::default(),
+        };
+        // One that isn't there is told of when it is built.
+        Self::read(&fs::read_to_string(paths::root().join(path)).unwrap_or_default())
     }
 
     fn read(source: &str) -> Self {

@@ -136,8 +136,8 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Back<'t, X, M, B, D>
         self.server.serve(&self.bell)
     }
 
-    /// Serves for as long as `goes_on` says: it is asked after each ring full of requests, and now and then where none
-    /// come.
+    /// Serves for as long as `goes_on` says. It is asked after each ring full of requests, and whenever none has come for
+    /// the time of `look`: then it is told so.
     ///
     /// # Errors
     ///
@@ -145,17 +145,19 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Back<'t, X, M, B, D>
     pub fn serve_while(
         &mut self,
         look: Duration,
-        mut goes_on: impl FnMut(Served) -> bool,
+        mut goes_on: impl FnMut(Served, bool) -> bool,
     ) -> Result<(), BlockError> {
         let Self { bell, server } = self;
-        let mut heard = None;
-        while goes_on(server.served) {
+        let (mut heard, mut is_idle) = (None, false);
+        while goes_on(server.served, is_idle) {
+            is_idle = false;
             if server.serve(bell)? > 0 || server.ring.arm()? {
                 continue;
             }
             // Only now are further rings let through.
             drop(heard.take());
             heard = bell.wait(Deadline::after(look)).ok();
+            is_idle = heard.is_none();
         }
         Ok(())
     }

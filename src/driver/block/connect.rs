@@ -1,10 +1,12 @@
 //! Meeting the other end: what is told in which state, as Linux's blkfront and blkback do.
 
+use core::time::Duration;
+
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Back, BlockError, DataPath, Disk, Front, Geometry, Limits};
+use super::{Back, BlockError, DataPath, Disk, Front, Geometry, Limits, Served};
 use crate::abi::blkif;
 use crate::abi::event::Port;
 use crate::abi::grant::GrantRef;
@@ -25,6 +27,9 @@ pub type XenBack<D> = Back<'static, Xen, ForeignMapping<'static, ReadWrite, Xen>
 
 /// The largest order of a ring's pages: 16 of them.
 pub const MAX_RING_ORDER: u32 = 4;
+
+/// How long a front end may take for its last step.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// What a back end has, and how it gets at data.
 #[derive(Clone, Copy, Debug)]
@@ -154,14 +159,7 @@ impl XenFront {
     /// [`BlockError`]: the back didn't close in time. What it has still waits in the table's quarantine.
     pub fn close(self, connector: &mut impl Connector, deadline: Deadline) -> Result<(), BlockError> {
         connector.publish(&[], State::CLOSING)?;
-        loop {
-            match connector.wait_for(&[State::CLOSED], deadline) {
-                Ok(_) => break,
-                // On its way.
-                Err(ConnectError::Closed { .. }) if !deadline.has_passed() => drop(connector.changed(deadline)?),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        connector.wait_closed(deadline)?;
         drop(self);
         connector.publish(&[], State::CLOSED)?;
         Ok(())
@@ -169,14 +167,25 @@ impl XenFront {
 }
 
 impl<D: Disk> XenBack<D> {
-    /// Serves until the front closes; then lets go of all that is the front's, and says so.
+    /// Serves until the front closes; then lets go of all that is the front's, and says so. `progress` is told now and then
+    /// what was done so far.
     ///
     /// # Errors
     ///
     /// [`BlockError`]: the front broke the ring, or is gone.
-    pub fn serve_to_the_end(mut self, connector: &mut impl Connector, look: core::time::Duration) -> Result<super::Served, BlockError> {
+    pub fn serve_to_the_end(
+        mut self,
+        connector: &mut impl Connector,
+        look: Duration,
+        mut progress: impl FnMut(Served),
+    ) -> Result<Served, BlockError> {
         let mut ends = None;
-        let served = self.serve_while(look, |_| {
+        let served = self.serve_while(look, |served, is_idle| {
+            progress(served);
+            // To ask whether the other domain is there is a hypercall: it can wait until there is nothing to do.
+            if !is_idle && !connector.has_news() {
+                return true;
+            }
             ends = match connector.state() {
                 Ok(State::INITIALISED | State::CONNECTED) => None,
                 other => Some(other),
@@ -190,7 +199,11 @@ impl<D: Disk> XenBack<D> {
         served?;
         match ends {
             Some(Err(error)) => Err(error.into()),
-            _ => Ok(told.map(|()| counts)?),
+            _ => {
+                told?;
+                connector.wait_closed(Deadline::after(CLOSING))?;
+                Ok(counts)
+            }
         }
     }
 }

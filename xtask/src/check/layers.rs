@@ -42,7 +42,8 @@ pub fn violations(src: &Path) -> Result<Vec<String>> {
     for entry in fs::read_dir(src).context("reading", src)? {
         let path = entry.context("reading", src)?.path();
         let module = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if matches!(module.as_str(), "lib" | "main") {
+        // The library, and the application above it.
+        if matches!(module.as_str(), "lib" | "main" | "demo") {
             continue;
         }
         let Some(own) = floor(&module) else {

@@ -1,0 +1,70 @@
+//! Whether a disk keeps what is written on it.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::DemoError;
+use granite::driver::Doorbell;
+use granite::driver::block::{Front, SECTOR, checksum};
+use granite::hypercall::Hypercall;
+use granite::ring::RingMemory;
+
+/// Sectors that are written and read at once.
+const AT_ONCE: usize = 256;
+
+/// Bytes of a sector that are another sector's nowhere, nor in another round.
+fn pattern(round: u8, sector: u64, into: &mut [u8]) {
+    let mut state = (sector << 8 | u64::from(round)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for word in into.chunks_exact_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        word.copy_from_slice(&state.to_le_bytes());
+    }
+}
+
+fn filled(round: u8, first: u64, sectors: usize) -> Vec<u8> {
+    let mut data = vec![0; sectors * SECTOR];
+    for (index, sector) in data.chunks_exact_mut(SECTOR).enumerate() {
+        pattern(round, first + index as u64, sector);
+    }
+    data
+}
+
+/// Writes all of a disk, reads it back, compares what the other side sums up, and discards the end of it.
+pub fn check<X: Hypercall, M: RingMemory, B: Doorbell>(
+    front: &mut Front<'_, X, M, B>,
+    round: u8,
+) -> Result<(), DemoError> {
+    let sectors = front.geometry().sectors;
+    let parts = || (0..sectors).step_by(AT_ONCE).map(|first| (first, AT_ONCE.min((sectors - first) as usize)));
+    for (first, count) in parts() {
+        front.write(first, &filled(round, first, count))?;
+    }
+    front.flush()?;
+    for (first, count) in parts() {
+        let expected = filled(round, first, count);
+        let mut data = vec![0; count * SECTOR];
+        front.read(first, &mut data)?;
+        let mut sums = vec![0; count];
+        front.checksums(first, &mut sums)?;
+        let both = data.chunks_exact(SECTOR).zip(expected.chunks_exact(SECTOR)).zip(&sums);
+        for (index, ((read, written), &sum)) in both.enumerate() {
+            let wrong = |what| DemoError::Wrong { sector: first + index as u64, what };
+            if read != written {
+                return Err(wrong("what was read is not what was written"));
+            }
+            if sum != checksum(written) {
+                return Err(wrong("the other side has another checksum"));
+            }
+        }
+    }
+    let last = sectors - 8;
+    front.discard(last, 8)?;
+    let mut data = vec![1; 8 * SECTOR];
+    front.read(last, &mut data)?;
+    if data.iter().any(|&byte| byte != 0) {
+        return Err(DemoError::Wrong { sector: last, what: "it was discarded, and isn't zeros" });
+    }
+    Ok(())
+}

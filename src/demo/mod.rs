@@ -1,0 +1,114 @@
+//! A disk between two domains: the control domain serves it, a second one, from the same image, writes it, reads it back
+//! and compares, once for each way that data can go. In the end both count what they have left: nothing.
+
+mod check;
+mod child;
+mod parent;
+mod solo;
+mod table;
+
+use core::fmt;
+use core::time::Duration;
+
+use granite::driver::block::{BlockError, DataPath};
+use granite::prelude::*;
+use granite::toolstack::{Toolstack, ToolstackError};
+use granite::twin::{Child, LinkError, TwinError};
+
+/// How long either side waits for the other.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The ways of data that are shown.
+const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 352 }];
+
+/// Sectors of the disk, where the option `sectors` doesn't say.
+const SECTORS: u32 = 2048;
+
+/// What goes wrong.
+#[derive(Debug)]
+enum DemoError {
+    Twin(TwinError),
+    Block(BlockError),
+    /// The control domain lacks what the child would be made of.
+    NoImage,
+    /// What was read isn't what was written.
+    Wrong { sector: u64, what: &'static str },
+    /// A reference, a window or a page is still out.
+    Leak(&'static str),
+    /// The child reports what can't be.
+    NoReport,
+}
+
+impl fmt::Display for DemoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Twin(error) => error.fmt(f),
+            Self::Block(error) => error.fmt(f),
+            Self::NoImage => {
+                f.write_str("the image for the second domain is missing: cargo xtask run gives it as a module")
+            }
+            Self::Wrong { sector, what } => write!(f, "sector {sector}: {what}"),
+            Self::Leak(what) => write!(f, "something leaked: {what}"),
+            Self::NoReport => f.write_str("the second domain's report makes no sense"),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),* $(,)?) => {$(
+        impl From<$error> for DemoError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error.into())
+            }
+        }
+    )*};
+}
+
+from! {
+    TwinError => Twin, ToolstackError => Twin, LinkError => Twin, BlockError => Block, GrantError => Block,
+    granite::driver::connector::ConnectError => Block,
+}
+
+/// Runs the side that this domain is.
+pub fn run(platform: &'static Platform) -> ExitCode {
+    let result = match Child::connect(platform) {
+        Ok(Some(child)) => child::run(platform, &child),
+        Ok(None) => be_parent(platform),
+        Err(error) => Err(error.into()),
+    };
+    result.unwrap_or_else(|error| {
+        error!("{error}");
+        match error {
+            DemoError::Twin(TwinError::Link(LinkError::Gone)) => ExitCode::CHILD_CRASHED,
+            DemoError::Twin(TwinError::Link(LinkError::Silent)) => ExitCode::CHILD_SILENT,
+            _ => ExitCode::FAILURE,
+        }
+    })
+}
+
+fn be_parent(platform: &'static Platform) -> Result<ExitCode, DemoError> {
+    let Some(xen) = platform.xen() else { return Err(DemoError::NoImage) };
+    if platform.modules().is_empty() {
+        println!("no image for a second domain: both ends of the demo run in this one (solo)");
+        return solo::run(platform);
+    }
+    match Toolstack::new(xen) {
+        Ok(toolstack) => parent::run(platform, &toolstack),
+        Err(error @ ToolstackError::UnknownInterface(_)) => {
+            println!("{error}: both ends of the demo run in this domain (solo)");
+            solo::run(platform)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sectors of the disk.
+fn sectors(platform: &Platform) -> u32 {
+    platform.options().parse("sectors").ok().flatten().unwrap_or(SECTORS).clamp(16, 1 << 16)
+}
+
+/// The paths that the option `path` asks for: one, or all.
+fn paths(platform: &Platform) -> impl Iterator<Item = DataPath> {
+    let wanted = platform.options().get("path").unwrap_or_default();
+    PATHS.into_iter().filter(move |path| wanted.is_empty() || alloc::format!("{path}") == wanted)
+}

@@ -1,0 +1,110 @@
+//! The control domain: it starts the other one, and serves it a disk.
+
+use core::time::Duration;
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use granite::driver::block::{Disk, Offer, RamDisk, Served, connect_back};
+use granite::prelude::*;
+use granite::time::Deadline;
+use granite::toolstack::{Config, Toolstack};
+use granite::twin::{ChildEnd, LinkConnector, Parent, TwinError};
+use zerocopy::FromBytes;
+
+use super::table::{self, Before, Left, Row};
+use super::{DemoError, PATIENCE, paths, sectors};
+
+/// How often to look whether the other side wants to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCode, DemoError> {
+    let kernel = platform.modules().first().copied().ok_or(DemoError::NoImage)?;
+    let before = Before::new(platform.grants()?);
+    let options = platform.options();
+    let option = |name| options.get(name).map_or_else(Default::default, |value| format!(" {name}={value}"));
+    let command_line = format!("{}{}", option("child"), option("path"));
+    let config = Config { kernel, command_line: &command_line, processor: Some(0), ..Config::default() };
+    let mut parent = Parent::start(platform, toolstack, &config, PATIENCE)?;
+    println!("domain {} runs: the same image, and a page and an event channel between us", parent.child());
+
+    let mut disk = RamDisk::new(sectors(platform) as usize).ok_or(TwinError::OutOfMemory)?;
+    let served = serve(platform, &parent, &mut disk);
+    if let Err(error) = &served {
+        error!("{error}");
+    }
+    let end = parent.wait(Deadline::after(PATIENCE)).map_err(TwinError::from)?;
+    let (child, code) = (parent.child(), judge(&end));
+    if code != ExitCode::SUCCESS || served.is_err() {
+        let lines = parent.console().map_err(TwinError::from)?;
+        lines.iter().for_each(|line| println!("domain {child} said: {line}"));
+    }
+    let gone = parent.destroy(Deadline::after(PATIENCE)).map_err(TwinError::from)?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
+    let (rows, theirs) = served?;
+    table::head();
+    rows.iter().for_each(|(path, front, back)| table::line(path, *front, *back));
+    let ours = before.left(platform.grants()?);
+    ours.print("the domain that serves");
+    theirs.print("the domain that reads and writes");
+    ours.check("the domain that serves")?;
+    theirs.check("the domain that reads and writes")?;
+    if !gone {
+        return Err(DemoError::Leak("domain that was destroyed"));
+    }
+    println!("every byte was right, and nothing leaked");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What both sides did on a path.
+type Rows = Vec<(alloc::string::String, Row, Row)>;
+
+fn serve(platform: &'static Platform, parent: &Parent<'_>, disk: &mut RamDisk) -> Result<(Rows, Left), DemoError> {
+    let (Some(xen), grants) = (platform.xen(), platform.grants()?) else { return Err(DemoError::NoImage) };
+    let soon = || Deadline::after(PATIENCE);
+    let mut rows = Vec::new();
+    for path in paths(platform) {
+        let mut connector = LinkConnector::new(parent);
+        // Once written, each is read and summed up.
+        let total = disk.sectors() * 3 / 2;
+        let offer = Offer { disk: &mut *disk, path };
+        let back = connect_back(&mut connector, grants, offer, soon())?;
+        let calls = xen.calls();
+        let mut quarters = 0;
+        let done = back.serve_to_the_end(&mut connector, LOOK, |served: Served| {
+            let now = served.bytes / 256 / total.max(1);
+            if now > quarters {
+                quarters = now;
+                println!("{path}: {:5} KiB, {:5} requests", served.bytes / 1024, served.requests);
+            }
+        })?;
+        let calls = xen.calls() - calls;
+        let Served { requests, bytes, notifications, kept, .. } = done;
+        let back = Row { requests, bytes, notifications, grants: kept, calls };
+        let front = parent.receive(soon())?;
+        let front = Row::read_from_bytes(&front).map_err(|_| DemoError::NoReport)?;
+        rows.push((format!("{path}"), front, back));
+    }
+    let left = parent.receive(soon())?;
+    Ok((rows, Left::read_from_bytes(&left).map_err(|_| DemoError::NoReport)?))
+}
+
+fn judge(end: &ChildEnd) -> ExitCode {
+    match end {
+        ChildEnd::Success => ExitCode::SUCCESS,
+        ChildEnd::Failed(how) => {
+            error!("the child reported a failure: {how}");
+            ExitCode::CHILD_FAILED
+        }
+        ChildEnd::Crashed(how) => {
+            error!("the child crashed: {how}");
+            ExitCode::CHILD_CRASHED
+        }
+        ChildEnd::Silent => {
+            error!("the child was still running after {} s", PATIENCE.as_secs());
+            ExitCode::CHILD_SILENT
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What flowed, as a table.
+
+use granite::grant::Stats;
+use granite::prelude::*;
+use granite::rt::Grants;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::DemoError;
+
+/// What one side has done on one path.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Row {
+    /// Requests.
+    pub requests: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Times that it told the other.
+    pub notifications: u64,
+    /// Grants out at once: lent by the front, or kept mapped by the back.
+    pub grants: u64,
+    /// Hypercalls.
+    pub calls: u64,
+}
+
+/// What one side has left at the end.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Left {
+    /// References out that weren't at the beginning.
+    pub out: u32,
+    /// Of those, in the quarantine.
+    pub quarantined: u32,
+    /// Pages of windows that are lost, or mapped still.
+    pub windows: u32,
+    /// References that there are.
+    pub references: u32,
+    /// Those that are free.
+    pub free: u32,
+}
+
+/// How the grant table was at the beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    stats: Stats,
+    windows: usize,
+}
+
+impl Before {
+    pub fn new(grants: &Grants) -> Self {
+        Self { stats: grants.stats(), windows: grants.windows().free() }
+    }
+
+    /// What is left since.
+    pub fn left(self, grants: &Grants) -> Left {
+        grants.reap(u32::MAX);
+        let Stats { in_use, quarantined, references, free, .. } = grants.stats();
+        let windows = self.windows.saturating_sub(grants.windows().free()) as u32;
+        Left { out: in_use.saturating_sub(self.stats.in_use), quarantined, windows, references, free }
+    }
+}
+
+impl Left {
+    /// Whether nothing is.
+    pub fn check(self, who: &'static str) -> Result<(), DemoError> {
+        if self.out == 0 && self.quarantined == 0 && self.windows == 0 {
+            return Ok(());
+        }
+        error!("{who}: {self:?}");
+        Err(DemoError::Leak(who))
+    }
+
+    pub fn print(self, who: &str) {
+        let Self { out, quarantined, references, free, .. } = self;
+        println!("{who}: {out} references leaked, {quarantined} in quarantine; {free} of {references} free");
+    }
+}
+
+/// The head of the table.
+pub fn head() {
+    println!("path        requests     KiB   notifications  grants at peak  hypercalls a request");
+    println!("                             per 1000 requests    lent  kept       front      back");
+}
+
+/// One line of it.
+pub fn line(path: &str, front: Row, back: Row) {
+    let requests = front.requests.max(1);
+    let per_request = |calls: u64| calls as f64 / requests as f64;
+    println!(
+        "{path:10} {:9} {:7} {:19.1} {:7} {:5} {:11.3} {:9.3}",
+        front.requests,
+        front.bytes / 1024,
+        (front.notifications + back.notifications) as f64 * 1000.0 / requests as f64,
+        front.grants,
+        back.grants,
+        per_request(front.calls),
+        per_request(back.calls),
+    );
+}
