@@ -29,7 +29,8 @@ pub fn run(platform: &'static Platform, parent: &Child) -> Result<ExitCode, Demo
         let mut connector = LinkConnector::new(parent);
         let limits = Limits { patience: PATIENCE, ..Limits::default() };
         let mut front = connect_front(&mut connector, grants, RING_ORDER, limits, soon())?;
-        println!("{path}: domain {}'s disk has {} sectors", parent.parent(), front.geometry().sectors);
+        let (server, disk) = (parent.parent(), front.geometry());
+        println!("{path}: granted to domain {server}: a ring of {} slots; its disk: {disk}", front.slots());
         let calls = xen.calls();
         let checked = check::check(&mut front, round as u8);
         let calls = xen.calls() - calls;

@@ -32,7 +32,10 @@ enum DemoError {
     /// The control domain lacks what the child would be made of.
     NoImage,
     /// What was read isn't what was written.
-    Wrong { sector: u64, what: &'static str },
+    Wrong {
+        sector: u64,
+        what: &'static str,
+    },
     /// A reference, a window or a page is still out.
     Leak(&'static str),
     /// The child reports what can't be.
@@ -44,9 +47,9 @@ impl fmt::Display for DemoError {
         match self {
             Self::Twin(error) => error.fmt(f),
             Self::Block(error) => error.fmt(f),
-            Self::NoImage => {
-                f.write_str("the image for the second domain is missing: cargo xtask run gives it as a module")
-            }
+            Self::NoImage => f.write_str(
+                "the image for the second domain is missing: cargo xtask run gives it as a module",
+            ),
             Self::Wrong { sector, what } => write!(f, "sector {sector}: {what}"),
             Self::Leak(what) => write!(f, "something leaked: {what}"),
             Self::NoReport => f.write_str("the second domain's report makes no sense"),
@@ -88,7 +91,8 @@ pub fn run(platform: &'static Platform) -> ExitCode {
 
 fn be_parent(platform: &'static Platform) -> Result<ExitCode, DemoError> {
     let Some(xen) = platform.xen() else { return Err(DemoError::NoImage) };
-    if platform.modules().is_empty() {
+    // A file that is no image is a disk.
+    if platform.modules().first().is_none_or(|module| !module.starts_with(b"\x7fELF")) {
         println!("no image for a second domain: both ends of the demo run in this one (solo)");
         return solo::run(platform);
     }

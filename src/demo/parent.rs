@@ -5,7 +5,7 @@ use core::time::Duration;
 use alloc::format;
 use alloc::vec::Vec;
 
-use granite::driver::block::{Disk, Offer, RamDisk, Served, connect_back};
+use granite::driver::block::{Disk, ImageDisk, Offer, RamDisk, Served, connect_back};
 use granite::prelude::*;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack};
@@ -28,8 +28,14 @@ pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCod
     let mut parent = Parent::start(platform, toolstack, &config, PATIENCE)?;
     println!("domain {} runs: the same image, and a page and an event channel between us", parent.child());
 
-    let mut disk = RamDisk::new(sectors(platform) as usize).ok_or(TwinError::OutOfMemory)?;
-    let served = serve(platform, &parent, &mut disk);
+    // A file that came with the image is the disk.
+    let served = match platform.modules().get(1) {
+        Some(file) => serve(platform, &parent, ImageDisk(file)),
+        None => {
+            let disk = RamDisk::new(sectors(platform) as usize).ok_or(TwinError::OutOfMemory)?;
+            serve(platform, &parent, disk)
+        }
+    };
     if let Err(error) = &served {
         error!("{error}");
     }
@@ -61,16 +67,21 @@ pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCod
 /// What both sides did on a path.
 type Rows = Vec<(alloc::string::String, Row, Row)>;
 
-fn serve(platform: &'static Platform, parent: &Parent<'_>, disk: &mut RamDisk) -> Result<(Rows, Left), DemoError> {
+fn serve(
+    platform: &'static Platform,
+    parent: &Parent<'_>,
+    mut disk: impl Disk,
+) -> Result<(Rows, Left), DemoError> {
     let (Some(xen), grants) = (platform.xen(), platform.grants()?) else { return Err(DemoError::NoImage) };
     let soon = || Deadline::after(PATIENCE);
     let mut rows = Vec::new();
     for path in paths(platform) {
         let mut connector = LinkConnector::new(parent);
         // Once written, each is read and summed up.
-        let total = disk.sectors() * 3 / 2;
-        let offer = Offer { disk: &mut *disk, path };
+        let total = disk.sectors() * if disk.is_read_only() { 2 } else { 3 } / 2;
+        let offer = Offer { disk: &mut disk, path };
         let back = connect_back(&mut connector, grants, offer, soon())?;
+        println!("{path}: mapped the ring of domain {}: {} slots", parent.child(), back.slots());
         let calls = xen.calls();
         let mut quarters = 0;
         let done = back.serve_to_the_end(&mut connector, LOOK, |served: Served| {

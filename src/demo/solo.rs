@@ -6,7 +6,9 @@ use core::cell::RefCell;
 use alloc::rc::Rc;
 
 use granite::driver::Doorbell;
-use granite::driver::block::{Back, BlockError, Counts, DataPath, Front, Geometry, Limits, RamDisk, Served};
+use granite::driver::block::{
+    Back, BlockError, Counts, DataPath, Disk, Front, Geometry, ImageDisk, Limits, RamDisk, Served,
+};
 use granite::event::EventError;
 use granite::hypercall::Xen;
 use granite::mm::Page;
@@ -33,9 +35,9 @@ impl Doorbell for Mute {
 }
 
 /// To wait for the other end is to run it.
-struct Turn<'b, M: RingMemory>(&'b RefCell<Back<'static, Xen, M, Mute, RamDisk>>);
+struct Turn<'b, 'd, M: RingMemory>(&'b RefCell<Back<'static, Xen, M, Mute, &'d mut dyn Disk>>);
 
-impl<M: RingMemory> Doorbell for Turn<'_, M> {
+impl<M: RingMemory> Doorbell for Turn<'_, '_, M> {
     type Ring<'b>
         = ()
     where
@@ -59,18 +61,13 @@ pub fn run(platform: &'static Platform) -> Result<ExitCode, DemoError> {
     let page = Page::zeroed().ok_or(BlockError::OutOfMemory)?;
     let memory = Rc::new(grants.grant::<ReadWrite>(page, own).map_err(|failed| failed.error)?);
     let ring = Ring::new(Rc::clone(&memory)).map_err(BlockError::Ring)?;
-    let disk = RamDisk::new(sectors(platform) as usize).ok_or(BlockError::OutOfMemory)?;
-    let geometry = Geometry { sectors: sectors(platform).into(), read_only: false, persistent: false };
-    let back = RefCell::new(Back::new(
-        memory,
-        Mute,
-        grants,
-        own,
-        disk,
-        DataPath::Copy,
-        true,
-        &Page::zeroed,
-    )?);
+    let (mut ram, mut file) = (None, None);
+    let disk: &mut dyn Disk = match platform.modules().first() {
+        Some(module) => file.insert(ImageDisk(module)),
+        None => ram.insert(RamDisk::new(sectors(platform) as usize).ok_or(BlockError::OutOfMemory)?),
+    };
+    let geometry = Geometry { sectors: disk.sectors(), read_only: disk.is_read_only(), persistent: false };
+    let back = RefCell::new(Back::new(memory, Mute, grants, own, disk, DataPath::Copy, true, &Page::zeroed)?);
     let limits = Limits { patience: PATIENCE, ..Limits::default() };
     let mut front = Front::new(ring, Turn(&back), grants, own, &Page::zeroed, geometry, limits);
 

@@ -27,11 +27,8 @@ impl<P: Protocol, M: RingMemory> Ring<Back, P, M> {
     #[doc(alias = "BACK_RING_ATTACH")]
     pub fn attach(memory: M) -> Result<Self, RingError> {
         // Whatever the front wrote there: it has itself to blame for where its ring begins.
-        let index = if memory.len() < super::HEADER {
-            0
-        } else {
-            memory.load(RESPONSES.producer, Ordering::Relaxed)
-        };
+        let index =
+            if memory.len() < super::HEADER { 0 } else { memory.load(RESPONSES.producer, Ordering::Relaxed) };
         Self::at_index(memory, index, Back(()))
     }
 

@@ -214,7 +214,9 @@ impl fmt::Display for RingError {
         match self {
             Self::Full => f.write_str("the ring is full: the peer has to answer first"),
             Self::NothingAsked => f.write_str("the ring has no request that isn't answered"),
-            Self::TooSmall { bytes, needed } => write!(f, "a ring in {bytes} bytes, of which it takes {needed}"),
+            Self::TooSmall { bytes, needed } => {
+                write!(f, "a ring in {bytes} bytes, of which it takes {needed}")
+            }
             Self::Closed(broke) => broke.fmt(f),
         }
     }
@@ -356,7 +358,6 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         self.look()
     }
 }
-
 
 impl<R: Role, P: Protocol, M: RingMemory> fmt::Debug for Ring<R, P, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

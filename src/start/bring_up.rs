@@ -5,9 +5,9 @@ use core::ops::Range;
 use spin::Once;
 
 use super::find_ram::{Found, find_ram};
-use super::start_info::{PhysicalMemory, StartInfo};
+use super::start_info::{MAX_MODULES, PhysicalMemory, StartInfo};
 use super::take_over::take_over;
-use super::{BOOT_MAPPED, StartError};
+use super::{BOOT_MAPPED, StartError, joined};
 use crate::abi::{DomId, Features, XenErrno};
 use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
@@ -131,7 +131,8 @@ unsafe fn slices(modules: &[Range<u64>]) -> Modules {
             core::slice::from_raw_parts(module.start as *const u8, (module.end - module.start) as usize)
         }
     };
-    modules.iter().map(slice).collect()
+    // More than there is room for are left out, as in the loader's own list.
+    modules.iter().map(slice).flat_map(joined::split).take(MAX_MODULES).collect()
 }
 
 fn domain(xen: Option<Xen>) -> Domain {

@@ -2,6 +2,7 @@
 
 mod error;
 mod find_ram;
+pub mod joined;
 pub mod start_info;
 #[cfg(test)]
 mod start_info_tests;

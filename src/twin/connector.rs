@@ -187,7 +187,9 @@ mod tests {
     fn a_message_is_a_state_and_keys() {
         let (state, keys) = parse(b"state 3\nring-ref=8\nx=a=b\n").unwrap();
         assert_eq!((state, &keys[..]), (State::INITIALISED, &[("ring-ref", "8"), ("x", "a=b")][..]));
-        for bad in [&b""[..], b"state", b"state x", b"3\n", b"state 3\nno key", b"state 3\n\xff=1", b"state -1"] {
+        for bad in
+            [&b""[..], b"state", b"state x", b"3\n", b"state 3\nno key", b"state 3\n\xff=1", b"state -1"]
+        {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
     }

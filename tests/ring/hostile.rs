@@ -133,10 +133,7 @@ impl Asked {
             }
         }
         assert!(self.back.unanswered() <= 4 && self.front.free() <= 4);
-        assert_eq!(
-            self.front.in_flight(),
-            self.in_flight.len()
-        );
+        assert_eq!(self.front.in_flight(), self.in_flight.len());
     }
 }
 

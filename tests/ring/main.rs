@@ -9,7 +9,7 @@ mod hostile;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn whatever_a_peer_writes(script in proptest::collection::vec(any::<u8>(), 0..400)) {

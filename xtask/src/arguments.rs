@@ -94,11 +94,6 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
     run.program = program.unwrap_or(Program::Template);
     let needed = Needs::of(&run.program).rig.as_deref().map(rig).transpose()?;
     run.machine.rig = named.or(needed).unwrap_or(run.machine.rig);
-    if run.machine.rig == Rig::Twin && run.machine.module.is_some() {
-        return Err(Error::new(
-            "--module: Xen gives its control domain one module, which in twin is the image itself",
-        ));
-    }
     run.choice = run.choice.or_environment();
     Ok(Some(run))
 }

@@ -61,6 +61,8 @@ pub struct Machine {
     pub verbose: bool,
     /// A file for the guest, beside the kernel.
     pub module: Option<PathBuf>,
+    /// Give each processor a thread of QEMU's, so that vCPUs run at the same time, and not in turns.
+    pub parallel: bool,
     /// Have QEMU count instructions: a tick of the time-stamp counter is one. It is slow.
     pub counted: bool,
     /// Wait for a debugger on this port of the loopback.
@@ -77,6 +79,7 @@ impl Default for Machine {
             cpu: "qemu64,+svm,+npt,+rdrand",
             verbose: false,
             module: None,
+            parallel: false,
             counted: false,
             gdb: None,
         }
@@ -117,7 +120,11 @@ impl Machine {
             Accelerator::Tcg if self.counted => {
                 command.args(["-accel", "tcg,thread=single", "-icount", "shift=0", "-cpu", self.cpu])
             }
-            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", self.cpu]),
+            // With a thread for each processor, SVM of QEMU's now and then takes Xen's state for the guest's.
+            Accelerator::Tcg => {
+                let threads = if self.parallel { "tcg,thread=multi" } else { "tcg,thread=single" };
+                command.args(["-accel", threads, "-cpu", self.cpu])
+            }
             Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
         };
         if let Some(port) = self.gdb {
@@ -153,8 +160,8 @@ impl Machine {
         if !line.is_empty() {
             modules.push_str(&format!(" {}", line.replace(',', ",,")));
         }
-        // Xen gives its control domain one module; in `twin` that is the image of the second domain.
-        let module = if self.rig == Rig::Twin { Some(kernel) } else { self.module.as_deref() };
+        // In `twin` it is the image of the second domain, if nothing else.
+        let module = self.module.as_deref().or((self.rig == Rig::Twin).then_some(kernel));
         if let Some(module) = module {
             modules.push(',');
             modules.push_str(&name(module)?);

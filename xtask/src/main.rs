@@ -11,6 +11,7 @@ mod error;
 mod guest;
 mod help;
 mod image;
+mod joined;
 mod machine;
 mod outcome;
 mod paths;

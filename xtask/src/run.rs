@@ -10,10 +10,10 @@ use crate::boot::{self, Line};
 use crate::error::{Context, Error, Result};
 use crate::guest::Program;
 use crate::image::Image;
-use crate::machine::{self, Accelerator};
+use crate::machine::{self, Accelerator, Rig};
 use crate::outcome::Outcome;
 use crate::setup::provision::Effort;
-use crate::{guest, setup};
+use crate::{guest, joined, setup};
 
 /// How long a guest may run where `--timeout` doesn't say.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,6 +35,16 @@ pub fn run(arguments: &Run) -> Result<u8> {
     {
         let module = guest::build(&Program::Example(example), arguments.optimised)?;
         machine.module = Some(module.stripped);
+    }
+    if machine.rig == Rig::Twin
+        && let Some(module) = &machine.module
+    {
+        // Xen gives its control domain one module: the image for the second domain, and the file behind it.
+        let read = |path: &Path| fs::read(path).context("reading", path);
+        let joined = joined::join(&[&read(&image.stripped)?, &read(module)?]);
+        let path = image.stripped.with_extension("joined");
+        guest::write_whole(&path, &joined)?;
+        machine.module = Some(path);
     }
     if machine.verbose {
         tell(&image, &tools, machine.memory)?;

@@ -17,9 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// A reference to an entry of some domain's grant table: the entry's index.
 #[doc(alias = "grant_ref_t")]
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
 pub struct GrantRef(pub u32);
 

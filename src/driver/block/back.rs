@@ -122,6 +122,11 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Back<'t, X, M, B, D>
         &self.server.disk
     }
 
+    /// Requests that fit into the ring.
+    pub fn slots(&self) -> u32 {
+        self.server.ring.slots()
+    }
+
     /// What was done so far.
     pub fn served(&self) -> Served {
         self.server.served

@@ -150,6 +150,9 @@ impl<'t, X: Hypercall> Buffers<'t, X> {
 
 impl<X: Hypercall> core::fmt::Debug for Buffers<'_, X> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Buffers").field("pages", &self.pages).field("lent", &self.lent).finish_non_exhaustive()
+        f.debug_struct("Buffers")
+            .field("pages", &self.pages)
+            .field("lent", &self.lent)
+            .finish_non_exhaustive()
     }
 }

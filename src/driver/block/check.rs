@@ -63,8 +63,9 @@ fn segments(request: &blkif::Request, sectors: u64, least: usize) -> Result<Work
     let Some(named) = request.segments.get(..named).filter(|named| named.len() >= least) else {
         return Err(Status::BAD_SEGMENT_COUNT);
     };
-    let fits =
-        |segment: &Segment| segment.first_sect <= segment.last_sect && usize::from(segment.last_sect) < SECTORS_PER_PAGE;
+    let fits = |segment: &Segment| {
+        segment.first_sect <= segment.last_sect && usize::from(segment.last_sect) < SECTORS_PER_PAGE
+    };
     if !named.iter().all(fits) {
         return Err(Status::BAD_SEGMENT);
     }

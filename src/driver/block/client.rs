@@ -8,7 +8,9 @@ use super::buffers::{Buffers, Lent};
 use super::front::{Counts, Geometry, Limits};
 use super::{Blkif, BlockError, SECTOR};
 use crate::abi::DomId;
-use crate::abi::blkif::{Discard, MAX_SEGMENTS, Operation, Request, Response, SECTORS_PER_PAGE, Segment, Status};
+use crate::abi::blkif::{
+    Discard, MAX_SEGMENTS, Operation, Request, Response, SECTORS_PER_PAGE, Segment, Status,
+};
 use crate::abi::grant::GrantRef;
 use crate::driver::Doorbell;
 use crate::grant::GrantTable;
@@ -117,6 +119,10 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
         Self { flights, buffers, ring, geometry, limits, operations: 0, counts: Counts::default() }
     }
 
+    pub(super) fn slots(&self) -> u32 {
+        self.ring.slots()
+    }
+
     pub(super) fn counts(&self) -> Counts {
         Counts { grants: self.buffers.peak as u64, ..self.counts }
     }
@@ -219,7 +225,8 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
     /// Takes back what a request had, and gives the caller what it read.
     fn land(&mut self, id: RequestId, response: Response, progress: &mut Progress<'_>) {
         self.counts.requests += 1;
-        let Some(Flight { operation, lent, at, bytes }) = self.flights.get_mut(id.index()).and_then(Option::take)
+        let Some(Flight { operation, lent, at, bytes }) =
+            self.flights.get_mut(id.index()).and_then(Option::take)
         else {
             return;
         };

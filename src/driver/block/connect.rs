@@ -68,7 +68,8 @@ pub fn connect_front(
 
     let (order_text, port_text) = (order.to_string(), port.port().0.to_string());
     let names: Vec<_> = (0..grefs.len()).map(|page| ring_ref(order, page)).collect();
-    let mut keys: Vec<(&str, &str)> = names.iter().map(|name| &**name).zip(grefs.iter().map(|gref| &**gref)).collect();
+    let mut keys: Vec<(&str, &str)> =
+        names.iter().map(|name| &**name).zip(grefs.iter().map(|gref| &**gref)).collect();
     if order > 0 {
         keys.push(("ring-page-order", &order_text));
     }

@@ -59,7 +59,8 @@ pub trait Disk {
 
 /// Where sectors lie in the bytes of a disk.
 fn range(sector: u64, bytes: usize, len: usize) -> Result<core::ops::Range<usize>, DiskError> {
-    let start = usize::try_from(sector).ok().and_then(|sector| sector.checked_mul(SECTOR)).ok_or(DiskError)?;
+    let start =
+        usize::try_from(sector).ok().and_then(|sector| sector.checked_mul(SECTOR)).ok_or(DiskError)?;
     let end = start.checked_add(bytes).filter(|&end| end <= len).ok_or(DiskError)?;
     Ok(start..end)
 }

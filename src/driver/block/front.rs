@@ -25,6 +25,12 @@ pub struct Geometry {
     pub persistent: bool,
 }
 
+impl fmt::Display for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sectors{}", self.sectors, if self.read_only { ", read-only" } else { "" })
+    }
+}
+
 /// How much a front end asks for at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -84,6 +90,11 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
     /// The disk.
     pub fn geometry(&self) -> Geometry {
         self.client.geometry
+    }
+
+    /// Requests that fit into the ring.
+    pub fn slots(&self) -> u32 {
+        self.client.slots()
     }
 
     /// What was done so far.

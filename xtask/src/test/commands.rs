@@ -47,8 +47,39 @@ const fn twin(
 
 const USES: &[Use] = &[
     twin(
+        "demo::well",
+        "run",
+        0,
+        &[
+            "Hello from domain 0 on Xen",
+            "Hello from domain 1 on Xen",
+            "map: granted to domain 0: a ring of 64 slots; its disk: 2048 sectors",
+            "persistent: mapped the ring of domain 1: 64 slots",
+            "copy:  1536 KiB",
+            "notifications  grants at peak  hypercalls a request",
+            "reads and writes: 0 references leaked, 0 in quarantine; 504 of 504 free",
+            "every byte was right, and nothing leaked",
+        ],
+    ),
+    twin("demo::several_vcpus", "run --rig twin --smp 4", 0, &["every byte was right, and nothing leaked"]),
+    twin(
+        "demo::of_a_file",
+        "run --module README.md -- path=copy",
+        0,
+        &["sectors, read-only", "every byte was right, and nothing leaked"],
+    ),
+    twin("demo::version_2", "run -- grants=2 path=map", 0, &["every byte was right, and nothing leaked"]),
+    twin(
+        "demo::child_crashes",
+        "run -- child=crash",
+        6,
+        &["domain 1 said: granite: panic at src/demo", "(src/demo/child.rs:", "the second domain crashed"],
+    ),
+    twin("demo::child_hangs", "run -- child=hang", 7, &["the second domain did not end"]),
+    twin("demo::child_fails", "run -- child=fail", 5, &["the second domain reported a failure"]),
+    twin(
         "twin::well",
-        "run --rig twin",
+        "run --example twin",
         0,
         &[
             "Hello from domain 0, the parent",
@@ -61,7 +92,7 @@ const USES: &[Use] = &[
     ),
     twin(
         "twin::child_crashes",
-        "run --rig twin -- child=crash",
+        "run --example twin -- child=crash",
         6,
         &[
             "domain 1 said: granite: panic at examples/twin.rs",
@@ -71,17 +102,22 @@ const USES: &[Use] = &[
     ),
     twin(
         "twin::child_hangs",
-        "run --rig twin -- child=hang",
+        "run --example twin -- child=hang",
         7,
         &["still running after", "the second domain did not end"],
     ),
     twin(
         "twin::child_fails",
-        "run --rig twin -- child=fail",
+        "run --example twin -- child=fail",
         5,
         &["domain 1 said: granite: end: failure 3", "the second domain reported a failure"],
     ),
-    twin("twin::several_vcpus", "run --rig twin --smp 4", 0, &["the child wrote: Ok(\"from the child\")"]),
+    twin(
+        "twin::several_vcpus",
+        "run --example twin --smp 4",
+        0,
+        &["the child wrote: Ok(\"from the child\")"],
+    ),
     twin(
         "twin::in_the_other_rig",
         "run --rig solo --example twin",
@@ -102,6 +138,8 @@ const USES: &[Use] = &[
     ),
     twin("twin::async", "run --example async", 0, &["event 5 by port", "5 events in 5 rounds"]),
     solo("run::template", "run", 0, &["Hello from domain 0 on Xen 4.", "1 vCPU, 64 MiB", "(XEN)"]),
+    solo("demo::solo", "run --rig solo", 0, &["(solo)", "every byte was right, and nothing leaked"]),
+    solo("demo::solo_of_a_file", "run --rig solo --module README.md", 0, &["(solo)", "nothing leaked"]),
     solo("run::verbose", "run --verbose", 0, &["KiB stripped", "memory: 64 MiB", "QEMU ran for", "-kernel"]),
     solo("run::panic", "run -- panic", 3, &["panic at src/main.rs", "(src/main.rs:", "crashed: panic"]),
     solo("run::fail", "run -- fail", 1, &["granite: end: failure 1", "the guest reported a failure"]),
@@ -228,7 +266,7 @@ pub fn expect(choice: &Choice, arguments: &[&str], status: u8, shows: &[&str]) -
 /// The template stays small: what a person starts from should not be a burden.
 fn image_size(choice: &Choice) -> Case {
     const MOST_KIB: f64 = 120.0;
-    let text = output_of(xtask(choice, &["run", "--verbose"])?, 0, &["KiB stripped"])?;
+    let text = output_of(xtask(choice, &["run", "--verbose", "--example", "hello"])?, 0, &["KiB stripped"])?;
     let size =
         text.lines().find_map(|line| line.strip_prefix("image: ")?.split(' ').next()?.parse::<f64>().ok());
     match size {

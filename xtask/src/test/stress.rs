@@ -22,7 +22,8 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
         }
         let image = session.image("stress", true)?;
         let tools = session.tools()?;
-        let machine = Machine { smp, ..Machine::default() };
+        // What it is about is vCPUs that run at the same time.
+        let machine = Machine { smp, parallel: true, ..Machine::default() };
         let mut counters = Vec::new();
         let boot = boot::boot(&machine, &tools, &image, "", Some(DEADLINE), |line| {
             if let Line::Guest(text) = line
