@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use core::sync::atomic::Ordering;
 
 use super::flex::{MAX_ORDER, Stream, references};

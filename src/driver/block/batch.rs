@@ -57,8 +57,8 @@ struct View<'m> {
 }
 
 /// Maps the pages of all jobs, each for itself, does the work, and unmaps them.
-pub(super) fn by_mapping<'t, X: Hypercall>(
-    grants: &'t GrantTable<X>,
+pub(super) fn by_mapping<X: Hypercall>(
+    grants: &GrantTable<X>,
     peer: DomId,
     jobs: &mut [Job],
     disk: &mut impl Disk,
