@@ -153,7 +153,7 @@ macro_rules! check_same {
 }
 
 /// Modules that have a boot of their own in `twin`, which is to be short.
-const PARTS: &[&str] = &["grant", "toolstack", "link"];
+const PARTS: &[&str] = &["grant", "toolstack", "link", "ring", "store"];
 
 /// Which cases to run.
 #[derive(Debug)]

@@ -15,6 +15,8 @@ mod kernel;
 #[cfg(granite_guest)]
 mod link;
 mod memory;
+#[cfg(granite_guest)]
+mod ring;
 mod runtime;
 mod time;
 #[cfg(granite_guest)]
@@ -45,6 +47,8 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         toolstack::CASES,
         #[cfg(granite_guest)]
         link::CASES,
+        #[cfg(granite_guest)]
+        ring::CASES,
     ];
     floors.into_iter().flatten().chain(grant::cases())
 }

@@ -21,7 +21,15 @@ const MODULE: &str = "contents-of-the-module";
 fn boots(rig: Rig) -> &'static [&'static str] {
     match rig {
         Rig::Solo => &["", " grants=2"],
-        Rig::Twin => &[" part=rest", " part=toolstack", " part=link", " part=grant", " part=grant grants=2"],
+        Rig::Twin => &[
+            " part=rest",
+            " part=toolstack",
+            " part=link",
+            " part=grant",
+            " part=grant grants=2",
+            " part=ring",
+            " part=store",
+        ],
         Rig::Direct => &[""],
     }
 }

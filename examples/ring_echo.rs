@@ -1,0 +1,167 @@
+//! A ring of one's own: the smallest protocol there can be. A second domain asks, the control domain answers with the same
+//! word, and both say how often they had to be told.
+//!
+//! What a protocol needs is at the top; `ask` and `answer` are its two ends. src/driver/block is one with data, refusals
+//! and reconnection.
+//!
+//! Needs: rig twin
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use core::time::Duration;
+
+use granite::abi::event::Port;
+use granite::abi::grant::GrantRef;
+use granite::event::{Event, Interdomain, Unbound};
+use granite::prelude::*;
+use granite::ring::{Back, Front, Protocol, Ring, RingError};
+use granite::time::{Deadline, TimedOut};
+use granite::toolstack::{Config, Toolstack};
+use granite::twin::{Child, ChildEnd, Parent, TwinError};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+granite::entry!(main);
+
+/// Requests and responses: here they are the same, a number that says which request it is, and a word.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Word {
+    id: u64,
+    word: u64,
+}
+
+enum Echo {}
+
+impl Protocol for Echo {
+    type Request = Word;
+    type Response = Word;
+
+    fn answers(response: &Word) -> u64 {
+        response.id
+    }
+}
+
+const WORDS: u64 = 10_000;
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(5))
+}
+
+/// The domain that asks: the ring's page is its own, and it opens the port.
+fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
+    let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
+    let page = platform.grants()?.grant::<ReadWrite>(page, parent.parent()).map_err(|failed| failed.error)?;
+    let port = Unbound::new(platform.xen().ok_or(TwinError::NoParent)?, parent.parent())?;
+    parent.link().send([page.gref().0, port.port().0].as_bytes(), soon())?;
+    let mut ring = Ring::<Front, Echo, _>::new(page)?;
+    parent.link().receive(soon())?; // it is connected
+    let bell = port.accept().map_err(|(error, _)| error)?;
+
+    let (mut asked, mut answered, mut told, mut heard) = (0, 0, 0, None::<Event<'_>>);
+    while answered < WORDS {
+        while let Some((_, Word { word, .. })) = ring.pop()? {
+            // One after the other, because that is how the other end answers.
+            if word != answered {
+                return Err(EchoError::Wrong(word));
+            }
+            answered += 1;
+        }
+        while asked < WORDS && ring.free() > 0 {
+            ring.push(|id| Word { id: id.number(), word: asked })?;
+            asked += 1;
+        }
+        if ring.publish().is_needed() {
+            told += 1;
+            bell.send()?;
+        }
+        if answered < WORDS && !ring.arm()? {
+            // Something is in flight, so something comes. Only now, with the work done, the port is unmasked.
+            drop(heard.take());
+            heard = Some(bell.wait(soon())?);
+        }
+    }
+    println!("asked {WORDS} words and got them back; told the other side {told} times");
+    Ok(())
+}
+
+/// The domain that answers: it maps the ring, and believes nothing that is in it.
+fn answer(platform: &'static Platform, child: &Parent<'_>) -> Result<(), EchoError> {
+    let message = child.receive(soon())?;
+    let [gref, port] = <[u32; 2]>::read_from_bytes(&message).map_err(|_| EchoError::Message)?;
+    let page = platform.grants()?.map::<ReadWrite>(child.child(), GrantRef(gref))?;
+    let bell = Interdomain::connect(platform.xen().ok_or(TwinError::NoParent)?, child.child(), Port(port))?;
+    let mut ring = Ring::<Back, Echo, _>::attach(page)?;
+    child.send(b"connected", soon())?;
+
+    let (mut answered, mut told, mut heard) = (0, 0, None::<Event<'_>>);
+    while answered < WORDS {
+        while let Some(request) = ring.pop()? {
+            ring.push(&request)?;
+            answered += 1;
+        }
+        if ring.publish().is_needed() {
+            told += 1;
+            bell.send()?;
+        }
+        if answered < WORDS && !ring.arm()? {
+            drop(heard.take());
+            heard = Some(bell.wait(soon())?);
+        }
+    }
+    println!("answered {answered} words; told the other side {told} times");
+    Ok(())
+}
+
+fn main(platform: &'static Platform) -> ExitCode {
+    let result = match Child::connect(platform) {
+        Ok(Some(parent)) => ask(platform, &parent).map(|()| ExitCode::SUCCESS),
+        Ok(None) => be_parent(platform),
+        Err(error) => Err(error.into()),
+    };
+    result.unwrap_or_else(|error| {
+        error!("{error:?}");
+        ExitCode::FAILURE
+    })
+}
+
+fn be_parent(platform: &'static Platform) -> Result<ExitCode, EchoError> {
+    let (Some(xen), Some(&kernel)) = (platform.xen(), platform.modules().first()) else {
+        error!("the image for the second domain is missing: cargo xtask run --example ring_echo gives it");
+        return Ok(ExitCode::FAILURE);
+    };
+    let toolstack = Toolstack::new(xen).map_err(TwinError::Toolstack)?;
+    let config = Config { kernel, processor: Some(0), ..Config::default() };
+    let mut child = Parent::start(platform, &toolstack, &config, Duration::from_secs(5))?;
+    answer(platform, &child)?;
+    let end = child.wait(soon()).map_err(TwinError::Toolstack)?;
+    Ok(if end == ChildEnd::Success { ExitCode::SUCCESS } else { ExitCode::CHILD_FAILED })
+}
+
+/// All that can go wrong.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is printed")]
+enum EchoError {
+    Twin(TwinError),
+    Ring(RingError),
+    TimedOut(TimedOut),
+    Message,
+    Wrong(u64),
+}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),* $(,)?) => {$(
+        impl From<$error> for EchoError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error.into())
+            }
+        }
+    )*};
+}
+
+from! {
+    TwinError => Twin, GrantError => Twin, granite::event::EventError => Twin, granite::twin::LinkError => Twin,
+    RingError => Ring, granite::ring::PeerBroke => Ring, TimedOut => TimedOut,
+}
