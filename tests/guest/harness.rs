@@ -102,7 +102,7 @@ impl Context {
         self.side.tell(message)
     }
 
-    /// Whether the other side of `twin` has told something, on the side of the domain that was started.
+    /// Whether the other side of `twin` has told something.
     pub fn has_message(&self) -> bool {
         self.side.has_message()
     }
@@ -153,7 +153,7 @@ macro_rules! check_same {
 }
 
 /// Modules that have a boot of their own in `twin`, which is to be short.
-const PARTS: &[&str] = &["grant", "toolstack", "link", "ring", "store"];
+const PARTS: &[&str] = &["grant", "toolstack", "link", "ring", "store", "store_front", "store_back"];
 
 /// Which cases to run.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ mod memory;
 #[cfg(granite_guest)]
 mod ring;
 mod runtime;
+mod store;
 mod time;
 #[cfg(granite_guest)]
 mod toolstack;
@@ -50,7 +51,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         #[cfg(granite_guest)]
         ring::CASES,
     ];
-    floors.into_iter().flatten().chain(grant::cases())
+    floors.into_iter().flatten().chain(store::cases()).chain(grant::cases())
 }
 
 #[cfg(granite_guest)]

@@ -195,7 +195,8 @@ pub mod host {
             Self::on_new_machine(version)
         }
 
-        fn on_new_machine(version: Version) -> Result<Self, NotPassed> {
+        /// The same, for cases without a context.
+        pub fn on_new_machine(version: Version) -> Result<Self, NotPassed> {
             let machine = Machine::new();
             let (us, our_pool, our_table) = domain(machine.domain(), version)?;
             let (them, their_pool, their_table) = domain(machine.domain(), version)?;

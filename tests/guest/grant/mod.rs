@@ -2,7 +2,7 @@
 //! itself. Each runs on a table of version 1 and on one of version 2.
 
 mod bad_input;
-mod bed;
+pub mod bed;
 mod defects;
 mod life;
 mod operations;

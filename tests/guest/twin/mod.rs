@@ -20,7 +20,7 @@ use crate::harness::{Case, Context, NotPassed};
 
 /// Something of the case's own.
 #[cfg(granite_guest)]
-const DATA: u8 = 0;
+pub const DATA: u8 = 0;
 /// To the child: run the case at this place of the table, a 32-bit number.
 #[cfg(granite_guest)]
 const RUN: u8 = 1;
@@ -97,9 +97,32 @@ impl Side {
         }
     }
 
-    /// Whether the control domain has told something.
+    /// Whether the other side has told something.
     pub fn has_message(&self) -> bool {
-        matches!(self, Self::Child(child) if child.link().has_message())
+        match self {
+            Self::Alone => false,
+            Self::Parent(twin) => twin.has_message(),
+            Self::Child(child) => child.link().has_message(),
+        }
+    }
+
+    /// A message of the case's own, by then.
+    pub fn receive(&self, deadline: granite::time::Deadline) -> Result<Vec<u8>, granite::twin::LinkError> {
+        use granite::twin::LinkError;
+        let message = match self {
+            Self::Alone => return Err(LinkError::Gone),
+            Self::Parent(twin) => return twin.receive_by(deadline),
+            Self::Child(child) => child.link().receive(deadline)?,
+        };
+        match message.split_first() {
+            Some((&DATA, data)) => Ok(data.into()),
+            _ => Err(LinkError::Gone), // the case is over there
+        }
+    }
+
+    /// Whether the other side is known to have ended.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Parent(twin) if twin.is_gone())
     }
 
     /// The number of the domain that was started.

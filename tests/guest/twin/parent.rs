@@ -10,7 +10,7 @@ use granite::abi::DomId;
 use granite::rt::Platform;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{ChildEnd, Parent, TwinError};
+use granite::twin::{ChildEnd, LinkError, Parent, Post, TwinError};
 
 use super::{DATA, END, FAILED, OVER, PASSED, PATIENCE, RUN, SKIPPED};
 use crate::harness::{Case, Context, NotPassed};
@@ -111,6 +111,28 @@ impl Twin {
 
     fn receive(&self) -> Result<Vec<u8>, NotPassed> {
         self.with(|parent| parent.receive(Deadline::after(PATIENCE)))?.map_err(|error| self.why(error))
+    }
+
+    /// Whether the other side has told something.
+    pub fn has_message(&self) -> bool {
+        self.with(|parent| parent.has_message()).unwrap_or(false)
+    }
+
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        self.with(|parent| Post::is_gone(&&*parent)).unwrap_or(true)
+    }
+
+    /// A message of the case's own, by then.
+    pub fn receive_by(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
+        let received = self.with(|parent| parent.receive(deadline)).unwrap_or(Err(LinkError::Gone));
+        let mut message = received?;
+        if message.first() == Some(&DATA) {
+            message.remove(0);
+            return Ok(message);
+        }
+        *self.verdict.borrow_mut() = Some(message);
+        Err(LinkError::Gone)
     }
 
     /// What the other side tells.

@@ -29,6 +29,8 @@ fn boots(rig: Rig) -> &'static [&'static str] {
             " part=grant grants=2",
             " part=ring",
             " part=store",
+            " part=store_front",
+            " part=store_back",
         ],
         Rig::Direct => &[""],
     }

@@ -1,0 +1,310 @@
+//! Connections between two domains: on every path and with either end in either domain, once and again, and with an end that
+//! dies in each of its states.
+
+use core::time::Duration;
+
+use alloc::vec;
+
+use granite::abi::blkif::{Operation, Response, Status};
+use granite::abi::xenbus::State;
+use granite::driver::block::{
+    BlockError, DataPath, ImageDisk, Limits, Offer, RamDisk, SECTOR, checksum, connect_back, connect_front,
+};
+use granite::driver::connector::{ConnectError, Connector};
+use granite::grant::ReadWrite;
+use granite::ring::RingError;
+use granite::twin::{ChildEnd, LinkConnector};
+
+use super::meet::{Before, Lost, RawBack, RawFront, connector, die, fail, grants, impatient, soon};
+use super::requests;
+use crate::harness::{Case, Context, NotPassed, Rig};
+use crate::{check, check_same};
+
+const TWIN: &[Rig] = &[Rig::Twin];
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case::with_peer("store::the_other_domain_reads_and_writes", TWIN, serve_all, use_all),
+    Case::with_peer("store::the_other_domain_serves", TWIN, use_all, serve_all),
+    Case::with_peer("store::a_disk_that_cannot_be_written", TWIN, serve_image, use_image),
+    Case::with_peer("store::a_back_that_never_answers", TWIN, waits_in_vain, answers_late),
+    Case::with_peer("store::a_back_that_never_comes", TWIN, nobody_comes, stays_away),
+    Case::with_peer("store_front::it_dies_before_it_begins", TWIN, front_dies, |c| dies_as_front(c, 0)),
+    Case::with_peer("store_front::it_dies_initialising", TWIN, front_dies, |c| dies_as_front(c, 1)),
+    Case::with_peer("store_front::it_dies_initialised", TWIN, front_dies, |c| dies_as_front(c, 2)),
+    Case::with_peer("store_front::it_dies_connected", TWIN, front_dies, |c| dies_as_front(c, 3)),
+    Case::with_peer("store_front::it_dies_with_a_page_mapped", TWIN, front_dies, |c| dies_as_front(c, 4)),
+    Case::with_peer("store_front::it_dies_with_requests_in_flight", TWIN, front_dies, |c| {
+        dies_as_front(c, 5)
+    }),
+    Case::with_peer("store_front::it_dies_closing", TWIN, front_dies, |c| dies_as_front(c, 6)),
+    Case::with_peer("store_back::it_dies_before_it_begins", TWIN, back_dies, |c| dies_as_back(c, 0)),
+    Case::with_peer("store_back::it_dies_waiting", TWIN, back_dies, |c| dies_as_back(c, 1)),
+    Case::with_peer("store_back::it_dies_connected", TWIN, back_dies, |c| dies_as_back(c, 2)),
+    Case::with_peer("store_back::it_dies_with_a_request", TWIN, back_dies, |c| dies_as_back(c, 3)),
+    Case::with_peer("store_back::it_dies_with_pages_mapped", TWIN, back_dies, |c| dies_as_back(c, 4)),
+    Case::with_peer("store_back::it_dies_closing", TWIN, back_dies, |c| dies_as_back(c, 5)),
+];
+
+/// Order of the ring's pages, and path of the data: one connection after the other.
+const CONNECTIONS: [(u32, DataPath); 6] = [
+    (0, DataPath::Map),
+    (4, DataPath::Map),
+    (1, DataPath::Copy),
+    (0, DataPath::Persistent { most: 352 }),
+    (2, DataPath::Persistent { most: 3 }),
+    (0, DataPath::Copy),
+];
+
+const SECTORS: usize = 600;
+
+fn disk(sectors: usize) -> Result<RamDisk, NotPassed> {
+    RamDisk::new(sectors).ok_or_else(|| fail("no memory"))
+}
+
+fn serve_all(context: &Context) -> Result<(), NotPassed> {
+    let before = Before::new(context)?;
+    let mut disk = disk(SECTORS)?;
+    for (_, path) in CONNECTIONS {
+        let mut connector = connector(context);
+        let offer = Offer { disk: &mut disk, path };
+        let back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
+        let served = back.serve_to_the_end(&mut connector, LOOK, |_| {}).map_err(fail)?;
+        check!(served.refused == 0 && served.requests > 20, "{served:?}");
+        if let DataPath::Persistent { most } = path {
+            check!(served.kept > 0 && served.kept <= most as u64, "{served:?}");
+        }
+    }
+    before.nothing_lost()
+}
+
+fn use_all(context: &Context) -> Result<(), NotPassed> {
+    let before = Before::new(context)?;
+    for (round, (order, path)) in CONNECTIONS.into_iter().enumerate() {
+        let mut connector = connector(context);
+        let limits = Limits { segments: 1 + 5 * (round % 3), ..Limits::default() };
+        let front = connect_front(&mut connector, grants(context)?, order, limits, soon());
+        let mut front = front.map_err(fail)?;
+        check_same!(front.slots(), 32 << order);
+        check_same!(front.geometry().persistent, matches!(path, DataPath::Persistent { .. }));
+        let written: alloc::vec::Vec<u8> =
+            (0..SECTORS * SECTOR).map(|i| (i / 3 + i / SECTOR + round) as u8).collect();
+        front.write(0, &written).map_err(fail)?;
+        front.flush().map_err(fail)?;
+        let mut read = vec![0; written.len()];
+        front.read(0, &mut read).map_err(fail)?;
+        check!(read == written, "{path}");
+        let mut sums = vec![0; SECTORS];
+        front.checksums(0, &mut sums).map_err(fail)?;
+        check!(written.chunks_exact(SECTOR).map(checksum).eq(sums), "{path}");
+        front.discard(0, 3).map_err(fail)?;
+        front.read(2, &mut read[..1024]).map_err(fail)?;
+        check!(read[..512] == [0; 512] && read[512..1024] == written[1536..2048]);
+        front.close(&mut connector, soon()).map_err(fail)?;
+        // Whatever was persistent: the connection is over, and so is all of it.
+        before.nothing_lost()?;
+    }
+    Ok(())
+}
+
+static IMAGE: [u8; 100 * SECTOR] = [0x5a; 100 * SECTOR];
+
+fn serve_image(context: &Context) -> Result<(), NotPassed> {
+    let mut connector = connector(context);
+    let offer = Offer { disk: ImageDisk(&IMAGE), path: DataPath::Copy };
+    let back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
+    let served = back.serve_to_the_end(&mut connector, LOOK, |_| {}).map_err(fail)?;
+    check!(served.refused == 0, "{served:?}");
+    Ok(())
+}
+
+fn use_image(context: &Context) -> Result<(), NotPassed> {
+    let mut connector = connector(context);
+    let front = connect_front(&mut connector, grants(context)?, 0, Limits::default(), soon());
+    let mut front = front.map_err(fail)?;
+    check!(front.geometry().read_only && front.geometry().sectors == 100);
+    let mut read = vec![0; IMAGE.len()];
+    front.read(0, &mut read).map_err(fail)?;
+    check!(read == IMAGE);
+    check_same!(front.write(0, &[0; 512]), Err(BlockError::ReadOnly));
+    front.close(&mut connector, soon()).map_err(fail)
+}
+
+/// Its deadline passes; what comes late is nobody's, and the connection goes on.
+fn waits_in_vain(context: &Context) -> Result<(), NotPassed> {
+    let before = Before::new(context)?;
+    let mut connector = connector(context);
+    let front = connect_front(&mut connector, grants(context)?, 0, impatient(), soon());
+    let mut front = front.map_err(fail)?;
+    let mut read = [7; SECTOR];
+    check_same!(front.read(0, &mut read), Err(BlockError::Silent));
+    context.tell(b"state 4\n")?; // nothing new: the other side goes on
+    for _ in 0..100 {
+        match front.read(1, &mut read) {
+            Ok(()) => break,
+            Err(BlockError::Silent) => {}
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    check!(read == [7; SECTOR], "the answers bring nothing");
+    front.close(&mut connector, soon()).map_err(fail)?;
+    before.nothing_lost()
+}
+
+fn answers_late(context: &Context) -> Result<(), NotPassed> {
+    let mut back = RawBack::connect(context, &[])?;
+    let first = back.hear()?;
+    back.connector.wait_for(&[State::CONNECTED], soon()).map_err(fail)?;
+    back.connector.changed(soon()).map_err(fail)?;
+    // It writes nothing into the pages: so the copies of them are zeros, or what they held.
+    let okay =
+        |id| Response { id, operation: Operation::READ, padding: 0, status: Status::OKAY, rest: [0; 4] };
+    let page =
+        grants(context)?.map::<ReadWrite>(back.connector.peer(), first.segments[0].gref).map_err(fail)?;
+    page.bytes().write(0, &[9; SECTOR]).map_err(fail)?;
+    drop(page);
+    back.answer(&okay(first.id))?;
+    let second = back.hear()?;
+    check_same!(second.sector_number, 1);
+    let page =
+        grants(context)?.map::<ReadWrite>(back.connector.peer(), second.segments[0].gref).map_err(fail)?;
+    page.bytes().write(0, &[7; SECTOR]).map_err(fail)?;
+    drop(page);
+    back.answer(&okay(second.id))?;
+    back.close()
+}
+
+fn nobody_comes(context: &Context) -> Result<(), NotPassed> {
+    let before = Before::new(context)?;
+    let deadline = || granite::time::Deadline::after(Duration::from_millis(50));
+    let met = connect_front(&mut connector(context), grants(context)?, 0, Limits::default(), deadline());
+    let silent = |state| Some(BlockError::Connect(ConnectError::Silent { state }));
+    check_same!(met.err(), silent(State::UNKNOWN));
+    let offer = Offer { disk: disk(8)?, path: DataPath::Copy };
+    let met = connect_back(&mut connector(context), grants(context)?, offer, deadline());
+    check_same!(met.err(), silent(State::UNKNOWN));
+    context.tell(b"enough")?;
+    before.nothing_lost()
+}
+
+fn stays_away(context: &Context) -> Result<(), NotPassed> {
+    while context.hear()? != b"enough" {}
+    Ok(())
+}
+
+/// We serve; the front end of the other domain dies. Nothing of its stays mapped, and nothing is lost.
+fn front_dies(context: &Context) -> Result<(), NotPassed> {
+    let before = Before::with_the_link(context)?;
+    let mut parent = context.side.twin()?.lose()?;
+    let path = DataPath::Persistent { most: 100 };
+    let ended = {
+        let mut connector = LinkConnector::new(Lost(&parent));
+        let offer = Offer { disk: disk(64)?, path };
+        connect_back(&mut connector, grants(context)?, offer, soon())
+            .and_then(|back| back.serve_to_the_end(&mut connector, LOOK, |_| {}))
+    };
+    check!(ended.is_err(), "{ended:?}");
+    check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
+    check!(parent.destroy(soon()).map_err(fail)?, "a domain of which something is mapped isn't gone");
+    before.nothing_lost()
+}
+
+fn dies_as_front(context: &Context, state: u32) -> Result<(), NotPassed> {
+    if state == 0 {
+        return die(context);
+    }
+    let mut connector = connector(context);
+    if state == 1 {
+        connector.publish(&[], State::INITIALISING).map_err(fail)?;
+        return die(context);
+    }
+    if state == 2 {
+        RawFront::new(context)?.tell(&[])?;
+        return die(context);
+    }
+    if state == 5 {
+        let mut front = RawFront::connect(context)?;
+        let page = granite::mm::Page::zeroed().ok_or_else(|| fail("no memory"))?;
+        let page = grants(context)?.grant::<ReadWrite>(page, connector.peer()).map_err(fail)?;
+        for sector in 0..32 {
+            let mut request = requests::request(Operation::READ, sector, page.gref(), 1);
+            let pushed = front.ring.push(|id| {
+                request.id = id.number();
+                request
+            });
+            pushed.map_err(fail)?;
+        }
+        check!(front.ring.publish().is_needed());
+        front.ring_bell(context)?;
+        return die(context);
+    }
+    let front = connect_front(&mut connector, grants(context)?, 1, Limits::default(), soon());
+    let mut front = front.map_err(fail)?;
+    if state >= 4 {
+        front.write(0, &[1; 16 * SECTOR]).map_err(fail)?;
+    }
+    if state == 6 {
+        connector.publish(&[], State::CLOSING).map_err(fail)?;
+    }
+    die(context)
+}
+
+/// The back end of the other domain dies. What it had of ours is ours again, once the domain is gone.
+fn back_dies(context: &Context) -> Result<(), NotPassed> {
+    let before = Before::with_the_link(context)?;
+    let mut parent = context.side.twin()?.lose()?;
+    let mut connector = LinkConnector::new(Lost(&parent));
+    let front = connect_front(&mut connector, grants(context)?, 0, impatient(), soon());
+    let (mut written, mut closed) = (Ok(()), Ok(()));
+    if let Ok(mut front) = front {
+        let data = vec![3; 20 * SECTOR];
+        written = front.write(0, &data).and_then(|()| front.write(20, &data));
+        closed = front.close(&mut connector, soon());
+    }
+    drop(connector);
+    check!(written.is_ok() || written == Err(BlockError::Silent), "{written:?}");
+    check!(closed.is_err() || closed == Ok(()), "{closed:?}");
+    check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
+    check!(parent.destroy(soon()).map_err(fail)?);
+    before.nothing_lost()
+}
+
+fn dies_as_back(context: &Context, state: u32) -> Result<(), NotPassed> {
+    match state {
+        0 => {}
+        1 => connector(context).publish(&[], State::INIT_WAIT).map_err(fail)?,
+        2 => drop(RawBack::connect(context, &[])?.bell.port()),
+        3 => {
+            let mut back = RawBack::connect(context, &[])?;
+            back.hear()?;
+            return die(context);
+        }
+        4 => {
+            let mut back = RawBack::connect(context, &[("feature-persistent", "1")])?;
+            let request = back.hear()?;
+            let grefs = request.segments.map(|segment| segment.gref);
+            let _mapped = grants(context)?
+                .map_all::<ReadWrite>(back.connector.peer(), &grefs[..request.nr_segments.into()])
+                .map_err(fail)?;
+            answer_to(&mut back, request.id)?;
+            return die(context);
+        }
+        _ => {
+            let mut connector = connector(context);
+            let offer = Offer { disk: disk(64)?, path: DataPath::Persistent { most: 100 } };
+            let mut back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
+            let ended = back
+                .serve_while(LOOK, |_, _| !connector.has_news() || connector.state() != Ok(State::CLOSING));
+            check!(matches!(ended, Ok(()) | Err(BlockError::Ring(RingError::Closed(_)))), "{ended:?}");
+            return die(context); // with all that it keeps mapped
+        }
+    }
+    die(context)
+}
+
+fn answer_to(back: &mut RawBack<'_>, id: u64) -> Result<(), NotPassed> {
+    let response =
+        Response { id, operation: Operation::WRITE, padding: 0, status: Status::OKAY, rest: [0; 4] };
+    back.answer(&response)
+}
