@@ -143,8 +143,8 @@ pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
 pub struct Bench {
     /// Compare the freelist with others, on the host.
     pub host: bool,
-    /// Count instructions, in a guest.
-    pub guest: bool,
+    /// Count instructions, in guests of these rigs.
+    pub rigs: Vec<Rig>,
     /// Xen and QEMU.
     pub choice: Choice,
 }
@@ -162,17 +162,20 @@ pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
             Argument::Option(name) if name == "host" => bench.host = true,
             Argument::Option(name) if name == "rig" => match parser.value()?.string()?.as_str() {
                 "host" => bench.host = true,
-                "solo" => bench.guest = true,
-                "all" => (bench.host, bench.guest) = (true, true),
+                "solo" => bench.rigs = vec![Rig::Solo],
+                "twin" => bench.rigs = vec![Rig::Twin],
+                "all" => (bench.host, bench.rigs) = (true, vec![Rig::Solo, Rig::Twin]),
                 other => {
-                    return Err(Error::new(format!("--rig {other}: benchmarks run on host, solo, or all")));
+                    return Err(Error::new(format!(
+                        "--rig {other}: benchmarks run on host, solo, twin, or all"
+                    )));
                 }
             },
             other => tool(parser, &mut bench.choice, other)?,
         }
     }
-    if !bench.host && !bench.guest {
-        (bench.host, bench.guest) = (true, true);
+    if !bench.host && bench.rigs.is_empty() {
+        (bench.host, bench.rigs) = (true, vec![Rig::Solo, Rig::Twin]);
     }
     bench.choice = bench.choice.or_environment();
     Ok(Some(bench))

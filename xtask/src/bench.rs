@@ -7,7 +7,7 @@ use crate::arguments::Bench;
 use crate::boot::{self, Line};
 use crate::error::{Error, Result};
 use crate::guest::{self, Program};
-use crate::machine::Machine;
+use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 use crate::setup::provision::Effort;
 use crate::{paths, setup};
@@ -29,22 +29,27 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
         let status = command.status().map_err(|error| Error::new(format!("cannot run cargo: {error}")))?;
         code = code.max(u8::from(!status.success()));
     }
-    if arguments.guest {
+    if !arguments.rigs.is_empty() {
         code = code.max(in_guests(arguments)?);
     }
     Ok(code)
 }
 
-/// What is booted: an image, with so many vCPUs.
-const GUESTS: &[(&str, u32)] = &[("instructions", 1), ("events", 1), ("events", 2)];
+/// What is booted in each rig: an image, with so many vCPUs.
+const GUESTS: &[(Rig, &str, u32)] = &[
+    (Rig::Solo, "instructions", 1),
+    (Rig::Solo, "events", 1),
+    (Rig::Solo, "events", 2),
+    (Rig::Twin, "store", 1),
+];
 
 fn in_guests(arguments: &Bench) -> Result<u8> {
     let tools = setup::tools(&arguments.choice, true, Effort::Quick)?;
     let mut code = 0;
-    for &(name, smp) in GUESTS {
+    for &(rig, name, smp) in GUESTS.iter().filter(|(rig, ..)| arguments.rigs.contains(rig)) {
         let image = guest::build(&Program::Bench(name), true)?;
         // QEMU can count the instructions of one processor.
-        let machine = Machine { counted: smp == 1, smp, ..Machine::default() };
+        let machine = Machine { rig, counted: smp == 1, smp, ..Machine::default() };
         let what = if machine.counted {
             "instructions counted (this takes some seconds)"
         } else {
@@ -52,7 +57,10 @@ fn in_guests(arguments: &Bench) -> Result<u8> {
         };
         say!("{name}, {smp} vCPU, {what}:");
         let show = |line: Line<'_>| {
-            if let Line::Guest(_) = line {
+            // The second domain has nothing to say.
+            if let Line::Guest(text) = line
+                && !text.starts_with("(d")
+            {
                 line.print();
             }
         };

@@ -17,14 +17,15 @@ cargo xtask COMMAND --help (or -h) tells more.
 pub const RUN: &str = "\
 cargo xtask run [OPTIONS] [-- COMMAND LINE OF THE GUEST]
 
-Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU.
+Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU: two domains, of which one serves
+a disk and the other checks it.
 
-  --example NAME    boot examples/NAME.rs instead; what it needs (a rig, another image) it says itself
-  --rig RIG         solo: the control domain of Xen (default); direct: QEMU alone, without Xen;
-                    twin: the control domain, which starts its own image as a second domain (of itself: examples/twin.rs)
+  --example NAME    boot examples/NAME.rs instead
+  --rig RIG         solo: the control domain of Xen; twin: the control domain, which starts its own image as a second
+                    domain; direct: QEMU alone, without Xen. What a program needs it says itself (//! Needs: rig RIG)
   --smp N           vCPUs (default 1)
   --mem MIB         the guest's memory (default 64, at least 4)
-  --module FILE     a file for the guest
+  --module FILE     a file for the guest; src/main.rs serves it as a disk
   --timeout SECONDS end it after this long (default 60; with --gdb never)
   --accel ACCEL     tcg: QEMU's emulation (default); kvm: the host's processor, if it can
   --gdb             wait for a debugger, and print how to attach one
@@ -64,10 +65,11 @@ cargo xtask bench [OPTIONS]
 
 Measures. On the host: the freelist against what other systems use, as ratios of one run (cargo bench does
 the same). In a guest under Xen: grants and events, in instructions, counted by QEMU, and hypercalls; and an interrupt
-of one vCPU by another, in ticks of the time-stamp counter.
+of one vCPU by another, in ticks of the time-stamp counter. Between two domains (twin): a block request of 4 KiB, on each
+path of its data.
 
   --host            only on the host
-  --rig RIG         host, solo, or all (default)
+  --rig RIG         host, solo, twin, or all (default)
   --xen FILE        use this Xen (or GRANITE_XEN)
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 ";
