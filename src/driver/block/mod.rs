@@ -19,6 +19,8 @@ mod error;
 mod front;
 mod persistent;
 mod storage;
+#[cfg(feature = "embassy")]
+mod task;
 
 pub use back::{Back, DataPath, Served};
 pub use check::{Refusal, Work, check};

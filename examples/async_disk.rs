@@ -1,0 +1,117 @@
+//! A disk that is awaited: in the second domain one task writes and reads the control domain's disk, while another counts
+//! the time, on one vCPU.
+//!
+//! Needs: rig twin
+//! Needs: feature embassy
+
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use aligned::{A1, Aligned};
+use block_device_driver::BlockDevice;
+use embassy_time::{Duration, Timer, with_timeout};
+use granite::driver::block::{
+    BlockError, DataPath, Limits, Offer, RamDisk, XenFront, connect_back, connect_front,
+};
+use granite::embassy::{Executor, Spawner, task};
+use granite::prelude::*;
+use granite::time::Deadline;
+use granite::toolstack::{Config, Toolstack};
+use granite::twin::{Child, ChildEnd, LinkConnector, Parent, TwinError};
+
+granite::entry!(main);
+
+const PATIENCE: core::time::Duration = core::time::Duration::from_secs(5);
+
+static TICKS: AtomicU32 = AtomicU32::new(0);
+static DONE: AtomicBool = AtomicBool::new(false);
+static RIGHT: AtomicBool = AtomicBool::new(false);
+
+/// Whatever drives a block device drives this one: a file system would be here.
+async fn write_and_read(
+    disk: &mut impl BlockDevice<512, Align = A1, Error = BlockError>,
+) -> Result<bool, BlockError> {
+    let blocks = disk.size().await? / 512;
+    for block in 0..blocks as u32 {
+        disk.write(block, &[Aligned([block as u8; 512])]).await?;
+    }
+    let mut read = [Aligned::<A1, _>([0; 512])];
+    for block in 0..blocks as u32 {
+        disk.read(block, &mut read).await?;
+        if *read[0] != [block as u8; 512] {
+            return Ok(false);
+        }
+    }
+    println!("wrote and read {blocks} blocks");
+    Ok(true)
+}
+
+#[task]
+async fn user(mut disk: XenFront) {
+    // Far more than it takes.
+    match with_timeout(Duration::from_secs(5), write_and_read(&mut disk)).await {
+        Ok(Ok(right)) => RIGHT.store(right, Ordering::Relaxed),
+        Ok(Err(error)) => error!("{error}"),
+        Err(_) => error!("the disk is too slow"),
+    }
+    DONE.store(true, Ordering::Relaxed);
+}
+
+#[task]
+async fn clock() {
+    loop {
+        Timer::after(Duration::from_millis(1)).await;
+        TICKS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn use_disk(platform: &'static Platform, parent: &Child) -> Result<ExitCode, BlockError> {
+    let mut connector = LinkConnector::new(parent);
+    let deadline = || Deadline::after(PATIENCE);
+    let front = connect_front(&mut connector, platform.grants()?, 0, Limits::default(), deadline())?;
+    let mut front = Some(front);
+    let start = |spawner: Spawner| {
+        if let Some((Ok(user), Ok(clock))) = front.take().map(|front| (user(front), clock())) {
+            spawner.spawn(user);
+            spawner.spawn(clock);
+        }
+    };
+    Executor::new().run_until(start, || DONE.load(Ordering::Relaxed));
+    println!("meanwhile {} ms passed", TICKS.load(Ordering::Relaxed));
+    Ok(if RIGHT.load(Ordering::Relaxed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn serve_disk(platform: &'static Platform) -> Result<ExitCode, TwinError> {
+    let (Some(xen), Some(&kernel)) = (platform.xen(), platform.modules().first()) else {
+        error!("the image for the second domain is missing: cargo xtask run --example async_disk gives it");
+        return Ok(ExitCode::FAILURE);
+    };
+    let toolstack = Toolstack::new(xen)?;
+    let config = Config { kernel, processor: Some(0), ..Config::default() };
+    let mut child = Parent::start(platform, &toolstack, &config, PATIENCE)?;
+    let mut connector = LinkConnector::new(&child);
+    let disk = RamDisk::new(200).ok_or(TwinError::OutOfMemory)?;
+    let offer = Offer { disk, path: DataPath::Persistent { most: 32 } };
+    let served =
+        connect_back(&mut connector, platform.grants()?, offer, Deadline::after(PATIENCE)).and_then(|back| {
+            back.serve_to_the_end(&mut connector, core::time::Duration::from_millis(20), |_| {})
+        });
+    // The other domain just ends: that is what is heard of it.
+    println!("served: {served:?}");
+    let end = child.wait(Deadline::after(PATIENCE))?;
+    Ok(if end == ChildEnd::Success { ExitCode::SUCCESS } else { ExitCode::CHILD_FAILED })
+}
+
+fn main(platform: &'static Platform) -> ExitCode {
+    let result = match Child::connect(platform) {
+        Ok(Some(parent)) => use_disk(platform, &parent).map_err(|error| error!("{error}")),
+        Ok(None) => serve_disk(platform).map_err(|error| error!("{error}")),
+        Err(error) => {
+            error!("{error}");
+            Err(())
+        }
+    };
+    result.unwrap_or(ExitCode::FAILURE)
+}
