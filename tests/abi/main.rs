@@ -34,6 +34,7 @@ macro_rules! values {
 }
 
 mod control;
+mod io;
 mod machine;
 
 fn structures(rows: &mut Vec<Row>) {
@@ -250,6 +251,9 @@ const INCLUDES: &str = "\
 #include <xen/hvm/save.h>
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/hvm/start_info.h>
+#define xen_mb() __sync_synchronize()
+#include <xen/io/blkif.h>
+#include <xen/io/xenbus.h>
 /* The headers leave this one to the BIOS's books. */
 struct e820entry { uint64_t addr; uint64_t size; uint32_t type; } __attribute__((packed));
 static const char *messages[] = GNTTABOP_error_msgs;
@@ -295,6 +299,8 @@ fn main() {
     let mut rows = Vec::new();
     structures(&mut rows);
     machine::structures(&mut rows);
+    io::structures(&mut rows);
+    io::constants(&mut rows);
     machine::constants(&mut rows);
     constants(&mut rows);
     grant_structures(&mut rows);
