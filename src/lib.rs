@@ -1,6 +1,6 @@
 //! Granite: a Xen PVH unikernel in Rust, built around the grant table.
 //!
-//! An application is a `main` function and [`entry!`]; `src/main.rs` is the one to start from. It is given
+//! An application is a `main` function and [`entry!`]; `examples/hello.rs` is the smallest. It is given
 //! a [`Platform`](rt::Platform): the domain that it runs in.
 //!
 //! # Floors
@@ -10,7 +10,7 @@
 //! ```text
 //! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
 //! twin         two domains that meet                          (may use all)
-//! driver, toolstack  console; other domains                   floor 7
+//! driver, toolstack  console, block devices; other domains    floor 7
 //! embassy      tasks, with the feature of that name            floor 6
 //! ring         requests and responses in shared memory        floor 6
 //! grant, vcpu  references, the table, owners; several vCPUs   floor 5

@@ -1,4 +1,4 @@
-//! Floor 3: the grant table. By it a domain lets another map and copy its pages, and receives pages.
+//! Floor 5: the grant table. By it a domain lets another map and copy its pages, and receives pages.
 //!
 //! [`GrantTable`] is the table. What it gives out owns what it stands for:
 //!

@@ -55,12 +55,11 @@ fn hear_numbers(context: &Context) -> Result<Vec<u32>, NotPassed> {
     Ok(context.hear()?.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect())
 }
 
+/// Pages of ours that the other side may write.
+type Pages = Vec<Grant<'static, ReadWrite, Xen>>;
+
 /// Pages for the other side, and their references.
-fn share(
-    context: &Context,
-    peer: DomId,
-    pages: usize,
-) -> Result<(Vec<Grant<'static, ReadWrite, Xen>>, Vec<u32>), NotPassed> {
+fn share(context: &Context, peer: DomId, pages: usize) -> Result<(Pages, Vec<u32>), NotPassed> {
     let grants = context.platform()?.grants().map_err(fail)?;
     let mut shared = Vec::new();
     for _ in 0..pages {
@@ -183,7 +182,7 @@ fn scribble(context: &Context) -> Result<(), NotPassed> {
 /// A page that the other side writes.
 struct Target<'c> {
     context: &'c Context,
-    page: Vec<Grant<'static, ReadWrite, Xen>>,
+    page: Pages,
 }
 
 impl<'c> Target<'c> {

@@ -37,7 +37,7 @@ impl Program {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Template => f.write_str("the template"),
+            Self::Template => f.write_str("src/main.rs"),
             Self::Example(name) => write!(f, "example {name}"),
             Self::Test(name) => write!(f, "test image {name}"),
             Self::Bench(name) => write!(f, "benchmark {name}"),

@@ -35,7 +35,7 @@ a disk and the other checks it.
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 
 Options that every guest knows: log=off|error|warn|info|debug|trace, grants=1|2 (the grant table's version)
-The template knows: panic, fail
+src/main.rs knows: path=map|copy|persistent, sectors=N, child=crash|fail|hang; panic, fail
 
 Status: 0 the guest said success, 1 it said failure, 2 wrong usage or set-up (too little
         memory for the guest is that too), 3 it crashed, 4 it found no Xen, 124 it was still running at the timeout.

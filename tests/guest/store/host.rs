@@ -344,7 +344,8 @@ fn a_back_that_lies() -> Result<(), NotPassed> {
     let okay =
         |id| Response { id, operation: Operation::READ, padding: 0, status: Status::OKAY, rest: [0; 4] };
     let broke = |why| BlockError::Ring(RingError::Closed(why));
-    let lies: [(fn(u64) -> u64, Status, BlockError); 5] = [
+    type Lie = (fn(u64) -> u64, Status, BlockError);
+    let lies: [Lie; 5] = [
         (|id| id + 1, Status::OKAY, broke(PeerBroke::Id { claimed: 1 })),
         (|_| u64::MAX, Status::OKAY, broke(PeerBroke::Id { claimed: u64::MAX })),
         (|id| id, Status::ERROR, BlockError::Refused(Status::ERROR)),
