@@ -91,16 +91,17 @@ pub fn run(platform: &'static Platform) -> ExitCode {
 
 fn be_parent(platform: &'static Platform) -> Result<ExitCode, DemoError> {
     let Some(xen) = platform.xen() else { return Err(DemoError::NoImage) };
-    // A file that is no image is a disk.
-    if platform.modules().first().is_none_or(|module| !module.starts_with(b"\x7fELF")) {
+    let is_image = |module: &&[u8]| module.starts_with(b"\x7fELF");
+    let Some(_) = platform.modules().first().filter(|module| is_image(module)) else {
         println!("no image for a second domain: both ends of the demo run in this one (solo)");
-        return solo::run(platform);
-    }
+        // A file that is no image is a disk.
+        return solo::run(platform, platform.modules().first().copied());
+    };
     match Toolstack::new(xen) {
         Ok(toolstack) => parent::run(platform, &toolstack),
         Err(error @ ToolstackError::UnknownInterface(_)) => {
             println!("{error}: both ends of the demo run in this domain (solo)");
-            solo::run(platform)
+            solo::run(platform, platform.modules().get(1).copied())
         }
         Err(error) => Err(error.into()),
     }

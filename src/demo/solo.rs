@@ -55,14 +55,15 @@ impl<M: RingMemory> Doorbell for Turn<'_, '_, M> {
     }
 }
 
-pub fn run(platform: &'static Platform) -> Result<ExitCode, DemoError> {
+/// Runs both ends, on a file or on a disk in memory.
+pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<ExitCode, DemoError> {
     let (Some(xen), grants) = (platform.xen(), platform.grants()?) else { return Err(DemoError::NoImage) };
     let (own, before) = (platform.dom_id(), Before::new(grants));
     let page = Page::zeroed().ok_or(BlockError::OutOfMemory)?;
     let memory = Rc::new(grants.grant::<ReadWrite>(page, own).map_err(|failed| failed.error)?);
     let ring = Ring::new(Rc::clone(&memory)).map_err(BlockError::Ring)?;
     let (mut ram, mut file) = (None, None);
-    let disk: &mut dyn Disk = match platform.modules().first() {
+    let disk: &mut dyn Disk = match image {
         Some(module) => file.insert(ImageDisk(module)),
         None => ram.insert(RamDisk::new(sectors(platform) as usize).ok_or(BlockError::OutOfMemory)?),
     };
