@@ -76,7 +76,7 @@ pub fn connect_front(
     keys.extend([
         ("event-channel", &*port_text),
         ("protocol", "x86_64-abi"),
-        ("feature-persistent", "1"),
+        ("feature-persistent", if limits.persistent { "1" } else { "0" }),
         ("feature-granite-reasons", "1"),
     ]);
     connector.publish(&keys, State::INITIALISED)?;
@@ -85,7 +85,7 @@ pub fn connect_front(
     let geometry = Geometry {
         sectors: connector.parse("sectors")?,
         read_only: connector.parse::<u32>("info")? & blkif::READ_ONLY != 0,
-        persistent: connector.has("feature-persistent"),
+        persistent: limits.persistent && connector.has("feature-persistent"),
     };
     // Sectors are of 512 bytes in the protocol, whatever the disk has; another size asks for larger ones.
     if connector.parse::<usize>("sector-size")? != blkif::SECTOR {

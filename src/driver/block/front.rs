@@ -40,6 +40,8 @@ pub struct Limits {
     pub depth: u32,
     /// Pages lent and kept, all together.
     pub pages: usize,
+    /// Whether the back may keep pages mapped, if it can.
+    pub persistent: bool,
     /// How long an operation may take.
     pub patience: Duration,
 }
@@ -47,7 +49,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let patience = Duration::from_secs(30);
-        Self { segments: MAX_SEGMENTS, depth: u32::MAX, pages: 32 * MAX_SEGMENTS, patience }
+        Self { segments: MAX_SEGMENTS, depth: u32::MAX, pages: 32 * MAX_SEGMENTS, persistent: true, patience }
     }
 }
 

@@ -27,14 +27,24 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case::with_peer("store::every_request_by_map", TWIN, |c| serve(c, DataPath::Map), every_request),
-    Case::with_peer("store::every_request_by_copy", TWIN, |c| serve(c, DataPath::Copy), every_request),
-    Case::with_peer("store::requests_to_a_disk_that_cannot_be_written", TWIN, serve_image, write_image),
-    Case::with_peer("store::a_front_with_bad_details", TWIN, meet_bad_fronts, be_bad_fronts),
-    Case::with_peer("store::a_front_that_writes_any_index", TWIN, serve_liars, write_indices),
-    Case::with_peer("store::a_back_with_bad_details", TWIN, meet_bad_backs, be_bad_backs),
-    Case::with_peer("store::a_back_that_lies", TWIN, hear_lies, tell_lies),
-    Case::with_peer("store::a_back_that_keeps_a_page", TWIN, lend_in_vain, keep_page),
+    Case::with_peer("store_hostile::every_request_by_map", TWIN, |c| serve(c, DataPath::Map), every_request),
+    Case::with_peer(
+        "store_hostile::every_request_by_copy",
+        TWIN,
+        |c| serve(c, DataPath::Copy),
+        every_request,
+    ),
+    Case::with_peer(
+        "store_hostile::requests_to_a_disk_that_cannot_be_written",
+        TWIN,
+        serve_image,
+        write_image,
+    ),
+    Case::with_peer("store_hostile::a_front_with_bad_details", TWIN, meet_bad_fronts, be_bad_fronts),
+    Case::with_peer("store_hostile::a_front_that_writes_any_index", TWIN, serve_liars, write_indices),
+    Case::with_peer("store_hostile::a_back_with_bad_details", TWIN, meet_bad_backs, be_bad_backs),
+    Case::with_peer("store_hostile::a_back_that_lies", TWIN, hear_lies, tell_lies),
+    Case::with_peer("store_hostile::a_back_that_keeps_a_page", TWIN, lend_in_vain, keep_page),
 ];
 
 fn disk() -> Result<RamDisk, NotPassed> {
