@@ -125,7 +125,7 @@ fn serve(platform: &'static Platform, xen: Xen) -> Result<bool, BenchError> {
             let (Some(begin), Some(end)) = (begin, end) else { return Err(BenchError::Message) };
             let each = |n: u64| n as f64 / MEASURED as f64;
             let (front_calls, back_calls) = (each(front.calls), each(end.0 - begin.0));
-            let notifications = each(front.notifications + end.1 - begin.1);
+            let notifications = each(front.notifications) + each(end.1 - begin.1);
             let calls = front_calls + back_calls;
             println!(
                 "{:10} {depth:2} at once {:12.0} {front_calls:8.3} {back_calls:6.3} {calls:7.3} {notifications:13.3}",

@@ -55,8 +55,9 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
     let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
     let page = platform.grants()?.grant::<ReadWrite>(page, parent.parent()).map_err(|failed| failed.error)?;
     let port = Unbound::new(platform.xen().ok_or(TwinError::NoParent)?, parent.parent())?;
-    parent.link().send([page.gref().0, port.port().0].as_bytes(), soon())?;
+    // The ring is made before anybody else has its page.
     let mut ring = Ring::<Front, Echo, _>::new(page)?;
+    parent.link().send([ring.memory().gref().0, port.port().0].as_bytes(), soon())?;
     parent.link().receive(soon())?; // it is connected
     let bell = port.accept().map_err(|(error, _)| error)?;
 

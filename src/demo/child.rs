@@ -25,7 +25,7 @@ pub fn run(platform: &'static Platform, parent: &Child) -> Result<ExitCode, Demo
     }
     let (Some(xen), grants) = (platform.xen(), platform.grants()?) else { return Err(DemoError::NoReport) };
     let before = Before::new(grants);
-    for (round, path) in paths(platform).enumerate() {
+    for (round, path) in paths(platform)?.into_iter().enumerate() {
         let mut connector = LinkConnector::new(parent);
         let limits = Limits { patience: PATIENCE, ..Limits::default() };
         let mut front = connect_front(&mut connector, grants, RING_ORDER, limits, soon())?;
@@ -36,8 +36,9 @@ pub fn run(platform: &'static Platform, parent: &Child) -> Result<ExitCode, Demo
         let calls = xen.calls() - calls;
         let Counts { requests, bytes, notifications, grants, .. } = front.counts();
         // Also after a failure: the other side waits for it.
-        front.close(&mut connector, soon())?;
+        let closed = front.close(&mut connector, soon());
         checked?;
+        closed?;
         let row = Row { requests, bytes, notifications, grants, calls };
         parent.link().send(row.as_bytes(), soon())?;
     }

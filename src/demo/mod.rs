@@ -10,6 +10,9 @@ mod table;
 use core::fmt;
 use core::time::Duration;
 
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
 use granite::driver::block::{BlockError, DataPath};
 use granite::prelude::*;
 use granite::toolstack::{Toolstack, ToolstackError};
@@ -29,6 +32,8 @@ const SECTORS: u32 = 2048;
 enum DemoError {
     Twin(TwinError),
     Block(BlockError),
+    /// The option `path` names none.
+    NoPath,
     /// The control domain lacks what the child would be made of.
     NoImage,
     /// What was read isn't what was written.
@@ -47,6 +52,7 @@ impl fmt::Display for DemoError {
         match self {
             Self::Twin(error) => error.fmt(f),
             Self::Block(error) => error.fmt(f),
+            Self::NoPath => f.write_str("option path: it is map, copy or persistent"),
             Self::NoImage => f.write_str(
                 "the image for the second domain is missing: cargo xtask run gives it as a module",
             ),
@@ -113,7 +119,8 @@ fn sectors(platform: &Platform) -> u32 {
 }
 
 /// The paths that the option `path` asks for: one, or all.
-fn paths(platform: &Platform) -> impl Iterator<Item = DataPath> {
-    let wanted = platform.options().get("path").unwrap_or_default();
-    PATHS.into_iter().filter(move |path| wanted.is_empty() || alloc::format!("{path}") == wanted)
+fn paths(platform: &Platform) -> Result<Vec<DataPath>, DemoError> {
+    let Some(wanted) = platform.options().get("path") else { return Ok(PATHS.into()) };
+    let path = PATHS.into_iter().find(|path| path.to_string() == wanted);
+    path.map(|path| Vec::from([path])).ok_or(DemoError::NoPath)
 }

@@ -20,6 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCode, DemoError> {
     let kernel = platform.modules().first().copied().ok_or(DemoError::NoImage)?;
+    paths(platform)?; // before anything is started
     let before = Before::new(platform.grants()?);
     let options = platform.options();
     let option = |name| options.get(name).map_or_else(Default::default, |value| format!(" {name}={value}"));
@@ -75,7 +76,7 @@ fn serve(
     let (Some(xen), grants) = (platform.xen(), platform.grants()?) else { return Err(DemoError::NoImage) };
     let soon = || Deadline::after(PATIENCE);
     let mut rows = Vec::new();
-    for path in paths(platform) {
+    for path in paths(platform)? {
         let mut connector = LinkConnector::new(parent);
         // Once written, each is read and summed up.
         let total = disk.sectors() * if disk.is_read_only() { 2 } else { 3 } / 2;

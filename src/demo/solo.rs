@@ -29,6 +29,10 @@ impl Doorbell for Mute {
         Ok(())
     }
 
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     fn wait(&self, _: Deadline) -> Result<(), TimedOut> {
         Err(TimedOut)
     }
@@ -45,6 +49,10 @@ impl<M: RingMemory> Doorbell for Turn<'_, '_, M> {
 
     fn ring(&self) -> Result<(), EventError> {
         Ok(())
+    }
+
+    fn is_connected(&self) -> bool {
+        true
     }
 
     fn wait(&self, _: Deadline) -> Result<(), TimedOut> {
@@ -67,7 +75,7 @@ pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<
         Some(module) => file.insert(ImageDisk(module)),
         None => ram.insert(RamDisk::new(sectors(platform) as usize).ok_or(BlockError::OutOfMemory)?),
     };
-    let geometry = Geometry { sectors: disk.sectors(), read_only: disk.is_read_only(), persistent: false };
+    let geometry = Geometry::of(disk);
     let back = RefCell::new(Back::new(memory, Mute, grants, own, disk, DataPath::Copy, true, &Page::zeroed)?);
     let limits = Limits { patience: PATIENCE, ..Limits::default() };
     let mut front = Front::new(ring, Turn(&back), grants, own, &Page::zeroed, geometry, limits);

@@ -90,7 +90,7 @@ pub fn line(path: &str, front: Row, back: Row) {
         "{path:10} {:9} {:7} {:19.1} {:7} {:5} {:11.3} {:9.3}",
         front.requests,
         front.bytes / 1024,
-        (front.notifications + back.notifications) as f64 * 1000.0 / requests as f64,
+        (front.notifications as f64 + back.notifications as f64) * 1000.0 / requests as f64,
         front.grants,
         back.grants,
         per_request(front.calls),

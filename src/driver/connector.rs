@@ -29,6 +29,8 @@ pub enum ConnectError {
     BadKey(&'static str),
     /// What the other end says can't be read, or is too long.
     Nonsense,
+    /// The other end can't be told.
+    Unreachable,
 }
 
 impl fmt::Display for ConnectError {
@@ -39,6 +41,7 @@ impl fmt::Display for ConnectError {
             Self::Gone => f.write_str("the other domain is gone"),
             Self::BadKey(key) => write!(f, "the other end's key {key} is missing or makes no sense"),
             Self::Nonsense => f.write_str("what the other end says can't be read"),
+            Self::Unreachable => f.write_str("the other end can't be told"),
         }
     }
 }
@@ -55,7 +58,12 @@ pub trait Connector {
     /// # Errors
     ///
     /// [`ConnectError`].
-    fn publish(&mut self, keys: &[(&str, &str)], state: State) -> Result<(), ConnectError>;
+    fn publish(
+        &mut self,
+        keys: &[(&str, &str)],
+        state: State,
+        deadline: Deadline,
+    ) -> Result<(), ConnectError>;
 
     /// Whether the other end has said something that wasn't looked at. It costs next to nothing to ask.
     fn has_news(&self) -> bool;
@@ -67,7 +75,7 @@ pub trait Connector {
     /// [`ConnectError`].
     fn state(&mut self) -> Result<State, ConnectError>;
 
-    /// Waits until the other end's state has changed; gives it.
+    /// Waits until the other end has said something, and gives its state, which may be the one before.
     ///
     /// # Errors
     ///
@@ -77,41 +85,33 @@ pub trait Connector {
     /// A key of the other end's.
     fn key(&self, name: &str) -> Option<String>;
 
-    /// Waits until the other end is in one of these states; one that closes instead is an error.
+    /// Waits until the other end is in one of these states, from wherever it is: what it says of a connection before is
+    /// waited over.
     ///
     /// # Errors
     ///
     /// [`ConnectError`].
     fn wait_for(&mut self, wanted: &[State], deadline: Deadline) -> Result<State, ConnectError> {
         let mut state = self.state()?;
-        loop {
-            if wanted.contains(&state) {
-                return Ok(state);
-            }
-            if matches!(state, State::CLOSING | State::CLOSED) {
-                return Err(ConnectError::Closed { state });
-            }
+        while !wanted.contains(&state) {
             if deadline.has_passed() {
                 return Err(ConnectError::Silent { state });
             }
             state = self.changed(deadline)?;
         }
+        Ok(state)
     }
 
-    /// Waits until the other end has closed, from wherever it is.
+    /// The same of an end that has begun: if it closes instead, that is an error.
     ///
     /// # Errors
     ///
     /// [`ConnectError`].
-    fn wait_closed(&mut self, deadline: Deadline) -> Result<(), ConnectError> {
-        let mut state = self.state()?;
-        while state != State::CLOSED {
-            if deadline.has_passed() {
-                return Err(ConnectError::Silent { state });
-            }
-            state = self.changed(deadline)?;
+    fn wait_on(&mut self, wanted: State, deadline: Deadline) -> Result<(), ConnectError> {
+        match self.wait_for(&[wanted, State::CLOSING, State::CLOSED], deadline)? {
+            state if state == wanted => Ok(()),
+            state => Err(ConnectError::Closed { state }),
         }
-        Ok(())
     }
 
     /// A key of the other end's, as a `T`.

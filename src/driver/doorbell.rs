@@ -17,6 +17,9 @@ pub trait Doorbell {
     /// It can't be told any more.
     fn ring(&self) -> Result<(), EventError>;
 
+    /// Whether the peer is connected still. It may cost a hypercall.
+    fn is_connected(&self) -> bool;
+
     /// Waits until the peer has told. It may return for nothing.
     ///
     /// # Errors
@@ -30,6 +33,10 @@ impl Doorbell for Interdomain {
 
     fn ring(&self) -> Result<(), EventError> {
         self.send()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.is_interdomain()
     }
 
     fn wait(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {

@@ -57,6 +57,11 @@ impl Interdomain {
         Self::open(xen, event::bind_interdomain(&xen, peer, port)?, 0, None)
     }
 
+    /// Whether it is connected still: Xen doesn't tell when the peer closes its port.
+    pub fn is_interdomain(&self) -> bool {
+        event::status(&self.xen, self.port).is_ok_and(|status| status.status == PortState::INTERDOMAIN)
+    }
+
     /// Sends an event to the peer.
     ///
     /// # Errors

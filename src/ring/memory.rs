@@ -9,8 +9,7 @@ use crate::hypercall::Hypercall;
 use crate::mm::SharedBytes;
 use crate::sync::primitive::Ordering;
 
-/// Memory that both ends write at any time. A ring stays inside of it; what lies outside reads as zeros, and writes there
-/// are lost.
+/// Memory that both ends write at any time. A ring stays inside of it: what is outside is neither read nor written.
 pub trait RingMemory {
     /// Its bytes.
     fn len(&self) -> usize;

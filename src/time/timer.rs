@@ -1,5 +1,5 @@
 //! Each vCPU's one-shot timer. Xen has one for each; a wait on the vCPU uses it, and so does whoever wants an
-//! alarm: it is set to the earlier of the two.
+//! alarm: it fires no later than the earlier of the two, and is set again if it fires too early.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

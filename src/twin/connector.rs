@@ -1,7 +1,6 @@
 //! Devices that meet through the link: a message is a state and the keys that were written with it.
 
 use core::fmt::Write;
-use core::time::Duration;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -12,7 +11,7 @@ use super::{Child, LinkError, Parent};
 use crate::abi::DomId;
 use crate::abi::xenbus::State;
 use crate::driver::connector::{ConnectError, Connector};
-use crate::time::Deadline;
+use crate::time::{Deadline, Instant};
 
 /// Messages to and from the other domain.
 pub trait Post {
@@ -88,9 +87,6 @@ impl Post for &Child {
 /// Keys that an end may have: no more of a peer's are kept.
 const MOST_KEYS: usize = 64;
 
-/// How long a message may take to be taken.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A device's way to its other end. Each connection has a new one.
 #[derive(Debug)]
 pub struct LinkConnector<P: Post> {
@@ -109,15 +105,13 @@ impl<P: Post> LinkConnector<P> {
         match error {
             LinkError::Silent => ConnectError::Silent { state: self.state },
             LinkError::Gone => ConnectError::Gone,
+            LinkError::Event(_) | LinkError::TooLong { .. } => ConnectError::Unreachable,
             _ => ConnectError::Nonsense,
         }
     }
 
     fn hear(&mut self, message: &[u8]) -> Result<(), ConnectError> {
         let (state, keys) = parse(message).ok_or(ConnectError::Nonsense)?;
-        if state == State::CLOSED && self.state == State::UNKNOWN {
-            return Ok(()); // of the connection before
-        }
         if matches!(state, State::INITIALISING | State::INIT_WAIT) {
             self.keys.clear();
         }
@@ -145,12 +139,17 @@ impl<P: Post> Connector for LinkConnector<P> {
         self.post.peer()
     }
 
-    fn publish(&mut self, keys: &[(&str, &str)], state: State) -> Result<(), ConnectError> {
+    fn publish(
+        &mut self,
+        keys: &[(&str, &str)],
+        state: State,
+        deadline: Deadline,
+    ) -> Result<(), ConnectError> {
         let mut text = format!("state {}\n", state.0);
         for (key, value) in keys {
             let _ = writeln!(text, "{key}={value}");
         }
-        self.post.send(text.as_bytes(), Deadline::after(PATIENCE)).map_err(|error| self.failed(error))
+        self.post.send(text.as_bytes(), deadline).map_err(|error| self.failed(error))
     }
 
     fn has_news(&self) -> bool {
@@ -159,8 +158,12 @@ impl<P: Post> Connector for LinkConnector<P> {
 
     /// One message at a time, so that no state is missed.
     fn state(&mut self) -> Result<State, ConnectError> {
+        // What was there a moment ago may be gone: that is no news, and no reason to wait.
         if self.post.has_message() {
-            return self.changed(Deadline::after(PATIENCE));
+            match self.changed(Deadline::at(Instant::from_nanoseconds(0))) {
+                Err(ConnectError::Silent { .. }) => {}
+                other => return other,
+            }
         }
         if self.post.is_gone() {
             return Err(ConnectError::Gone);

@@ -178,10 +178,11 @@ impl<X: Hypercall, M: RingMemory, D: Disk> Server<'_, X, M, D> {
             }
             answered += jobs.len() as u32;
             self.answer(jobs)?;
-        }
-        if self.ring.publish().is_needed() {
-            self.served.notifications += 1;
-            bell.ring()?;
+            // Part by part, so that the front has something to do meanwhile; it says when it wants to be told.
+            if self.ring.publish().is_needed() {
+                self.served.notifications += 1;
+                bell.ring()?;
+            }
         }
         Ok(answered)
     }
@@ -231,6 +232,8 @@ impl<X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Drop for Back<'_, X, M, 
         if let Path::Persistent(_, kept) = &mut self.server.path {
             kept.clear(self.server.grants);
         }
+        // Xen doesn't tell the front that the channel is closed: whoever waits there looks.
+        let _ = self.bell.ring();
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::check::Work;
-use super::disk::Disk;
+use super::disk::{Disk, DiskError};
 use super::persistent::Persistent;
 use super::{SECTOR, checksum};
 use crate::abi::DomId;
@@ -152,31 +152,39 @@ pub(super) fn by_copying<X: Hypercall>(
         let (own, others) = rest.split_at_mut(named.min(rest.len()));
         rest = others;
         let Some(todo) = job.work.as_ref().filter(|_| job.status == Status::OKAY) else { continue };
-        let done = match job.operation {
-            Operation::DISCARD => disk.discard(todo.sector, todo.sectors),
-            operation => {
-                let mut sector = todo.sector;
-                todo.segments
-                    .iter()
-                    .zip(own)
-                    .try_for_each(|(segment, page)| {
-                        let bytes = &mut page.bytes_mut()[..segment.bytes()];
-                        let first = sector;
-                        sector += segment.sectors() as u64;
-                        match operation {
-                            Operation::READ => disk.read(first, bytes),
-                            Operation::CHECKSUM => disk.read(first, bytes).map(|()| sum_up(bytes)),
-                            _ => disk.write(first, bytes),
-                        }
-                    })
-                    .and_then(|()| if operation == Operation::FLUSH { disk.flush() } else { Ok(()) })
+        let done = begin(todo, disk).and_then(|()| {
+            let mut sector = todo.sector;
+            for (segment, page) in todo.segments.iter().zip(own) {
+                let bytes = &mut page.bytes_mut()[..segment.bytes()];
+                match todo.operation {
+                    Operation::READ => disk.read(sector, bytes)?,
+                    Operation::CHECKSUM => disk.read(sector, bytes).map(|()| sum_up(bytes))?,
+                    _ => disk.write(sector, bytes)?,
+                }
+                sector += segment.sectors() as u64;
             }
-        };
+            finish(todo, disk)
+        });
         if done.is_err() {
             job.fail(Status::DISK);
         }
     }
     copy_all(grants, peer, jobs, pages, false);
+}
+
+/// What comes before a request's data: all that was written before a flush lasts before what it brings.
+fn begin(todo: &Work, disk: &mut impl Disk) -> Result<(), DiskError> {
+    let flushes_first = todo.operation == Operation::FLUSH && !todo.segments.is_empty();
+    if flushes_first { disk.flush() } else { Ok(()) }
+}
+
+/// What comes behind it, or is all of it.
+fn finish(todo: &Work, disk: &mut impl Disk) -> Result<(), DiskError> {
+    match todo.operation {
+        Operation::FLUSH => disk.flush(),
+        Operation::DISCARD => disk.discard(todo.sector, todo.sectors),
+        _ => Ok(()),
+    }
 }
 
 /// Copies the data of all jobs in, or out.
@@ -252,8 +260,11 @@ fn work<'m>(
 ) {
     let Some(todo) = job.work.as_ref().filter(|_| job.status == Status::OKAY) else { return };
     let mut sector = todo.sector;
-    let mut done = Ok(());
+    let mut done = begin(todo, disk).map_err(|_| Status::DISK);
     for segment in &todo.segments {
+        if done.is_err() {
+            break;
+        }
         let (Some(view), Some(bytes)) = (view(segment), scratch.get_mut(..segment.bytes())) else {
             done = Err(Status::NO_MEMORY);
             break;
@@ -276,16 +287,8 @@ fn work<'m>(
         }
         .map_err(|_| Status::DISK)
         .and_then(|put| put.ok_or(Status::BAD_SEGMENT));
-        if done.is_err() {
-            break;
-        }
     }
-    let after = match job.operation {
-        Operation::FLUSH => disk.flush(),
-        Operation::DISCARD => disk.discard(todo.sector, todo.sectors),
-        _ => Ok(()),
-    };
-    if let Err(status) = done.and_then(|()| after.map_err(|_| Status::DISK)) {
+    if let Err(status) = done.and_then(|()| finish(todo, disk).map_err(|_| Status::DISK)) {
         job.fail(status);
     }
 }

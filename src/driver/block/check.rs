@@ -46,7 +46,7 @@ pub fn check(request: &blkif::Request, sectors: u64, read_only: bool) -> Result<
         Operation::READ | Operation::CHECKSUM => segments(request, sectors, 1),
         Operation::WRITE | Operation::FLUSH | Operation::DISCARD if read_only => Err(Status::READ_ONLY),
         Operation::WRITE => segments(request, sectors, 1),
-        // A flush may bring data, which comes first.
+        // A flush may bring data: what was written before is to last first, and then this.
         Operation::FLUSH => segments(request, sectors, 0),
         Operation::DISCARD => {
             let Discard { sector_number, nr_sectors, .. } = (*request).into();

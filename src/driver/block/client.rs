@@ -103,6 +103,8 @@ pub(super) struct Client<'t, X: Hypercall, M: RingMemory> {
     /// Operations begun.
     operations: u64,
     counts: Counts,
+    /// The back end keeps what it must not: nothing more is asked of it.
+    broken: Option<BlockError>,
 }
 
 impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
@@ -116,7 +118,16 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
     ) -> Self {
         let buffers = Buffers::new(grants, peer, page, geometry.persistent, limits.pages.max(1));
         let flights = (0..ring.slots()).map(|_| None).collect();
-        Self { flights, buffers, ring, geometry, limits, operations: 0, counts: Counts::default() }
+        Self {
+            flights,
+            buffers,
+            ring,
+            geometry,
+            limits,
+            operations: 0,
+            counts: Counts::default(),
+            broken: None,
+        }
     }
 
     pub(super) fn slots(&self) -> u32 {
@@ -133,16 +144,41 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
         if sector.checked_add(count).is_none_or(|end| end > sectors) {
             return Err(BlockError::OutOfRange { sector, count, sectors });
         }
+        self.broken.map_or(Ok(()), Err)?;
+        let can_do = match job {
+            Job::Discard(_) => self.geometry.discard,
+            Job::Checksum(_) => self.geometry.checksum,
+            _ => true,
+        };
         if self.geometry.read_only && matches!(job, Job::Write(_) | Job::Discard(_)) {
             return Err(BlockError::ReadOnly);
         }
+        if !can_do {
+            return Err(BlockError::Refused(Status::NOT_SUPPORTED));
+        }
         self.operations += 1;
         let unasked = match job {
-            Job::Flush => !self.geometry.read_only, // nothing was written
+            // Where nothing can be written, or nothing is kept back, all of it lasts.
+            Job::Flush => self.geometry.flush && !self.geometry.read_only,
             _ => count > 0,
         };
         let number = self.operations;
         Ok(Progress { job, number, sector, asked: 0, unasked, in_flight: 0, failed: None })
+    }
+
+    /// After a ring of the bell: that it was for something. If it was for nothing, is anybody there?
+    pub(super) fn check_peer(
+        &mut self,
+        in_flight_before: usize,
+        bell: &impl Doorbell,
+    ) -> Result<(), BlockError> {
+        let is_for_nothing = self.ring.in_flight() == in_flight_before;
+        if is_for_nothing && !bell.is_connected() { Err(BlockError::Gone) } else { Ok(()) }
+    }
+
+    /// Requests that aren't answered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.ring.in_flight()
     }
 
     /// Takes what was answered, asks what there is room for, and rings. Whether the job is done.
@@ -171,7 +207,7 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
 
     /// Before sleep: whether so many answers are there that it would be for nothing.
     pub(super) fn must_go_on(&mut self, progress: &Progress<'_>) -> Result<bool, BlockError> {
-        // With more to ask half of them will do, so that the back end has the other half meanwhile.
+        // With more to ask half of them will do: a back end that answers in parts has the other half meanwhile.
         let wanted = if progress.unasked { progress.in_flight / 2 } else { progress.in_flight };
         Ok(self.ring.arm_for(wanted)?)
     }
@@ -240,9 +276,9 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
                 Job::Read(data) | Job::Checksum(data) if is_ours && is_done => data.get_mut(from..until),
                 _ => None,
             };
-            if let Err(error) = self.buffers.take_back(page, into)
-                && is_ours
-            {
+            if let Err(error) = self.buffers.take_back(page, into) {
+                // Page and reference are gone until it lets go, so it may not do so again.
+                self.broken = Some(error);
                 progress.fail(error);
             }
             from = until;

@@ -44,7 +44,7 @@ pub struct Offer<D> {
 ///
 /// # Errors
 ///
-/// [`BlockError`]; nothing stays shared.
+/// [`BlockError`]; the other end is told, and what it has still of the ring waits in the table's quarantine.
 pub fn connect_front(
     connector: &mut impl Connector,
     grants: &'static GrantTable<Xen>,
@@ -52,9 +52,23 @@ pub fn connect_front(
     limits: Limits,
     deadline: Deadline,
 ) -> Result<XenFront, BlockError> {
+    let met = meet_back(connector, grants, order, limits, deadline);
+    if met.is_err() {
+        let _ = connector.publish(&[], State::CLOSED, deadline); // it may be that which failed
+    }
+    met
+}
+
+fn meet_back(
+    connector: &mut impl Connector,
+    grants: &'static GrantTable<Xen>,
+    order: u32,
+    limits: Limits,
+    deadline: Deadline,
+) -> Result<XenFront, BlockError> {
     let peer = connector.peer();
-    connector.publish(&[], State::INITIALISING)?;
-    connector.wait_for(&[State::INIT_WAIT, State::CONNECTED], deadline)?;
+    connector.publish(&[], State::INITIALISING, deadline)?;
+    connector.wait_for(&[State::INIT_WAIT, State::INITIALISED], deadline)?;
     let most = connector.parse("max-ring-page-order").unwrap_or(0).min(MAX_RING_ORDER);
     let order = order.min(most);
     let pages: Option<Vec<_>> = (0..1 << order).map(|_| Page::zeroed()).collect();
@@ -79,20 +93,23 @@ pub fn connect_front(
         ("feature-persistent", if limits.persistent { "1" } else { "0" }),
         ("feature-granite-reasons", "1"),
     ]);
-    connector.publish(&keys, State::INITIALISED)?;
-    connector.wait_for(&[State::CONNECTED], deadline)?;
+    connector.publish(&keys, State::INITIALISED, deadline)?;
+    connector.wait_on(State::CONNECTED, deadline)?;
 
     let geometry = Geometry {
         sectors: connector.parse("sectors")?,
         read_only: connector.parse::<u32>("info")? & blkif::READ_ONLY != 0,
         persistent: limits.persistent && connector.has("feature-persistent"),
+        flush: connector.has("feature-flush-cache"),
+        discard: connector.has("feature-discard"),
+        checksum: connector.has("feature-granite-checksum"),
     };
     // Sectors are of 512 bytes in the protocol, whatever the disk has; another size asks for larger ones.
     if connector.parse::<usize>("sector-size")? != blkif::SECTOR {
         return Err(ConnectError::BadKey("sector-size").into());
     }
     let channel = port.accept().map_err(|(error, _)| error)?;
-    connector.publish(&[], State::CONNECTED)?;
+    connector.publish(&[], State::CONNECTED, deadline)?;
     Ok(Front::new(ring, channel, grants, peer, &Page::zeroed, geometry, limits))
 }
 
@@ -105,23 +122,40 @@ fn ring_ref(order: u32, page: usize) -> alloc::string::String {
 ///
 /// # Errors
 ///
-/// [`BlockError`]; nothing stays mapped.
+/// [`BlockError`]; the other end is told, and nothing of its stays mapped.
 pub fn connect_back<D: Disk>(
     connector: &mut impl Connector,
     grants: &'static GrantTable<Xen>,
     offer: Offer<D>,
     deadline: Deadline,
 ) -> Result<XenBack<D>, BlockError> {
+    let met = meet_front(connector, grants, offer, deadline);
+    if met.is_err() {
+        let _ = connector.publish(&[], State::CLOSED, deadline); // it may be that which failed
+    }
+    met
+}
+
+fn meet_front<D: Disk>(
+    connector: &mut impl Connector,
+    grants: &'static GrantTable<Xen>,
+    offer: Offer<D>,
+    deadline: Deadline,
+) -> Result<XenBack<D>, BlockError> {
     let (peer, Offer { disk, path }) = (connector.peer(), offer);
-    let is_persistent = matches!(path, DataPath::Persistent { .. });
-    let features = [
-        ("feature-flush-cache", "1"),
-        ("feature-discard", "1"),
+    let yes = |is_so| if is_so { "1" } else { "0" };
+    let is_writable = !disk.is_read_only();
+    let mut features = Vec::from([
+        ("feature-flush-cache", yes(is_writable)),
+        ("feature-discard", yes(is_writable)),
         ("feature-granite-checksum", "1"),
-        ("feature-persistent", if is_persistent { "1" } else { "0" }),
+        ("feature-persistent", yes(matches!(path, DataPath::Persistent { .. }))),
         ("max-ring-page-order", "4"),
-    ];
-    connector.publish(&features, State::INIT_WAIT)?;
+    ]);
+    if is_writable {
+        features.extend([("discard-granularity", "512"), ("discard-alignment", "0")]);
+    }
+    connector.publish(&features, State::INIT_WAIT, deadline)?;
     connector.wait_for(&[State::INITIALISED, State::CONNECTED], deadline)?;
     if connector.key("protocol").is_some_and(|protocol| protocol != "x86_64-abi") {
         return Err(ConnectError::BadKey("protocol").into());
@@ -144,11 +178,11 @@ pub fn connect_back<D: Disk>(
     let memory = grants.map_all::<ReadWrite>(peer, &grefs).map_err(|batch| batch.error)?;
     let channel = Interdomain::connect(*grants.xen(), peer, port)?;
     let sectors = disk.sectors().to_string();
-    let info = if disk.is_read_only() { blkif::READ_ONLY } else { 0 }.to_string();
+    let info = if is_writable { 0 } else { blkif::READ_ONLY }.to_string();
     let reasons = connector.has("feature-granite-reasons");
     let back = Back::new(memory, channel, grants, peer, disk, path, reasons, &Page::zeroed)?;
     let keys = [("sectors", &*sectors), ("sector-size", "512"), ("info", &*info)];
-    connector.publish(&keys, State::CONNECTED)?;
+    connector.publish(&keys, State::CONNECTED, deadline)?;
     Ok(back)
 }
 
@@ -159,10 +193,12 @@ impl XenFront {
     ///
     /// [`BlockError`]: the back didn't close in time. What it has still waits in the table's quarantine.
     pub fn close(self, connector: &mut impl Connector, deadline: Deadline) -> Result<(), BlockError> {
-        connector.publish(&[], State::CLOSING)?;
-        connector.wait_closed(deadline)?;
+        // As Linux's ends do: the back may wait for us to have closed before it lets go.
+        connector.publish(&[], State::CLOSING, deadline)?;
+        connector.wait_for(&[State::CLOSING, State::CLOSED], deadline)?;
+        connector.publish(&[], State::CLOSED, deadline)?;
+        connector.wait_for(&[State::CLOSED], deadline)?;
         drop(self);
-        connector.publish(&[], State::CLOSED)?;
         Ok(())
     }
 }
@@ -196,13 +232,15 @@ impl<D: Disk> XenBack<D> {
         let counts = self.served();
         drop(self);
         // Whatever went wrong: the front can have its pages back.
-        let told = connector.publish(&[], State::CLOSED);
+        let told = connector.publish(&[], State::CLOSED, Deadline::after(CLOSING));
         served?;
         match ends {
             Some(Err(error)) => Err(error.into()),
             _ => {
                 told?;
-                connector.wait_closed(Deadline::after(CLOSING))?;
+                // A front end that begins anew already has closed, too.
+                let closed = [State::CLOSED, State::INITIALISING];
+                connector.wait_for(&closed, Deadline::after(CLOSING))?;
                 Ok(counts)
             }
         }

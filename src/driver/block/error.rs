@@ -16,9 +16,11 @@ pub enum BlockError {
     Refused(Status),
     /// The back end didn't answer before the deadline.
     Silent,
+    /// The back end has gone away.
+    Gone,
     /// The ring can't be used, or the peer broke it.
     Ring(RingError),
-    /// The back end answered, and uses a page still.
+    /// The back end answered, and uses a page still. The front end asks it nothing more.
     StillInUse,
     /// A page can't be shared, mapped or copied.
     Grant(GrantError),
@@ -51,6 +53,7 @@ impl fmt::Display for BlockError {
         match self {
             Self::Refused(status) => write!(f, "the back end refused: {status}"),
             Self::Silent => f.write_str("the back end did not answer before the deadline"),
+            Self::Gone => f.write_str("the back end has gone away"),
             Self::Ring(error) => error.fmt(f),
             Self::StillInUse => f.write_str("the back end answered, and uses a page still"),
             Self::Grant(error) => error.fmt(f),

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::client::{Client, Job};
-use super::{Blkif, BlockError, SECTOR};
+use super::{Blkif, BlockError, Disk, SECTOR};
 use crate::abi::DomId;
 use crate::abi::blkif::MAX_SEGMENTS;
 use crate::driver::Doorbell;
@@ -23,6 +23,21 @@ pub struct Geometry {
     pub read_only: bool,
     /// The back keeps mappings.
     pub persistent: bool,
+    /// The back keeps writes back until it is told to flush.
+    pub flush: bool,
+    /// The back can discard sectors.
+    pub discard: bool,
+    /// The back can tell checksums: it is Granite's.
+    pub checksum: bool,
+}
+
+impl Geometry {
+    /// What a back end of ours says of a disk, if it keeps no mappings.
+    pub fn of(disk: &(impl Disk + ?Sized)) -> Self {
+        let read_only = disk.is_read_only();
+        let (flush, discard) = (!read_only, !read_only);
+        Self { sectors: disk.sectors(), read_only, persistent: false, flush, discard, checksum: true }
+    }
 }
 
 impl fmt::Display for Geometry {
@@ -69,7 +84,8 @@ pub struct Counts {
 /// The end that reads and writes. Offsets are in sectors of 512 bytes.
 ///
 /// Its pages are its own: a caller's buffer is copied into them, or out of them once the back is done with them. So an
-/// operation can be given up at any time; what was in flight is taken back when its answer comes.
+/// operation can be given up at any time; what was in flight is taken back when its answer comes. A write that was given
+/// up may yet be done, and a back end that doesn't work in order, as Linux's, may do it after a later one.
 pub struct Front<'t, X: Hypercall, M: RingMemory, B: Doorbell> {
     pub(super) bell: B,
     pub(super) client: Client<'t, X, M>,
@@ -160,8 +176,12 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
         let mut progress = client.begin(sector, job)?;
         let mut heard = None;
         loop {
+            let in_flight = client.in_flight();
             if client.advance(&mut progress, bell)? {
                 return progress.result();
+            }
+            if heard.is_some() {
+                client.check_peer(in_flight, bell)?;
             }
             if client.must_go_on(&progress)? {
                 continue;

@@ -1,7 +1,7 @@
 //! A front end that is awaited, and the trait of other crates for that.
 //!
-//! An operation may be dropped at any time, so a deadline is put around it (`embassy_time::with_timeout`): what is in flight
-//! uses pages of the front's own, and is taken back when its answer comes.
+//! There is no deadline: put one around an operation (`embassy_time::with_timeout`), for a back end that dies tells nobody. It
+//! may be dropped at any time: what is in flight uses pages of the front's own, and is taken back when its answer comes.
 
 use aligned::{A1, Aligned};
 use block_device_driver::{BlockDevice, blocks_to_slice, blocks_to_slice_mut};
@@ -48,8 +48,12 @@ impl<X: Hypercall, M: RingMemory> Front<'_, X, M, Interdomain> {
         let mut progress = client.begin(sector, job)?;
         let mut heard = None;
         loop {
+            let in_flight = client.in_flight();
             if client.advance(&mut progress, bell)? {
                 return progress.result();
+            }
+            if heard.is_some() {
+                client.check_peer(in_flight, bell)?;
             }
             if client.must_go_on(&progress)? {
                 continue;

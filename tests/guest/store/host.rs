@@ -32,6 +32,7 @@ pub const CASES: &[Case] = &[
     Case::new("store::what_is_written_is_read", HOST, |_| what_is_written()),
     Case::new("store::bytes_at_any_offset", HOST, |_| bytes_at_any_offset()),
     Case::new("store::bad_calls_are_refused_here", HOST, |_| bad_calls()),
+    Case::new("store::what_a_back_end_does_not_offer_is_not_asked", HOST, |_| features()),
     Case::new("store::kept_mappings_are_bounded", HOST, |_| kept_mappings()),
     Case::new("store::faults_of_the_hypervisor_lose_nothing", HOST, |_| faults()),
     Case::new("store::a_back_that_lies", HOST, |_| a_back_that_lies()),
@@ -54,6 +55,10 @@ impl Doorbell for Mute {
         Ok(())
     }
 
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     fn wait(&self, _: Deadline) -> Result<(), TimedOut> {
         Err(TimedOut)
     }
@@ -70,6 +75,10 @@ impl<F: Fn() -> bool> Doorbell for Turn<F> {
 
     fn ring(&self) -> Result<(), EventError> {
         Ok(())
+    }
+
+    fn is_connected(&self) -> bool {
+        true
     }
 
     fn wait(&self, _: Deadline) -> Result<(), TimedOut> {
@@ -195,11 +204,7 @@ macro_rules! with_front {
     ($path:expr, $disk:expr, $limits:expr, |$bed:ident, $front:ident| $body:block) => {{
         let (meeting, ring) = Meeting::new()?;
         let mut disk = $disk;
-        let geometry = Geometry {
-            sectors: disk.sectors(),
-            read_only: disk.is_read_only(),
-            persistent: matches!($path, DataPath::Persistent { .. }),
-        };
+        let geometry = Geometry { persistent: matches!($path, DataPath::Persistent { .. }), ..Geometry::of(&disk) };
         let ($bed, back) = meeting.back(&mut disk, $path, true)?;
         let back = RefCell::new(back);
         let bell = Turn(|| back.borrow_mut().serve().is_ok_and(|served| served > 0));
@@ -259,6 +264,21 @@ fn bytes_at_any_offset() -> Result<(), NotPassed> {
         }
     });
     Ok(())
+}
+
+/// A back end that has less.
+fn features() -> Result<(), NotPassed> {
+    let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+    drop((memory, theirs));
+    let geometry = Geometry { flush: false, discard: false, checksum: false, ..Geometry::of(&ram()?) };
+    let nobody = Turn(|| false);
+    let mut front = Front::new(ring, nobody, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    front.flush().map_err(fail)?;
+    let refused = Err(BlockError::Refused(Status::NOT_SUPPORTED));
+    check_same!((front.discard(0, 1), front.checksums(0, &mut [0])), (refused, refused));
+    check_same!(front.read(0, &mut [0; 512]), Err(BlockError::Silent));
+    drop(front);
+    nothing_lost(bed)
 }
 
 fn bad_calls() -> Result<(), NotPassed> {
@@ -363,7 +383,7 @@ fn a_back_that_lies() -> Result<(), NotPassed> {
             let _ = back.publish();
             pushed.is_ok()
         });
-        let geometry = Geometry { sectors: 64, read_only: false, persistent: false };
+        let geometry = Geometry::of(&ram()?);
         let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
         let mut data = [0; 512];
         check_same!(front.read(0, &mut data), Err(expected));
@@ -383,10 +403,13 @@ fn a_back_that_lies() -> Result<(), NotPassed> {
         let _ = back.push(&okay(request.id));
         back.publish().is_needed()
     });
-    let geometry = Geometry { sectors: 64, read_only: false, persistent: false };
+    let geometry = Geometry::of(&ram()?);
     let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
     check_same!(front.read(0, &mut [0; 512]), Err(BlockError::StillInUse));
     check_same!(bed.us.stats().quarantined, 1);
+    // Once is enough: it gets no other page.
+    check_same!(front.write(0, &[0; 512]), Err(BlockError::StillInUse));
+    check_same!((bed.us.stats().quarantined, front.counts().requests), (1, 1));
     drop(front);
     drop((back, kept));
     check_same!(bed.us.reap(u32::MAX), 2); // the ring's, too
@@ -403,7 +426,7 @@ fn given_up() -> Result<(), NotPassed> {
     let back = RefCell::new(back);
     let sleeps = core::cell::Cell::new(true);
     let bell = Turn(|| !sleeps.get() && back.borrow_mut().serve().is_ok_and(|served| served > 0));
-    let geometry = Geometry { sectors: 1024, read_only: false, persistent: false };
+    let geometry = Geometry::of(&ram()?);
     let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
     let mut first = [9; SECTOR];
     check_same!(front.read(0, &mut first), Err(BlockError::Silent));

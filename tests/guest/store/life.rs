@@ -223,7 +223,7 @@ fn dies_as_front(context: &Context, state: u32) -> Result<(), NotPassed> {
     }
     let mut connector = connector(context);
     if state == 1 {
-        connector.publish(&[], State::INITIALISING).map_err(fail)?;
+        connector.publish(&[], State::INITIALISING, soon()).map_err(fail)?;
         return die(context);
     }
     if state == 2 {
@@ -252,7 +252,7 @@ fn dies_as_front(context: &Context, state: u32) -> Result<(), NotPassed> {
         front.write(0, &[1; 16 * SECTOR]).map_err(fail)?;
     }
     if state == 6 {
-        connector.publish(&[], State::CLOSING).map_err(fail)?;
+        connector.publish(&[], State::CLOSING, soon()).map_err(fail)?;
     }
     die(context)
 }
@@ -270,7 +270,7 @@ fn back_dies(context: &Context) -> Result<(), NotPassed> {
         closed = front.close(&mut connector, soon());
     }
     drop(connector);
-    check!(written.is_ok() || written == Err(BlockError::Silent), "{written:?}");
+    check!(matches!(written, Ok(()) | Err(BlockError::Silent | BlockError::Gone)), "{written:?}");
     check!(closed.is_err() || closed == Ok(()), "{closed:?}");
     check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
     check!(parent.destroy(soon()).map_err(fail)?);
@@ -280,7 +280,7 @@ fn back_dies(context: &Context) -> Result<(), NotPassed> {
 fn dies_as_back(context: &Context, state: u32) -> Result<(), NotPassed> {
     match state {
         0 => {}
-        1 => connector(context).publish(&[], State::INIT_WAIT).map_err(fail)?,
+        1 => connector(context).publish(&[], State::INIT_WAIT, soon()).map_err(fail)?,
         2 => drop(RawBack::connect(context, &[])?.bell.port()),
         3 => {
             let mut back = RawBack::connect(context, &[])?;

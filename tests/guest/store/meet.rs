@@ -145,7 +145,7 @@ impl<'c> RawFront<'c> {
     /// Goes as far as its own details, which it doesn't tell yet.
     pub fn new(context: &'c Context) -> Result<Self, NotPassed> {
         let mut connector = connector(context);
-        connector.publish(&[], State::INITIALISING).map_err(fail)?;
+        connector.publish(&[], State::INITIALISING, soon()).map_err(fail)?;
         connector.wait_for(&[State::INIT_WAIT], soon()).map_err(fail)?;
         let page = Page::zeroed().ok_or_else(|| fail("no memory"))?;
         let page = grants(context)?.grant::<ReadWrite>(page, connector.peer()).map_err(fail)?;
@@ -159,7 +159,7 @@ impl<'c> RawFront<'c> {
         let mut keys =
             Vec::from([("ring-ref", &*gref), ("event-channel", &*port), ("feature-granite-reasons", "1")]);
         keys.extend(change);
-        self.connector.publish(&keys, State::INITIALISED).map_err(fail)
+        self.connector.publish(&keys, State::INITIALISED, soon()).map_err(fail)
     }
 
     /// Goes as far as it goes.
@@ -167,7 +167,7 @@ impl<'c> RawFront<'c> {
         let mut this = Self::new(context)?;
         this.tell(&[])?;
         this.connector.wait_for(&[State::CONNECTED], soon()).map_err(fail)?;
-        this.connector.publish(&[], State::CONNECTED).map_err(fail)?;
+        this.connector.publish(&[], State::CONNECTED, soon()).map_err(fail)?;
         Ok(this)
     }
 
@@ -197,10 +197,10 @@ impl<'c> RawFront<'c> {
 
     /// Ends as it should.
     pub fn close(mut self) -> Result<(), NotPassed> {
-        self.connector.publish(&[], State::CLOSING).map_err(fail)?;
-        self.connector.wait_closed(soon()).map_err(fail)?;
+        self.connector.publish(&[], State::CLOSING, soon()).map_err(fail)?;
+        self.connector.wait_for(&[State::CLOSED], soon()).map_err(fail)?;
         self.ring.into_memory().end_access().map_err(fail)?;
-        self.connector.publish(&[], State::CLOSED).map_err(fail)
+        self.connector.publish(&[], State::CLOSED, soon()).map_err(fail)
     }
 }
 
@@ -215,7 +215,7 @@ impl<'c> RawBack<'c> {
     /// Tells of a disk of 64 sectors, with changes, and connects.
     pub fn connect(context: &'c Context, change: &[(&str, &str)]) -> Result<Self, NotPassed> {
         let mut connector = connector(context);
-        connector.publish(&[], State::INIT_WAIT).map_err(fail)?;
+        connector.publish(&[], State::INIT_WAIT, soon()).map_err(fail)?;
         connector.wait_for(&[State::INITIALISED], soon()).map_err(fail)?;
         let gref = GrantRef(connector.parse("ring-ref").map_err(fail)?);
         let port = Port(connector.parse("event-channel").map_err(fail)?);
@@ -223,7 +223,7 @@ impl<'c> RawBack<'c> {
         let bell = Interdomain::connect(context.xen()?, connector.peer(), port).map_err(fail)?;
         let mut keys = Vec::from([("sectors", "64"), ("sector-size", "512"), ("info", "0")]);
         keys.extend(change);
-        connector.publish(&keys, State::CONNECTED).map_err(fail)?;
+        connector.publish(&keys, State::CONNECTED, soon()).map_err(fail)?;
         Ok(Self { connector, ring: Ring::attach(memory).map_err(fail)?, bell })
     }
 
@@ -251,6 +251,6 @@ impl<'c> RawBack<'c> {
     pub fn close(mut self) -> Result<(), NotPassed> {
         self.connector.wait_for(&[State::CLOSING], soon()).map_err(fail)?;
         drop((self.ring, self.bell));
-        self.connector.publish(&[], State::CLOSED).map_err(fail)
+        self.connector.publish(&[], State::CLOSED, soon()).map_err(fail)
     }
 }
