@@ -153,8 +153,17 @@ macro_rules! check_same {
 }
 
 /// Modules that have a boot of their own in `twin`, which is to be short.
-const PARTS: &[&str] =
-    &["grant", "toolstack", "link", "ring", "store", "store_hostile", "store_front", "store_back"];
+const PARTS: &[&str] = &[
+    "grant",
+    "toolstack",
+    "link",
+    "ring",
+    "store",
+    "store_paths",
+    "store_hostile",
+    "store_front",
+    "store_back",
+];
 
 /// Which cases to run.
 #[derive(Debug)]

@@ -232,7 +232,7 @@ impl<X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Drop for Back<'_, X, M, 
         if let Path::Persistent(_, kept) = &mut self.server.path {
             kept.clear(self.server.grants);
         }
-        // Xen doesn't tell the front that the channel is closed: whoever waits there looks.
+        // Xen doesn't tell the front that the channel is closed: it looks when it hears of us, or after a while.
         let _ = self.bell.ring();
     }
 }

@@ -167,18 +167,14 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
     }
 
     /// After a ring of the bell: that it was for something. If it was for nothing, is anybody there?
-    pub(super) fn check_peer(
-        &mut self,
-        in_flight_before: usize,
-        bell: &impl Doorbell,
-    ) -> Result<(), BlockError> {
-        let is_for_nothing = self.ring.in_flight() == in_flight_before;
+    pub(super) fn check_peer(&self, answered_before: u64, bell: &impl Doorbell) -> Result<(), BlockError> {
+        let is_for_nothing = self.counts.requests == answered_before;
         if is_for_nothing && !bell.is_connected() { Err(BlockError::Gone) } else { Ok(()) }
     }
 
-    /// Requests that aren't answered.
-    pub(super) fn in_flight(&self) -> usize {
-        self.ring.in_flight()
+    /// Requests that were answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.counts.requests
     }
 
     /// Takes what was answered, asks what there is room for, and rings. Whether the job is done.

@@ -68,6 +68,9 @@ impl Default for Limits {
     }
 }
 
+/// How often to look whether the back end is there: one that goes away tells nobody.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What was done so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
@@ -176,12 +179,12 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
         let mut progress = client.begin(sector, job)?;
         let mut heard = None;
         loop {
-            let in_flight = client.in_flight();
+            let answered = client.answered();
             if client.advance(&mut progress, bell)? {
                 return progress.result();
             }
             if heard.is_some() {
-                client.check_peer(in_flight, bell)?;
+                client.check_peer(answered, bell)?;
             }
             if client.must_go_on(&progress)? {
                 continue;
@@ -191,7 +194,15 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
             }
             // Only now are further rings let through.
             drop(heard.take());
-            heard = Some(bell.wait(deadline).map_err(|TimedOut| BlockError::Silent)?);
+            let look = Deadline::after(LOOK);
+            heard = match bell.wait(deadline.or_earlier(look)) {
+                Ok(ring) => Some(ring),
+                Err(TimedOut) if deadline.has_passed() => return Err(BlockError::Silent),
+                Err(TimedOut) if look.has_passed() && bell.is_connected() => None,
+                Err(TimedOut) if look.has_passed() => return Err(BlockError::Gone),
+                // A bell that knows that nothing will come.
+                Err(TimedOut) => return Err(BlockError::Silent),
+            };
         }
     }
 }

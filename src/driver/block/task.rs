@@ -48,12 +48,12 @@ impl<X: Hypercall, M: RingMemory> Front<'_, X, M, Interdomain> {
         let mut progress = client.begin(sector, job)?;
         let mut heard = None;
         loop {
-            let in_flight = client.in_flight();
+            let answered = client.answered();
             if client.advance(&mut progress, bell)? {
                 return progress.result();
             }
             if heard.is_some() {
-                client.check_peer(in_flight, bell)?;
+                client.check_peer(answered, bell)?;
             }
             if client.must_go_on(&progress)? {
                 continue;

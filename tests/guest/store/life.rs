@@ -25,10 +25,11 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case::with_peer("store::the_other_domain_reads_and_writes", TWIN, serve_all, use_all),
-    Case::with_peer("store::the_other_domain_serves", TWIN, use_all, serve_all),
+    Case::with_peer("store_paths::the_other_domain_reads_and_writes", TWIN, serve_all, use_all),
+    Case::with_peer("store_paths::the_other_domain_serves", TWIN, use_all, serve_all),
     Case::with_peer("store::a_disk_that_cannot_be_written", TWIN, serve_image, use_image),
     Case::with_peer("store::a_back_that_never_answers", TWIN, waits_in_vain, answers_late),
+    Case::with_peer("store::a_back_that_goes_away", TWIN, is_left, goes_away),
     Case::with_peer("store::a_back_that_never_comes", TWIN, nobody_comes, stays_away),
     Case::with_peer("store_front::it_dies_before_it_begins", TWIN, front_dies, |c| dies_as_front(c, 0)),
     Case::with_peer("store_front::it_dies_initialising", TWIN, front_dies, |c| dies_as_front(c, 1)),
@@ -144,8 +145,9 @@ fn waits_in_vain(context: &Context) -> Result<(), NotPassed> {
     let mut connector = connector(context);
     let front = connect_front(&mut connector, grants(context)?, 0, impatient(), soon());
     let mut front = front.map_err(fail)?;
-    let mut read = [7; SECTOR];
+    let mut read = [1; SECTOR];
     check_same!(front.read(0, &mut read), Err(BlockError::Silent));
+    check!(read == [1; SECTOR]);
     context.tell(b"state 4\n")?; // nothing new: the other side goes on
     for _ in 0..100 {
         match front.read(1, &mut read) {
@@ -154,32 +156,55 @@ fn waits_in_vain(context: &Context) -> Result<(), NotPassed> {
             Err(error) => return Err(fail(error)),
         }
     }
-    check!(read == [7; SECTOR], "the answers bring nothing");
+    check!(read == [7; SECTOR], "what came late is nobody's");
     front.close(&mut connector, soon()).map_err(fail)?;
     before.nothing_lost()
 }
 
 fn answers_late(context: &Context) -> Result<(), NotPassed> {
     let mut back = RawBack::connect(context, &[])?;
-    let first = back.hear()?;
+    let mut late = Some(back.hear()?);
     back.connector.wait_for(&[State::CONNECTED], soon()).map_err(fail)?;
     back.connector.changed(soon()).map_err(fail)?;
-    // It writes nothing into the pages: so the copies of them are zeros, or what they held.
-    let okay =
-        |id| Response { id, operation: Operation::READ, padding: 0, status: Status::OKAY, rest: [0; 4] };
-    let page =
-        grants(context)?.map::<ReadWrite>(back.connector.peer(), first.segments[0].gref).map_err(fail)?;
-    page.bytes().write(0, &[9; SECTOR]).map_err(fail)?;
-    drop(page);
-    back.answer(&okay(first.id))?;
-    let second = back.hear()?;
-    check_same!(second.sector_number, 1);
-    let page =
-        grants(context)?.map::<ReadWrite>(back.connector.peer(), second.segments[0].gref).map_err(fail)?;
-    page.bytes().write(0, &[7; SECTOR]).map_err(fail)?;
-    drop(page);
-    back.answer(&okay(second.id))?;
+    // From here on it answers all: what is asked by now, and again where that was given up, too.
+    while !back.connector.has_news() {
+        let request = match late.take() {
+            Some(request) => Some(request),
+            None => back.ring.pop().map_err(fail)?,
+        };
+        let Some(request) = request else {
+            let _ = back.bell.wait(granite::time::Deadline::after(LOOK)); // for whatever comes first
+            continue;
+        };
+        let gref = request.segments[0].gref;
+        let page = grants(context)?.map::<ReadWrite>(back.connector.peer(), gref).map_err(fail)?;
+        let byte = if request.sector_number == 0 { 9 } else { 7 };
+        page.bytes().write(0, &[byte; SECTOR]).map_err(fail)?;
+        drop(page);
+        let (id, operation) = (request.id, Operation::READ);
+        back.answer(&Response { id, operation, padding: 0, status: Status::OKAY, rest: [0; 4] })?;
+    }
     back.close()
+}
+
+/// It is noticed long before the deadline.
+fn is_left(context: &Context) -> Result<(), NotPassed> {
+    let before = Before::new(context)?;
+    let mut connector = connector(context);
+    let front = connect_front(&mut connector, grants(context)?, 0, Limits::default(), soon());
+    let mut front = front.map_err(fail)?;
+    check_same!(front.read(0, &mut [0; SECTOR]), Err(BlockError::Gone));
+    front.close(&mut connector, soon()).map_err(fail)?;
+    before.nothing_lost()
+}
+
+fn goes_away(context: &Context) -> Result<(), NotPassed> {
+    let mut back = RawBack::connect(context, &[])?;
+    back.hear()?;
+    let RawBack { mut connector, ring, bell } = back;
+    drop((ring, bell));
+    connector.wait_for(&[State::CLOSING], soon()).map_err(fail)?;
+    connector.publish(&[], State::CLOSED, soon()).map_err(fail)
 }
 
 fn nobody_comes(context: &Context) -> Result<(), NotPassed> {

@@ -29,6 +29,7 @@ fn boots(rig: Rig) -> &'static [&'static str] {
             " part=grant grants=2",
             " part=ring",
             " part=store",
+            " part=store_paths",
             " part=store_hostile",
             " part=store_front",
             " part=store_back",
