@@ -12,7 +12,7 @@ use crate::grant::GrantTable;
 use crate::hypercall::Hypercall;
 use crate::mm::Page;
 use crate::ring::{self, Ring, RingMemory};
-use crate::time::{Deadline, TimedOut};
+use crate::time::Deadline;
 
 /// A disk, as its back end describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,14 +195,16 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
             // Only now are further rings let through.
             drop(heard.take());
             let look = Deadline::after(LOOK);
-            heard = match bell.wait(deadline.or_earlier(look)) {
-                Ok(ring) => Some(ring),
-                Err(TimedOut) if deadline.has_passed() => return Err(BlockError::Silent),
-                Err(TimedOut) if look.has_passed() && bell.is_connected() => None,
-                Err(TimedOut) if look.has_passed() => return Err(BlockError::Gone),
-                // A bell that knows that nothing will come.
-                Err(TimedOut) => return Err(BlockError::Silent),
-            };
+            heard = bell.wait(deadline.or_earlier(look)).ok();
+            if heard.is_none() {
+                // A bell may give up at once, if it knows that nothing will come.
+                if deadline.has_passed() || !look.has_passed() {
+                    return Err(BlockError::Silent);
+                }
+                if !bell.is_connected() {
+                    return Err(BlockError::Gone);
+                }
+            }
         }
     }
 }
