@@ -1,9 +1,7 @@
-//! Rings whose peer does anything: random scripts, those that fuzz/ has found, and one of each kind. And the same against
-//! Xen's own macros, compiled as C.
+//! Rings whose peer does anything: random scripts, those that fuzz/ has found.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod conformance;
 mod hostile;
 
 use proptest::prelude::*;

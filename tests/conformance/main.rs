@@ -1,10 +1,13 @@
-//! Against Xen's own macros: a C program, compiled with `io/ring.h` and `io/blkif.h`, plays one end on a page that it reads
+//! Rings against Xen's own macros: a C program, compiled with `io/ring.h` and `io/blkif.h`, plays one end on a page that it reads
 //! and writes, and ours plays the other. `GRANITE_XEN_HEADERS` is the folder of the headers (`cargo xtask test` sets it).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::ffi::OsStr;
 use std::io::Write;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use granite::abi::blkif::{Discard, MAX_SEGMENTS, Operation, Request, Response, Segment, Status};
 use granite::abi::grant::GrantRef;
@@ -13,30 +16,53 @@ use granite::ring::flex::{Stream, references};
 use granite::ring::{Back, Front, Ring, RingMemory, Words, slots_in};
 use granite::sync::primitive::Ordering;
 
+/// The cases.
+const CASES: &[(&str, fn(&C))] = &[
+    ("a_ring_has_as_many_slots", as_many_slots),
+    ("what_c_asks_is_read_and_what_is_answered_is_read_in_c", c_asks),
+    ("what_is_asked_is_read_in_c_and_what_c_answers_is_read", c_answers),
+    ("the_same_notifications_are_sent", notifications),
+    ("a_stream_of_bytes_is_the_same_in_c", stream),
+];
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let headers = std::env::var_os("GRANITE_XEN_HEADERS");
+    let mut failed = false;
+    let mut c = None;
+    let selected = CASES.iter().filter(|(name, _)| name.contains(&filter) || "conformance".contains(&filter));
+    for (index, (name, run)) in selected.enumerate() {
+        println!("##test run {index} {name}");
+        let Some(headers) = &headers else {
+            println!("##test skip {index} GRANITE_XEN_HEADERS names no headers");
+            continue;
+        };
+        let passed = catch_unwind(|| C::compile(headers)).map(|compiled| c.get_or_insert(compiled).clone());
+        match passed.and_then(|c| catch_unwind(move || run(&c))) {
+            Ok(()) => println!("##test pass {index}"),
+            Err(_) => {
+                failed = true;
+                println!("##test fail {index} see above");
+            }
+        }
+    }
+    std::process::exit(failed.into());
+}
+
 /// The C program: `program WHAT ARGUMENT`, pages on standard input and output, findings on standard error.
 #[derive(Clone)]
 struct C(PathBuf);
 
 impl C {
-    /// Compiles it, once for all tests; nothing without headers.
-    fn new() -> Option<Self> {
-        static COMPILED: OnceLock<Option<C>> = OnceLock::new();
-        COMPILED.get_or_init(Self::compile).clone()
-    }
-
-    fn compile() -> Option<Self> {
-        let Some(headers) = std::env::var_os("GRANITE_XEN_HEADERS") else {
-            println!("skipped: GRANITE_XEN_HEADERS names no headers");
-            return None;
-        };
+    fn compile(headers: &OsStr) -> Self {
         let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("ring-conformance");
         let source = program.with_extension("c");
-        std::fs::write(&source, include_str!("conformance.c")).unwrap();
+        std::fs::write(&source, include_str!("ring.c")).unwrap();
         let mut compiler = Command::new("cc");
         compiler.args(["-std=gnu11", "-O2", "-Wall", "-Wno-unused", "-isystem"]).arg(headers);
         let built = compiler.arg(&source).arg("-o").arg(&program).status().unwrap();
         assert!(built.success(), "the C program does not compile");
-        Some(Self(program))
+        Self(program)
     }
 
     /// Runs it on memory; gives what it found.
@@ -101,18 +127,14 @@ fn response(n: u64) -> Response {
     Response { id: n, operation, padding: 0, status: Status(-(n as i16 % 3)), rest: [0; 4] }
 }
 
-#[test]
-fn a_ring_has_as_many_slots() {
-    let Some(c) = C::new() else { return };
+fn as_many_slots(c: &C) {
     for pages in 1..=16 {
         let memory = Words::new(pages * 4096);
         assert_eq!(c.run("slots", &[], &[&memory]), [slots_in::<Blkif>(pages * 4096).into()]);
     }
 }
 
-#[test]
-fn what_c_asks_is_read_and_what_is_answered_is_read_in_c() {
-    let Some(c) = C::new() else { return };
+fn c_asks(c: &C) {
     for pages in [1, 2, 4] {
         let memory = Words::new(pages * 4096);
         let slots = slots_in::<Blkif>(pages * 4096);
@@ -130,9 +152,7 @@ fn what_c_asks_is_read_and_what_is_answered_is_read_in_c() {
     }
 }
 
-#[test]
-fn what_is_asked_is_read_in_c_and_what_c_answers_is_read() {
-    let Some(c) = C::new() else { return };
+fn c_answers(c: &C) {
     let memory = Words::new(8192);
     let mut front = Ring::<Front, Blkif, _>::new(memory.clone()).unwrap();
     for n in 0..64 {
@@ -154,9 +174,7 @@ fn what_is_asked_is_read_in_c_and_what_c_answers_is_read() {
 }
 
 /// Old index, number of new ones, and where the peer wants to be told: by each side's arithmetic.
-#[test]
-fn the_same_notifications_are_sent() {
-    let Some(c) = C::new() else { return };
+fn notifications(c: &C) {
     let memory = Words::new(4096);
     for old in [0, 1, 31, u32::MAX - 3, u32::MAX] {
         for new in [0, 1, 2, 32] {
@@ -179,9 +197,7 @@ fn the_same_notifications_are_sent() {
     }
 }
 
-#[test]
-fn a_stream_of_bytes_is_the_same_in_c() {
-    let Some(c) = C::new() else { return };
+fn stream(c: &C) {
     for order in [0, 2] {
         let (indices, data) = (Words::new(4096), Words::new(4096 << order));
         let refs: Vec<_> = (0..1 << order).map(|page| GrantRef(70 + page)).collect();

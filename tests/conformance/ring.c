@@ -1,4 +1,4 @@
-/* One end of a ring by Xen's own macros. See conformance.rs, which compiles and runs it. */
+/* One end of a ring by Xen's own macros. See main.rs, which compiles and runs it. */
 
 #include <stdint.h>
 #include <stdio.h>
