@@ -16,8 +16,11 @@ use granite::ring::flex::{Stream, references};
 use granite::ring::{Back, Front, Ring, RingMemory, Words, slots_in};
 use granite::sync::primitive::Ordering;
 
+/// A name, and what is done with the C program.
+type Case = (&'static str, fn(&C));
+
 /// The cases.
-const CASES: &[(&str, fn(&C))] = &[
+const CASES: &[Case] = &[
     ("a_ring_has_as_many_slots", as_many_slots),
     ("what_c_asks_is_read_and_what_is_answered_is_read_in_c", c_asks),
     ("what_is_asked_is_read_in_c_and_what_c_answers_is_read", c_answers),
