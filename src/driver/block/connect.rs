@@ -239,6 +239,8 @@ impl<D: Disk> XenBack<D> {
         served?;
         match ends {
             Some(Err(error)) => Err(error.into()),
+            // What it says behind that is of the next connection.
+            Some(Ok(State::CLOSED)) => Ok(told.map(|()| counts)?),
             _ => {
                 told?;
                 // A front end that begins anew already has closed, too.
