@@ -87,6 +87,7 @@ pub fn boot(
     })
     .map_err(|error| Error::new(format!("cannot run {}: {error}", tools.qemu)))?;
     let outcome = match finish {
+        Finish::Exited(_) if is_mixed(&log) => Outcome::Mixed,
         Finish::Exited(status) => Outcome::read(status, last_line.as_deref(), &errors, tripled(&log)),
         Finish::Deadline => Outcome::Deadline,
         Finish::Stopped => Outcome::Crash(xen_gave_up.unwrap_or_default()),
@@ -106,6 +107,13 @@ fn tripled(log: &[String]) -> bool {
     log.iter().any(|line| line.starts_with("(XEN)") && line.contains("Triple fault"))
 }
 
+/// Whether Xen's dump of a guest that triple-faulted shows Xen's own code segment and an address of Xen's in it: a state that
+/// no guest can be in.
+fn is_mixed(log: &[String]) -> bool {
+    let has = |part: &str| log.iter().any(|line| line.starts_with("(XEN)") && line.contains(part));
+    tripled(log) && has("CONTEXT: hvm guest") && has("RIP:    e008:[<ffff82d0")
+}
+
 /// Xen's last words, after which it would wait five seconds and reset the machine.
 fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
     let said = text.strip_prefix("(XEN)")?;
@@ -122,7 +130,7 @@ fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, second_domain, why_xen_gave_up};
+    use super::{Line, is_mixed, second_domain, why_xen_gave_up};
 
     #[test]
     fn lines_are_told_apart() {
@@ -137,6 +145,23 @@ mod tests {
         for other in ["(XEN) [ 1.0] text", "(d) [1] x", "(dx) [1] x", "(d1) text", "text"] {
             assert_eq!(second_domain(other).filter(|_| other != "(d) [1] x"), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_state_that_no_guest_can_be_in_is_known() {
+        let dump = |rip: &str| {
+            [
+                "(XEN) [    2.549985] d0v0 Triple fault - invoking HVM shutdown action 1".to_owned(),
+                format!("(XEN) [    2.551227] RIP:    {rip}"),
+                "(XEN) [    2.551358] RFLAGS: 0000000000000246   CONTEXT: hvm guest (d0v0)".to_owned(),
+            ]
+        };
+        let xens = "e008:[<ffff82d0402044a5>]";
+        assert!(is_mixed(&dump(xens)));
+        assert!(!is_mixed(&dump("0008:[<000000000020130b>]")), "that is the guest's own");
+        assert!(!is_mixed(&dump(xens)[1..]), "it is no triple fault");
+        let guests = dump(xens).map(|line| line.replacen("(XEN)", "guest:", 1));
+        assert!(!is_mixed(&guests), "anybody can print that");
     }
 
     #[test]

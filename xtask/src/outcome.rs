@@ -18,6 +18,9 @@ pub enum Outcome {
     CannotStart,
     /// It crashed; how.
     Crash(String),
+    /// QEMU took Xen's own state for the guest's, as its SVM does now and then with a thread for each processor. The guest has
+    /// no part in it.
+    Mixed,
     /// It was still running at the deadline.
     Deadline,
     /// QEMU itself failed; what it said.
@@ -49,7 +52,7 @@ impl Outcome {
             Self::Success => 0,
             Self::Failure => 1,
             Self::CannotStart | Self::Qemu(_) => 2,
-            Self::Crash(_) => 3,
+            Self::Crash(_) | Self::Mixed => 3,
             Self::NoXen => 4,
             Self::Child(Wrong::Failed) => 5,
             Self::Child(Wrong::Crashed) => 6,
@@ -94,6 +97,9 @@ impl fmt::Display for Outcome {
             Self::NoXen => f.write_str("the guest found no Xen"),
             Self::CannotStart => f.write_str("the guest could not start"),
             Self::Crash(how) => write!(f, "the guest crashed: {how}"),
+            Self::Mixed => f.write_str(
+                "QEMU took Xen's state for the guest's, which is a fault of its own: run it again",
+            ),
             Self::Deadline => f.write_str("the guest was still running at the deadline"),
             Self::Qemu(text) => write!(f, "QEMU failed: {text}"),
         }
