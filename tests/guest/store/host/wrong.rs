@@ -1,0 +1,167 @@
+//! Calls that make no sense, a hypervisor that fails, and a back end that lies or sleeps.
+
+use std::cell::RefCell;
+
+use granite::abi::blkif::{Operation, Response, Status};
+use granite::abi::grant::op::Op;
+use granite::driver::block::{Blkif, BlockError, DataPath, Disk, Front, Geometry, ImageDisk, Limits, SECTOR};
+use granite::grant::ReadWrite;
+use granite::hypercall::fake::Fault;
+use granite::ring::{self, PeerBroke, Ring, RingError};
+
+use super::{HOST, Meeting, PATHS, Turn, nothing_lost, pages, ram};
+use crate::grant::bed::fail;
+use crate::harness::{Case, NotPassed};
+use crate::{check, check_same};
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case::new("store::bad_calls_are_refused_here", HOST, |_| bad_calls()),
+    Case::new("store::what_a_back_end_does_not_offer_is_not_asked", HOST, |_| features()),
+    Case::new("store::faults_of_the_hypervisor_lose_nothing", HOST, |_| faults()),
+    Case::new("store::a_back_that_lies", HOST, |_| a_back_that_lies()),
+    Case::new("store::an_operation_that_was_given_up", HOST, |_| given_up()),
+];
+
+/// A back end that has less.
+fn features() -> Result<(), NotPassed> {
+    let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+    drop((memory, theirs));
+    let geometry = Geometry { flush: false, discard: false, checksum: false, ..Geometry::of(&ram()?) };
+    let nobody = Turn(|| false);
+    let mut front = Front::new(ring, nobody, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    front.flush().map_err(fail)?;
+    let refused = Err(BlockError::Refused(Status::NOT_SUPPORTED));
+    check_same!((front.discard(0, 1), front.checksums(0, &mut [0])), (refused, refused));
+    check_same!(front.read(0, &mut [0; 512]), Err(BlockError::Silent));
+    drop(front);
+    nothing_lost(bed)
+}
+
+fn bad_calls() -> Result<(), NotPassed> {
+    with_front!(DataPath::Map, ram()?, Limits::default(), |bed, front| {
+        check_same!(front.read(0, &mut [0; 100]), Err(BlockError::NotSectors { bytes: 100 }));
+        check_same!(front.write(0, &[0; 513]), Err(BlockError::NotSectors { bytes: 513 }));
+        let past = |sector, count| Err(BlockError::OutOfRange { sector, count, sectors: 1024 });
+        check_same!(front.read(1024, &mut [0; 512]), past(1024, 1));
+        check_same!(front.write(u64::MAX, &[0; 1024]), past(u64::MAX, 2));
+        check_same!(front.discard(1, 1024), past(1, 1024));
+        check_same!(front.checksums(1020, &mut [0; 5]), past(1020, 5));
+        front.read(1024, &mut []).map_err(fail)?;
+        check_same!(front.counts().requests, 0);
+        check!(bed.us.stats().in_use == 1);
+    });
+    with_front!(DataPath::Map, ImageDisk(&[1; 4096]), Limits::default(), |_bed, front| {
+        check_same!(front.write(0, &[0; 512]), Err(BlockError::ReadOnly));
+        check_same!(front.discard(0, 1), Err(BlockError::ReadOnly));
+        front.flush().map_err(fail)?;
+        let mut read = [0; 4096];
+        front.read(0, &mut read).map_err(fail)?;
+        check!(read == [1; 4096]);
+    });
+    Ok(())
+}
+
+/// Each grant operation of the back end fails in turn.
+fn faults() -> Result<(), NotPassed> {
+    let status = granite::abi::grant::Status::NO_SPACE;
+    for (path, op) in [(DataPath::Map, Op::MAP), (DataPath::Copy, Op::COPY), (PATHS[2], Op::MAP)] {
+        let faults =
+            [Fault::Status(op, status), Fault::Op(op, granite::abi::XenErrno::FAULT), Fault::Silence(op)];
+        for fault in faults {
+            with_front!(path, ram()?, Limits::default(), |bed, front| {
+                let mut data = vec![1; 20 * SECTOR];
+                bed.fake.them.faults.lock().map_err(fail)?.push_back(fault);
+                let read = front.read(0, &mut data);
+                check!(
+                    matches!(read, Err(BlockError::Refused(why)) if why.grant_status().is_some()),
+                    "{path} {fault:?}: {read:?}"
+                );
+                front.read(0, &mut data).map_err(fail)?;
+                check!(data.iter().all(|&byte| byte == 0));
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A back end of one's own, that answers what it likes.
+fn a_back_that_lies() -> Result<(), NotPassed> {
+    let okay =
+        |id| Response { id, operation: Operation::READ, padding: 0, status: Status::OKAY, rest: [0; 4] };
+    let broke = |why| BlockError::Ring(RingError::Closed(why));
+    type Lie = (fn(u64) -> u64, Status, BlockError);
+    let lies: [Lie; 5] = [
+        (|id| id + 1, Status::OKAY, broke(PeerBroke::Id { claimed: 1 })),
+        (|_| u64::MAX, Status::OKAY, broke(PeerBroke::Id { claimed: u64::MAX })),
+        (|id| id, Status::ERROR, BlockError::Refused(Status::ERROR)),
+        (|id| id, Status(77), BlockError::Refused(Status(77))),
+        (|id| id, Status(i16::MIN), BlockError::Refused(Status(i16::MIN))),
+    ];
+    for (id, status, expected) in lies {
+        let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+        drop(memory);
+        let back = RefCell::new(Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?);
+        let bell = Turn(|| {
+            let mut back = back.borrow_mut();
+            let Ok(Some(request)) = back.pop() else { return false };
+            let pushed = back.push(&Response { status, ..okay(id(request.id)) });
+            let _ = back.publish();
+            pushed.is_ok()
+        });
+        let geometry = Geometry::of(&ram()?);
+        let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+        let mut data = [0; 512];
+        check_same!(front.read(0, &mut data), Err(expected));
+        drop(front);
+        drop(back);
+        nothing_lost(bed)?;
+    }
+    // It answers, and keeps the page.
+    let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+    drop(memory);
+    let back = RefCell::new(Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?);
+    let kept = RefCell::new(Vec::new());
+    let bell = Turn(|| {
+        let mut back = back.borrow_mut();
+        let Ok(Some(request)) = back.pop() else { return false };
+        kept.borrow_mut().extend(bed.them.map::<ReadWrite>(bed.our_id, request.segments[0].gref));
+        let _ = back.push(&okay(request.id));
+        back.publish().is_needed()
+    });
+    let geometry = Geometry::of(&ram()?);
+    let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    check_same!(front.read(0, &mut [0; 512]), Err(BlockError::StillInUse));
+    check_same!(bed.us.stats().quarantined, 1);
+    // Once is enough: it gets no other page.
+    check_same!(front.write(0, &[0; 512]), Err(BlockError::StillInUse));
+    check_same!((bed.us.stats().quarantined, front.counts().requests), (1, 1));
+    drop(front);
+    drop((back, kept));
+    check_same!(bed.us.reap(u32::MAX), 2); // the ring's, too
+    nothing_lost(bed)
+}
+
+/// Its answers come later, and are nobody's then.
+fn given_up() -> Result<(), NotPassed> {
+    let (meeting, ring) = Meeting::new()?;
+    let mut disk = ram()?;
+    disk.write(0, &[1; SECTOR]).map_err(fail)?;
+    disk.write(8, &[2; SECTOR]).map_err(fail)?;
+    let (bed, back) = meeting.back(&mut disk, DataPath::Copy, true)?;
+    let back = RefCell::new(back);
+    let sleeps = core::cell::Cell::new(true);
+    let bell = Turn(|| !sleeps.get() && back.borrow_mut().serve().is_ok_and(|served| served > 0));
+    let geometry = Geometry::of(&ram()?);
+    let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    let mut first = [9; SECTOR];
+    check_same!(front.read(0, &mut first), Err(BlockError::Silent));
+    sleeps.set(false);
+    let mut second = [9; SECTOR];
+    front.read(8, &mut second).map_err(fail)?;
+    check!(first == [9; SECTOR] && second == [2; SECTOR]);
+    check_same!(front.counts().requests, 2);
+    drop(front);
+    drop(back);
+    nothing_lost(bed)
+}
