@@ -207,7 +207,12 @@ const USES: &[Use] = &[
             "interrupt of another vCPU, and back",
         ],
     ),
-    solo("bench::no_such_rig", "bench --rig none", 2, &["--rig none: benchmarks run on host, solo, twin, or all"]),
+    solo(
+        "bench::no_such_rig",
+        "bench --rig none",
+        2,
+        &["--rig none: benchmarks run on host, solo, twin, or all"],
+    ),
     solo("bench::help", "bench --help", 0, &["ratios of one run"]),
     solo("run::no_such_command", "fly", 2, &["there is no command fly"]),
     solo("run::help", "run --help", 0, &["--example NAME", "124"]),
