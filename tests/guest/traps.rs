@@ -23,6 +23,8 @@ pub const CASES: &[Case] = &[
 /// A vector with a handler that uses everything up.
 const VECTOR: u8 = 0x81;
 static HANDLED: AtomicU32 = AtomicU32::new(0);
+/// MXCSR in the handler.
+static CONTROL: AtomicU32 = AtomicU32::new(0);
 
 /// Leaves nothing in a register that a function may change as it was, and copies with string instructions,
 /// which would run backwards, and into other memory, had the stub left the direction flag as it came.
@@ -31,6 +33,10 @@ fn destroy(frame: &TrapFrame) {
     if black_box(&copy).iter().all(|&word| word == u64::from(VECTOR)) {
         HANDLED.fetch_add(1, Ordering::Relaxed);
     }
+    let mut control = 0u32;
+    // SAFETY: writes MXCSR to where it is told to.
+    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut control) };
+    CONTROL.store(control, Ordering::Relaxed);
     let mut zeros = [0u8; 4];
     // SAFETY: every register that is written is said to be; the control word is that of a new task.
     unsafe {
@@ -132,6 +138,7 @@ fn registers(_: &Context) -> Result<(), NotPassed> {
     after.flags &= FLAGS;
     check_same!(after, before);
     check_same!(HANDLED.load(Ordering::Relaxed), 1);
+    check_same!(CONTROL.load(Ordering::Relaxed), 0x1f80);
     Ok(())
 }
 

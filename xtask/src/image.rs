@@ -10,7 +10,7 @@ use object::elf::{
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
-use crate::redzone;
+use crate::{functions, redzone, x87};
 
 type Elf = FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
@@ -46,6 +46,8 @@ pub enum Unfit {
     NoSymbols,
     /// Instructions reach below the stack pointer.
     RedZone(Vec<redzone::Access>),
+    /// Instructions use registers that a trap doesn't keep.
+    X87(Vec<x87::Use>),
 }
 
 impl fmt::Display for Unfit {
@@ -70,14 +72,21 @@ impl fmt::Display for Unfit {
             Self::BadSegment(address, what) => write!(f, "the segment at {address:#x} {what}; see linker.ld"),
             Self::NoSymbols => write!(f, "its code has no symbols to be looked at by\n{FLAGS}"),
             Self::RedZone(accesses) => {
-                write!(f, "{} instructions reach below the stack pointer:", accesses.len())?;
-                for access in accesses.iter().take(5) {
-                    write!(f, "\n  {access}")?;
-                }
+                list(f, "reach below the stack pointer", accesses)?;
                 write!(f, "\n{FLAGS}, or a precompiled function uses the red zone")
+            }
+            Self::X87(uses) => {
+                list(f, "use x87 or MMX, whose registers an interrupt doesn't keep", uses)?;
+                f.write_str("\nRust compiles to none of them: is it assembly, or C with long double?")
             }
         }
     }
+}
+
+/// How many instructions do something, and the first of them.
+fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, what: &str, instructions: &[T]) -> fmt::Result {
+    write!(f, "{} instructions {what}:", instructions.len())?;
+    instructions.iter().take(5).try_for_each(|instruction| write!(f, "\n  {instruction}"))
 }
 
 /// Checks a finished image.
@@ -120,8 +129,13 @@ pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
     if !segments.iter().any(|segment| executable(&segment)) {
         return Err(Unfit::BadEntry(entry));
     }
-    let accesses = redzone::find(bytes).ok_or(Unfit::NoSymbols)?;
-    if accesses.is_empty() { Ok(()) } else { Err(Unfit::RedZone(accesses)) }
+    let functions = functions::of(bytes).ok_or(Unfit::NoSymbols)?;
+    let accesses = redzone::find(&functions);
+    if !accesses.is_empty() {
+        return Err(Unfit::RedZone(accesses));
+    }
+    let uses = x87::find(&functions);
+    if uses.is_empty() { Ok(()) } else { Err(Unfit::X87(uses)) }
 }
 
 /// No segment is both writable and executable, and no page belongs to two.

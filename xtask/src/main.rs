@@ -8,6 +8,7 @@ mod bench;
 mod boot;
 mod check;
 mod error;
+mod functions;
 mod guest;
 mod help;
 mod image;
@@ -21,6 +22,7 @@ mod run;
 mod setup;
 mod symbols;
 mod test;
+mod x87;
 
 use std::process::ExitCode;
 

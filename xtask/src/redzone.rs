@@ -4,12 +4,8 @@
 use std::fmt;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
-use object::elf::{FileHeader64, SHF_EXECINSTR, STT_FUNC};
-use object::read::elf::{FileHeader, SectionHeader, Sym};
-use object::{LittleEndian, SectionIndex};
 
-type Elf = FileHeader64<LittleEndian>;
-const LE: LittleEndian = LittleEndian;
+use crate::functions::Function;
 
 /// One such instruction.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,44 +24,13 @@ impl fmt::Display for Access {
     }
 }
 
-/// Decodes the functions of an ELF file, as its symbols name them, and lists what it finds. The 32-bit
-/// entry is left out. Nothing if the file can't be read, or if most of its code has no symbols.
-pub fn find(bytes: &[u8]) -> Option<Vec<Access>> {
-    let elf = Elf::parse(bytes).ok()?;
-    let sections = elf.sections(LE, bytes).ok()?;
-    let symbols = sections.symbols(LE, bytes, object::elf::SHT_SYMTAB).ok()?;
-    let executable = sections.iter().filter(|section| section.sh_flags(LE) & u64::from(SHF_EXECINSTR) != 0);
-    let all: u64 = executable.map(|section| section.sh_size(LE)).sum();
-    let mut seen = 0;
-    let mut found = Vec::new();
-    for symbol in symbols.iter().filter(|symbol| symbol.st_type() == STT_FUNC) {
-        let index = SectionIndex(symbol.st_shndx(LE).into());
-        let Ok(section) = sections.section(index) else { continue };
-        if section.sh_flags(LE) & u64::from(SHF_EXECINSTR) == 0 {
-            continue;
-        }
-        let name = String::from_utf8_lossy(symbols.symbol_name(LE, symbol).unwrap_or_default());
-        if name == "pvh_entry" {
-            continue; // 32-bit code, before there is an interrupt table
-        }
-        let data = section.data(LE, bytes).ok()?;
-        let start = usize::try_from(symbol.st_value(LE).checked_sub(section.sh_addr(LE))?).ok()?;
-        let size = usize::try_from(symbol.st_size(LE)).ok()?;
-        let code = data.get(start..start + size)?;
-        seen += symbol.st_size(LE);
-        found.extend(in_code(code, symbol.st_value(LE)).into_iter().map(|(address, below)| Access {
-            address,
-            function: addr2line::demangle_auto(name.clone(), None).into_owned(),
-            below,
-        }));
-    }
-    // The rest is padding and the hypercall page.
-    if seen * 2 < all {
-        return None;
-    }
-    found.sort_by_key(|access| access.address);
-    found.dedup_by_key(|access| access.address);
-    Some(found)
+/// What it finds in these functions.
+pub fn find(functions: &[Function<'_>]) -> Vec<Access> {
+    let accesses = functions.iter().flat_map(|function| {
+        let found = in_code(function.code, function.address).into_iter();
+        found.map(|(address, below)| Access { address, function: function.name.clone(), below })
+    });
+    accesses.collect()
 }
 
 /// The instructions of one function that read or write below RSP, and how far below: those that say so, and

@@ -39,8 +39,9 @@ fn faults() -> Case {
     let note = find(&good, b"\x04\0\0\0\x04\0\0\0\x12\0\0\0Xen\0")?;
     let text_flags = 64 + 4; // of the first program header
     let rodata_name = find(&good, b"\0.rodata\0")? + 1;
+    let fninit = find(&good, b"\xfc\x31\xed\xdb\xe3\xe8")? + 3; // of vcpu_entry
     type IsRight = fn(&Unfit) -> bool;
-    let damages: [(&str, usize, u8, IsRight); 8] = [
+    let damages: [(&str, usize, u8, IsRight); 9] = [
         ("no ELF magic", 0, 0, |unfit| matches!(unfit, Unfit::NotElf)),
         ("a shared object", 16, 3, |unfit| matches!(unfit, Unfit::NotStatic(_))),
         ("another machine", 18, 3, |unfit| matches!(unfit, Unfit::NotStatic(_))),
@@ -48,6 +49,7 @@ fn faults() -> Case {
         ("a note of another type", note + 8, 17, |unfit| matches!(unfit, Unfit::NoNote(_))),
         ("an entry point in the sky", note + 19, 0x70, |unfit| matches!(unfit, Unfit::BadEntry(_))),
         ("a section that has no place", rodata_name, b'x', |unfit| matches!(unfit, Unfit::Orphan(_))),
+        ("an instruction of the x87", fninit + 1, 0xe2, |unfit| matches!(unfit, Unfit::X87(_))),
         ("writable code", text_flags, 7, |unfit| matches!(unfit, Unfit::BadSegment(..))),
     ];
     for (what, at, value, is_right) in damages {
