@@ -87,8 +87,9 @@ pub fn boot(
     })
     .map_err(|error| Error::new(format!("cannot run {}: {error}", tools.qemu)))?;
     let outcome = match finish {
-        Finish::Exited(_) if is_mixed(&log) => Outcome::Mixed,
-        Finish::Exited(status) => Outcome::read(status, last_line.as_deref(), &errors, tripled(&log)),
+        Finish::Exited(status) => {
+            triple_fault(&log).unwrap_or_else(|| Outcome::read(status, last_line.as_deref(), &errors))
+        }
         Finish::Deadline => Outcome::Deadline,
         Finish::Stopped => Outcome::Crash(xen_gave_up.unwrap_or_default()),
     };
@@ -102,16 +103,14 @@ fn second_domain(text: &str) -> Option<(&str, &str)> {
     Some((&text[..text.len() - own.len()], own))
 }
 
-/// Whether Xen saw a triple fault, upon which it resets the machine at once.
-fn tripled(log: &[String]) -> bool {
-    log.iter().any(|line| line.starts_with("(XEN)") && line.contains("Triple fault"))
-}
-
-/// Whether Xen's dump of a guest that triple-faulted shows Xen's own code segment and an address of Xen's in it: a state that
-/// no guest can be in.
-fn is_mixed(log: &[String]) -> bool {
-    let has = |part: &str| log.iter().any(|line| line.starts_with("(XEN)") && line.contains(part));
-    tripled(log) && has("CONTEXT: hvm guest") && has("RIP:    e008:[<ffff82d0")
+/// The guest's triple fault, upon which Xen dumps its state and resets the machine at once.
+fn triple_fault(log: &[String]) -> Option<Outcome> {
+    let xens = |part: &'static str| {
+        log.iter().filter_map(move |line| line.strip_prefix("(XEN)")?.split_once(part).map(|parts| parts.1))
+    };
+    xens("Triple fault").next()?;
+    // Xen names the segment with the address, and with that whose code it is.
+    Some(Outcome::TripleFault(xens("RIP:").next().map(|at| at.trim().to_owned())))
 }
 
 /// Xen's last words, after which it would wait five seconds and reset the machine.
@@ -130,7 +129,8 @@ fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, is_mixed, second_domain, why_xen_gave_up};
+    use super::{Line, second_domain, triple_fault, why_xen_gave_up};
+    use crate::outcome::Outcome;
 
     #[test]
     fn lines_are_told_apart() {
@@ -148,20 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_no_guest_can_be_in_is_known() {
-        let dump = |rip: &str| {
-            [
-                "(XEN) [    2.549985] d0v0 Triple fault - invoking HVM shutdown action 1".to_owned(),
-                format!("(XEN) [    2.551227] RIP:    {rip}"),
-                "(XEN) [    2.551358] RFLAGS: 0000000000000246   CONTEXT: hvm guest (d0v0)".to_owned(),
-            ]
-        };
-        let xens = "e008:[<ffff82d0402044a5>]";
-        assert!(is_mixed(&dump(xens)));
-        assert!(!is_mixed(&dump("0008:[<000000000020130b>]")), "that is the guest's own");
-        assert!(!is_mixed(&dump(xens)[1..]), "it is no triple fault");
-        let guests = dump(xens).map(|line| line.replacen("(XEN)", "guest:", 1));
-        assert!(!is_mixed(&guests), "anybody can print that");
+    fn a_triple_fault_is_what_xen_says_and_nobody_else() {
+        let dump = [
+            "(XEN) [    2.549985] d0v0 Triple fault - invoking HVM shutdown action 1",
+            "(XEN) [    2.551227] RIP:    0008:[<0000000000201693>] handled (benches/events.rs:24)",
+        ]
+        .map(String::from);
+        let at = "0008:[<0000000000201693>] handled (benches/events.rs:24)".to_owned();
+        assert_eq!(triple_fault(&dump), Some(Outcome::TripleFault(Some(at))));
+        assert_eq!(triple_fault(&dump[..1]), Some(Outcome::TripleFault(None)));
+        assert_eq!(triple_fault(&dump[1..]), None);
+        let guests = dump.map(|line| line.replacen("(XEN)", "guest:", 1));
+        assert_eq!(triple_fault(&guests), None, "anybody can print that");
     }
 
     #[test]

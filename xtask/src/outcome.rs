@@ -18,9 +18,8 @@ pub enum Outcome {
     CannotStart,
     /// It crashed; how.
     Crash(String),
-    /// QEMU took Xen's own state for the guest's, as its SVM does now and then with a thread for each processor. The guest has
-    /// no part in it.
-    Mixed,
+    /// Xen saw a triple fault of the guest, at this address if it said so.
+    TripleFault(Option<String>),
     /// It was still running at the deadline.
     Deadline,
     /// QEMU itself failed; what it said.
@@ -52,7 +51,7 @@ impl Outcome {
             Self::Success => 0,
             Self::Failure => 1,
             Self::CannotStart | Self::Qemu(_) => 2,
-            Self::Crash(_) | Self::Mixed => 3,
+            Self::Crash(_) | Self::TripleFault(_) => 3,
             Self::NoXen => 4,
             Self::Child(Wrong::Failed) => 5,
             Self::Child(Wrong::Crashed) => 6,
@@ -62,8 +61,8 @@ impl Outcome {
     }
 
     /// Reads QEMU's status and the guest's last line, which must agree: QEMU's `isa-debug-exit` gives `2c + 1`
-    /// for the `c` of `End::debug_exit_code` in the guest's src/rt/exit.rs. `tripled`: Xen saw a triple fault.
-    pub fn read(status: ExitStatus, last_line: Option<&str>, qemu_errors: &str, tripled: bool) -> Self {
+    /// for the `c` of `End::debug_exit_code` in the guest's src/rt/exit.rs.
+    pub fn read(status: ExitStatus, last_line: Option<&str>, qemu_errors: &str) -> Self {
         let (said, outcome) = match status.code() {
             Some(0x21) => ("success", Self::Success),
             Some(0x23) => ("failure", Self::Failure),
@@ -72,7 +71,6 @@ impl Outcome {
             Some(0x29) => ("no-xen", Self::NoXen),
             Some(0x2b) => ("cannot-start", Self::CannotStart),
             // QEMU ends with 0 when the machine resets.
-            Some(0) if tripled => return Self::Crash("a triple fault".into()),
             Some(0) => return Self::Crash("the machine was reset, as after a triple fault".into()),
             Some(1) => return Self::Qemu(qemu_errors.trim().to_owned()),
             _ => return Self::Crash(format!("QEMU ended with {status}: {}", qemu_errors.trim())),
@@ -97,9 +95,8 @@ impl fmt::Display for Outcome {
             Self::NoXen => f.write_str("the guest found no Xen"),
             Self::CannotStart => f.write_str("the guest could not start"),
             Self::Crash(how) => write!(f, "the guest crashed: {how}"),
-            Self::Mixed => f.write_str(
-                "QEMU took Xen's state for the guest's, which is a fault of its own: run it again",
-            ),
+            Self::TripleFault(None) => f.write_str("the guest crashed: a triple fault"),
+            Self::TripleFault(Some(at)) => write!(f, "the guest crashed: a triple fault at {at}"),
             Self::Deadline => f.write_str("the guest was still running at the deadline"),
             Self::Qemu(text) => write!(f, "QEMU failed: {text}"),
         }
@@ -114,7 +111,7 @@ mod tests {
     use std::process::ExitStatus;
 
     fn read(code: i32, last_line: Option<&str>) -> u8 {
-        Outcome::read(ExitStatus::from_raw(code << 8), last_line, "", false).exit_code()
+        Outcome::read(ExitStatus::from_raw(code << 8), last_line, "").exit_code()
     }
 
     #[test]
@@ -152,10 +149,6 @@ mod tests {
         assert_eq!(read(41, Some("no-xen")), 4);
         assert_eq!(read(43, Some("cannot-start")), 2);
         assert_eq!(read(1, None), 2);
-        assert_eq!(
-            Outcome::read(ExitStatus::from_raw(9), None, "", false).exit_code(),
-            3,
-            "killed by a signal"
-        );
+        assert_eq!(Outcome::read(ExitStatus::from_raw(9), None, "").exit_code(), 3, "killed by a signal");
     }
 }

@@ -51,9 +51,14 @@ pub struct Entry {
     pub duration: Duration,
 }
 
+/// How many of the last lines of what failed are told again at the end, which is what is left of a long output.
+const LAST_LINES: usize = 30;
+
 /// All that was heard.
 pub struct Report {
     entries: Vec<Entry>,
+    /// What didn't pass, as it is told at the end.
+    bad: Vec<String>,
     bar: Option<ProgressBar>,
 }
 
@@ -66,7 +71,7 @@ impl Report {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(rounds.into()).with_style(style.progress_chars("=> ")).with_message("0 failed")
         });
-        Self { entries: Vec::new(), bar }
+        Self { entries: Vec::new(), bad: Vec::new(), bar }
     }
 
     /// Tells of a test's end, with what its guest printed if that helps.
@@ -80,10 +85,11 @@ impl Report {
             if !entry.detail.is_empty() {
                 text.push_str(&format!(": {}", entry.detail));
             }
+            let lines = |from: usize| log.iter().skip(from).map(|line| format!("\n    | {line}"));
             if bad {
-                for line in log {
-                    text.push_str(&format!("\n    | {line}"));
-                }
+                self.bad
+                    .push(text.clone() + &lines(log.len().saturating_sub(LAST_LINES)).collect::<String>());
+                text.extend(lines(0));
             }
             self.say(&text);
         }
@@ -130,13 +136,10 @@ impl Report {
         if self.entries.is_empty() {
             complain!("no test has \"{filter}\" in its name");
         }
-        let bad = self.entries.iter().filter(|e| !matches!(e.verdict, Verdict::Pass | Verdict::Skip));
-        for entry in bad.clone() {
-            say!("{} {} {}", entry.verdict, entry.rig, entry.name);
-        }
+        self.bad.iter().for_each(|text| say!("{text}"));
         let (passed, skipped) = (self.count(&[Verdict::Pass]), self.count(&[Verdict::Skip]));
         say!("{passed} passed, {} failed, {skipped} skipped", self.failed());
-        u8::from(bad.count() != 0 || passed == 0)
+        u8::from(!self.bad.is_empty() || passed == 0)
     }
 
     /// Writes everything as JSON: an object with the sums and the list of tests.

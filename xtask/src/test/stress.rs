@@ -9,24 +9,24 @@ use crate::error::Result;
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 
-/// How many vCPUs each boot has.
-const VCPUS: [u32; 2] = [2, 4];
+/// How many vCPUs each boot has, and how they run: in turns, or at the same time. The second is what the test is about. But then
+/// QEMU's SVM loses a vCPU's state now and then, for which a guest can do nothing (ARCHITECTURE.md), and it shows as a triple
+/// fault. So a boot at the same time that ends in one, and in nothing else, is made again; one in turns never is.
+const BOOTS: [(u32, bool); 4] = [(2, false), (2, true), (4, false), (4, true)];
 /// How long one may take: far longer than it does.
 const DEADLINE: Duration = Duration::from_secs(180);
-
 /// How often a boot may be lost to QEMU.
 const ATTEMPTS: u32 = 3;
 
 pub fn run(session: &mut Session<'_>) -> Result<()> {
-    for smp in VCPUS {
-        let name = format!("stress::{smp}_vcpus");
+    for (smp, parallel) in BOOTS {
+        let name = format!("stress::{smp}_vcpus_{}", if parallel { "at_once" } else { "in_turns" });
         if !session.selects(&name) {
             continue;
         }
         let image = session.image("stress", true)?;
         let tools = session.tools()?;
-        // What it is about is vCPUs that run at the same time.
-        let machine = Machine { smp, parallel: true, ..Machine::default() };
+        let machine = Machine { smp, parallel, ..Machine::default() };
         let (mut counters, mut attempt) = (Vec::new(), 1);
         let boot = loop {
             counters.clear();
@@ -37,8 +37,8 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
                     counters.push(text.to_owned());
                 }
             })?;
-            // It says nothing of the guest, which is asked again; and whatever a guest can do is no such end.
-            if boot.outcome != Outcome::Mixed || attempt == ATTEMPTS {
+            let lost = parallel && matches!(boot.outcome, Outcome::TripleFault(_));
+            if !lost || attempt == ATTEMPTS {
                 break boot;
             }
             session.report.say(&format!("        {name}, attempt {attempt} of {ATTEMPTS}: {}", boot.outcome));
