@@ -1,4 +1,9 @@
-//! The table: where its frames are, how it grows, and where an entry's words lie.
+//! The table: what it has, and where an entry's words lie.
+
+mod growth;
+mod version;
+
+pub use version::Version;
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -7,60 +12,16 @@ use alloc::boxed::Box;
 
 use super::GrantError;
 use super::entry::Entry;
-use super::freelist::{Freelist, OwnedRef, Run};
+use super::freelist::{Freelist, OwnedRef};
 use super::quarantine::Quarantine;
+use crate::abi::DomId;
 use crate::abi::grant::{EntryFlags, GrantRef};
-use crate::abi::memory::{MAP_INDEX_STATUS, MapSpace};
-use crate::abi::{DomId, PAGE_SIZE};
 use crate::hypercall::Hypercall;
 use crate::hypercall::grant::{self as op, OpError};
-use crate::hypercall::memory::add_to_physmap;
 use crate::mm::windows::{Window, Windows};
 use crate::sync::primitive::{u16_at, u32_at, u64_at};
-
-/// The layout of the entries.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub enum Version {
-    /// 8 bytes, frames of 32 bits: what everything knows.
-    #[default]
-    V1,
-    /// 16 bytes, frames of 64 bits, parts of pages, status words apart.
-    V2,
-}
-
-impl Version {
-    /// By its number.
-    ///
-    /// # Errors
-    ///
-    /// [`GrantError::NoVersion`].
-    pub fn from_number(number: u32) -> Result<Self, GrantError> {
-        match number {
-            1 => Ok(Self::V1),
-            2 => Ok(Self::V2),
-            other => Err(GrantError::NoVersion(other)),
-        }
-    }
-
-    /// Its number.
-    pub const fn number(self) -> u32 {
-        match self {
-            Self::V1 => 1,
-            Self::V2 => 2,
-        }
-    }
-
-    /// Entries in a frame.
-    pub const fn entries_per_frame(self) -> u32 {
-        match self {
-            Self::V1 => PAGE_SIZE as u32 / 8,
-            Self::V2 => PAGE_SIZE as u32 / 16,
-        }
-    }
-}
-
-/// Status words in a frame.
-const STATUS_PER_FRAME: u32 = PAGE_SIZE as u32 / 2;
+use growth::EMPTY;
+use version::STATUS_PER_FRAME;
 
 /// What a table is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -99,13 +60,6 @@ pub struct GrantTable<X: Hypercall> {
     /// Pages of windows that couldn't be emptied, and won't be used again.
     pub(super) lost: AtomicU32,
 }
-
-/// A frame's place is empty.
-const EMPTY: u8 = 0;
-/// Somebody is placing it.
-const PLACING: u8 = 1;
-/// It is there.
-const PLACED: u8 = 2;
 
 /// The table in numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -216,114 +170,6 @@ impl<X: Hypercall> GrantTable<X> {
             quarantined: self.quarantine.count(),
             lost: self.lost.load(Ordering::Relaxed),
         }
-    }
-
-    /// Grows the table to `frames`, the highest index first, so that Xen grows it once. Any number of callers
-    /// may; each frame is placed by one of them.
-    ///
-    /// # Errors
-    ///
-    /// [`GrantError::Exhausted`] beyond the largest size, [`GrantError::Memory`] if Xen refuses; the frames
-    /// before stay.
-    pub fn grow_to(&self, frames: u32) -> Result<(), GrantError> {
-        if frames > self.max_frames {
-            return Err(GrantError::Exhausted { references: self.list.stats().total });
-        }
-        let missing = self.frames.load(Ordering::Relaxed)..frames;
-        let mut result = Ok(());
-        for index in missing.rev() {
-            result = result.and(self.place_with_status(index));
-        }
-        self.publish_frames();
-        result
-    }
-
-    fn place_with_status(&self, index: u32) -> Result<(), GrantError> {
-        self.place(&self.placed, &self.entries, index, 0)?;
-        if let Some(window) = &self.status {
-            let status = index * self.version.entries_per_frame() / STATUS_PER_FRAME;
-            self.place(&self.status_placed, window, status, MAP_INDEX_STATUS)?;
-        }
-        Ok(())
-    }
-
-    /// Places a frame, unless it is there or somebody else is at it.
-    fn place(&self, states: &[AtomicU8], window: &Window, index: u32, kind: u64) -> Result<(), GrantError> {
-        let Some(state) = states.get(index as usize) else { return Ok(()) };
-        // To place a frame again would take it away for a moment, so one does it.
-        if state.compare_exchange(EMPTY, PLACING, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return Ok(());
-        }
-        let gfn = window.gfn(index as usize);
-        // SAFETY: the window is the table's own, and nothing is there yet: the state was empty.
-        let placed =
-            unsafe { add_to_physmap(&self.xen, MapSpace::GRANT_TABLE, kind | u64::from(index), gfn) };
-        // Release: pairs with the Acquire of `publish_frames`.
-        state.store(if placed.is_ok() { PLACED } else { EMPTY }, Ordering::Release);
-        placed.map_err(GrantError::Memory)
-    }
-
-    /// Counts the frames that are there without a gap, and hands out their references.
-    fn publish_frames(&self) {
-        // Acquire: pairs with the Release of `place`: the frame is there before its references are.
-        let there = |states: &[AtomicU8], index: u32| {
-            states.get(index as usize).is_some_and(|state| state.load(Ordering::Acquire) == PLACED)
-        };
-        let per_frame = self.version.entries_per_frame();
-        let ready = |&index: &u32| {
-            let status = index * per_frame / STATUS_PER_FRAME;
-            there(&self.placed, index) && (self.status.is_none() || there(&self.status_placed, status))
-        };
-        let count = (0..self.max_frames).take_while(ready).count() as u32;
-        if self.frames.fetch_max(count, Ordering::Relaxed) < count {
-            self.list.grow(count * per_frame);
-        }
-    }
-
-    /// Takes a reference; where none is free, looks into the quarantine and grows the table first.
-    #[inline]
-    pub(super) fn take(&self) -> Result<OwnedRef, GrantError> {
-        if self.quarantine.count() > 0 {
-            self.reap(super::quarantine::A_FEW);
-        }
-        match self.list.alloc() {
-            Ok(reference) => Ok(reference),
-            Err(_) => self.take_growing(1, || self.list.alloc().ok()),
-        }
-    }
-
-    /// Takes consecutive references: new ones, by growth, or out of those that are free.
-    pub(super) fn take_run(&self, count: u32) -> Result<Run, GrantError> {
-        let fresh = || self.list.alloc_run(count).ok();
-        match fresh() {
-            Some(run) => Ok(run),
-            None => self
-                .take_growing(count, fresh)
-                .or_else(|error| self.list.collect_run(count).map_err(|_| error)),
-        }
-    }
-
-    /// Grows until `take` gives something. Others may take what one has grown, so it may grow more than once.
-    #[cold]
-    fn take_growing<T>(&self, count: u32, take: impl Fn() -> Option<T>) -> Result<T, GrantError> {
-        const TRIES: usize = 1000;
-        let mut more = count.div_ceil(self.version.entries_per_frame());
-        for _ in 0..TRIES {
-            let frames = self.frames.load(Ordering::Relaxed);
-            let grown = self.grow_to(frames.saturating_add(more).min(self.max_frames));
-            if let Some(taken) = take() {
-                return Ok(taken);
-            }
-            grown?;
-            if frames == self.max_frames {
-                break;
-            }
-            // What was new was no run of the length that is wanted; more than that has to be.
-            more += u32::from(self.frames.load(Ordering::Relaxed) > frames);
-            core::hint::spin_loop();
-        }
-        self.reap(u32::MAX);
-        take().ok_or(GrantError::Exhausted { references: self.list.stats().total })
     }
 
     /// Gives a reference back.

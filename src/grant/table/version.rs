@@ -1,0 +1,48 @@
+//! The two layouts of entries.
+
+use super::GrantError;
+use crate::abi::PAGE_SIZE;
+
+/// The layout of the entries.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Version {
+    /// 8 bytes, frames of 32 bits: what everything knows.
+    #[default]
+    V1,
+    /// 16 bytes, frames of 64 bits, parts of pages, status words apart.
+    V2,
+}
+
+impl Version {
+    /// By its number.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError::NoVersion`].
+    pub fn from_number(number: u32) -> Result<Self, GrantError> {
+        match number {
+            1 => Ok(Self::V1),
+            2 => Ok(Self::V2),
+            other => Err(GrantError::NoVersion(other)),
+        }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+
+    /// Entries in a frame.
+    pub const fn entries_per_frame(self) -> u32 {
+        match self {
+            Self::V1 => PAGE_SIZE as u32 / 8,
+            Self::V2 => PAGE_SIZE as u32 / 16,
+        }
+    }
+}
+
+/// Status words in a frame.
+pub(super) const STATUS_PER_FRAME: u32 = PAGE_SIZE as u32 / 2;

@@ -1,0 +1,140 @@
+//! Grants, as Xen has them: pin counts, flags that are set by a compare-and-exchange on the entry's word,
+//! handles, and the statuses that were measured on Xen 4.17.
+
+mod call;
+mod copy;
+mod map;
+mod pins;
+mod shape;
+mod transfer;
+
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use super::machine::{Machine, Mfn, State};
+use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
+
+/// Frames that a table may have.
+const MAX_FRAMES: usize = 8;
+/// Mappings that a domain may have.
+const MAX_MAPPINGS: usize = 600;
+
+/// A domain's grant table, and what it has mapped of others.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub version: u32,
+    pub frames: Vec<Mfn>,
+    pub status: Vec<Mfn>,
+    pub max_frames: usize,
+    /// How often each entry is in use, for reading and for writing.
+    pins: BTreeMap<u32, [u32; 2]>,
+    mappings: BTreeMap<u32, Mapping>,
+    next_handle: u32,
+    pub max_mappings: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            frames: Vec::new(),
+            status: Vec::new(),
+            max_frames: MAX_FRAMES,
+            pins: BTreeMap::new(),
+            mappings: BTreeMap::new(),
+            next_handle: 0,
+            max_mappings: MAX_MAPPINGS,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mapping {
+    dom: u16,
+    gref: u32,
+    writing: bool,
+    at: Gfn,
+    /// Where the granter had the page, if it was this domain itself and lost it there.
+    alias: Option<Gfn>,
+}
+
+/// The words of an entry, as Xen sees them.
+struct Words {
+    word: &'static AtomicU32,
+    part: &'static AtomicU32,
+    frame: u64,
+    status: Option<&'static AtomicU16>,
+}
+
+impl Machine {
+    /// Has a domain's table so many frames at most.
+    pub fn limit_frames(&self, domain: DomId, most: usize) {
+        self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_frames = most);
+    }
+
+    /// Has a domain so many mappings at most.
+    pub fn limit_mappings(&self, domain: DomId, most: usize) {
+        self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_mappings = most);
+    }
+
+    /// How many pages of others a domain has mapped.
+    pub fn mappings(&self, domain: DomId) -> usize {
+        self.with(|state| state.domains[&domain.0].table.mappings.len())
+    }
+
+    /// The page of a table's frame; the table grows up to it.
+    pub(super) fn table_frame(
+        &self,
+        state: &mut State,
+        id: DomId,
+        index: u64,
+        is_status: bool,
+    ) -> Result<Mfn, XenErrno> {
+        let index = usize::try_from(index).map_err(|_| XenErrno::INVAL)?;
+        let table = &state.domains.get(&id.0).ok_or(XenErrno::SRCH)?.table;
+        // A frame of status words serves eight of entries.
+        let needed = if is_status { index * 8 + 1 } else { index + 1 };
+        if needed > table.max_frames || (is_status && table.version != 2) {
+            return Err(XenErrno::INVAL);
+        }
+        self.grow(state, id.0, needed);
+        let table = &state.domains[&id.0].table;
+        let frames = if is_status { &table.status } else { &table.frames };
+        frames.get(index).copied().ok_or(XenErrno::INVAL)
+    }
+
+    fn grow(&self, state: &mut State, id: u16, frames: usize) {
+        while let Some(domain) = state.domains.get(&id)
+            && (domain.table.frames.len() < frames
+                || (domain.table.version == 2 && domain.table.status.len() * 8 < domain.table.frames.len()))
+        {
+            let is_entries = domain.table.frames.len() < frames;
+            let mfn = self.new_page(state);
+            if let Some(domain) = state.domains.get_mut(&id) {
+                let list = if is_entries { &mut domain.table.frames } else { &mut domain.table.status };
+                list.push(mfn);
+            }
+        }
+    }
+
+    fn words(&self, state: &State, id: u16, gref: u32) -> Option<Words> {
+        let table = &state.domains.get(&id)?.table;
+        let (size, index) = if table.version == 1 { (8, gref as usize) } else { (16, gref as usize) };
+        let per_frame = PAGE_SIZE as usize / size;
+        let entry = self.page(*table.frames.get(index / per_frame)?) as usize + index % per_frame * size;
+        // SAFETY: the address is that of an entry, in a page of the machine's that lives as long as it does;
+        // all accesses are atomic. `'static` is a lie that stays inside a call.
+        unsafe {
+            let word = &*(entry as *const AtomicU32);
+            let part = &*((entry + 4) as *const AtomicU32);
+            if table.version == 1 {
+                return Some(Words { word, part, frame: part.load(Ordering::Relaxed).into(), status: None });
+            }
+            let frame = (*((entry + 8) as *const AtomicU64)).load(Ordering::Relaxed);
+            let status = self.page(*table.status.get(index / 2048)?) as usize + index % 2048 * 2;
+            Some(Words { word, part, frame, status: Some(&*(status as *const AtomicU16)) })
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Grants in use: pin counts, and the flags in the entry's word that say so.
+
+use core::sync::atomic::Ordering;
+
+use super::super::machine::{Machine, Mfn, State};
+use crate::abi::grant::{EntryFlags, Status};
+use crate::abi::{DomId, Gfn};
+
+/// A page that a grant gave, and that is in use by it now.
+pub(super) struct Pinned {
+    pub mfn: Mfn,
+    /// Where its owner has it.
+    pub home: Gfn,
+    /// First byte and length, where only a part is granted.
+    pub part: Option<(u16, u16)>,
+}
+
+impl Machine {
+    /// Uses a grant as a mapping does, without mapping: a peer at the worst moment.
+    ///
+    /// # Errors
+    ///
+    /// The status that a map would have.
+    pub fn pin(&self, granter: DomId, gref: u32, peer: DomId, writing: bool) -> Result<(), Status> {
+        self.with(|state| self.acquire(state, granter.0, gref, peer.0, writing, true).map(drop))
+    }
+
+    /// Ends such a use.
+    pub fn unpin(&self, granter: DomId, gref: u32, writing: bool) {
+        self.with(|state| self.release(state, granter.0, gref, writing));
+    }
+
+    /// Pins a grant for a peer, and finds the page.
+    pub(super) fn acquire(
+        &self,
+        state: &mut State,
+        granter: u16,
+        gref: u32,
+        peer: u16,
+        writing: bool,
+        mapping: bool,
+    ) -> Result<Pinned, Status> {
+        let words = self.words(state, granter, gref).ok_or(Status::BAD_GNTREF)?;
+        let wanted = if writing { EntryFlags::READING | EntryFlags::WRITING } else { EntryFlags::READING };
+        let mut word = words.word.load(Ordering::Acquire);
+        loop {
+            let flags = EntryFlags::from_bits_retain(word as u16);
+            let part = flags.contains(EntryFlags::SUB_PAGE) && words.status.is_some();
+            if flags.entry_type() != EntryFlags::PERMIT_ACCESS
+                || word >> 16 != peer.into()
+                || (part && mapping)
+                || (writing && flags.contains(EntryFlags::READONLY))
+            {
+                return Err(Status::GENERAL_ERROR);
+            }
+            if let Some(status) = words.status {
+                status.fetch_or(wanted.bits(), Ordering::AcqRel);
+                break;
+            }
+            let pinned = word | u32::from(wanted.bits());
+            match words.word.compare_exchange(word, pinned, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        let part = EntryFlags::from_bits_retain(word as u16).contains(EntryFlags::SUB_PAGE)
+            && words.status.is_some();
+        let part = part.then(|| {
+            let part = words.part.load(Ordering::Relaxed);
+            (part as u16, (part >> 16) as u16)
+        });
+        let domain = state.domains.get_mut(&granter).ok_or(Status::BAD_DOMAIN)?;
+        let pins = domain.table.pins.entry(gref).or_default();
+        pins[usize::from(writing)] += 1;
+        match domain.p2m.get(&words.frame) {
+            Some(slot) => Ok(Pinned { mfn: slot.mfn(), home: Gfn(words.frame), part }),
+            None => {
+                self.release(state, granter, gref, writing);
+                Err(Status::BAD_PAGE)
+            }
+        }
+    }
+
+    pub(super) fn release(&self, state: &mut State, granter: u16, gref: u32, writing: bool) {
+        let Some(domain) = state.domains.get_mut(&granter) else { return };
+        let Some(pins) = domain.table.pins.get_mut(&gref) else { return };
+        pins[usize::from(writing)] = pins[usize::from(writing)].saturating_sub(1);
+        let [readers, writers] = *pins;
+        if readers + writers == 0 {
+            domain.table.pins.remove(&gref);
+        }
+        let mut cleared = EntryFlags::empty();
+        cleared.set(EntryFlags::WRITING, writers == 0);
+        cleared.set(EntryFlags::READING, readers + writers == 0);
+        let Some(words) = self.words(state, granter, gref) else { return };
+        match words.status {
+            Some(status) => drop(status.fetch_and(!cleared.bits(), Ordering::AcqRel)),
+            None => drop(words.word.fetch_and(!u32::from(cleared.bits()), Ordering::AcqRel)),
+        }
+    }
+}
