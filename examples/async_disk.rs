@@ -19,7 +19,7 @@ use granite::embassy::{Executor, Spawner, task};
 use granite::prelude::*;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{Child, ChildEnd, LinkConnector, Parent, TwinError};
+use granite::twin::{Child, LinkConnector, Parent, TwinError};
 
 granite::entry!(main);
 
@@ -101,7 +101,8 @@ fn serve_disk(platform: &'static Platform) -> Result<ExitCode, TwinError> {
     // The other domain just ends: that is what is heard of it.
     println!("served: {served:?}");
     let end = child.wait(Deadline::after(PATIENCE))?;
-    Ok(if end == ChildEnd::Success { ExitCode::SUCCESS } else { ExitCode::CHILD_FAILED })
+    println!("{end}");
+    Ok(end.exit_code())
 }
 
 fn main(platform: &'static Platform) -> ExitCode {

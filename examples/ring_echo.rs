@@ -20,7 +20,7 @@ use granite::prelude::*;
 use granite::ring::{Back, Front, Protocol, Ring, RingError};
 use granite::time::{Deadline, TimedOut};
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{Child, ChildEnd, Parent, TwinError};
+use granite::twin::{Child, Parent, TwinError};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 granite::entry!(main);
@@ -138,7 +138,8 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, EchoError> {
     let mut child = Parent::start(platform, &toolstack, &config, Duration::from_secs(5))?;
     answer(platform, &child)?;
     let end = child.wait(soon()).map_err(TwinError::Toolstack)?;
-    Ok(if end == ChildEnd::Success { ExitCode::SUCCESS } else { ExitCode::CHILD_FAILED })
+    println!("{end}");
+    Ok(end.exit_code())
 }
 
 /// All that can go wrong.

@@ -15,7 +15,7 @@ use granite::abi::grant::GrantRef;
 use granite::prelude::*;
 use granite::time::{Deadline, sleep};
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{Child, ChildEnd, LinkError, Parent, TwinError};
+use granite::twin::{Child, ChildEnd, Parent, TwinError};
 
 granite::entry!(main, options = ["child"]);
 
@@ -30,11 +30,7 @@ fn main(platform: &'static Platform) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         error!("{error}");
-        match error {
-            TwinError::Link(LinkError::Gone) => ExitCode::CHILD_CRASHED,
-            TwinError::Link(LinkError::Silent) => ExitCode::CHILD_SILENT,
-            _ => ExitCode::FAILURE,
-        }
+        error.exit_code()
     })
 }
 
@@ -66,26 +62,13 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, TwinError> {
     }
     let (child, end) = (parent.child(), parent.wait(Deadline::after(PATIENCE))?);
     if end != ChildEnd::Success {
+        error!("{end}");
         parent.console()?.iter().for_each(|line| println!("domain {child} said: {line}"));
     }
     parent.destroy(Deadline::after(PATIENCE))?;
     let page = grant.end_access().map_err(|failed| failed.error)?;
     println!("ended; the page is ours again: {page:?}; {}", grants.stats());
-    Ok(match end {
-        ChildEnd::Success => ExitCode::SUCCESS,
-        ChildEnd::Failed(how) => {
-            error!("the child reported a failure: {how}");
-            ExitCode::CHILD_FAILED
-        }
-        ChildEnd::Crashed(how) => {
-            error!("the child crashed: {how}");
-            ExitCode::CHILD_CRASHED
-        }
-        ChildEnd::Silent => {
-            error!("the child was still running after {} s", PATIENCE.as_secs());
-            ExitCode::CHILD_SILENT
-        }
-    })
+    Ok(end.exit_code())
 }
 
 fn be_child(platform: &'static Platform, child: &Child) -> Result<ExitCode, TwinError> {

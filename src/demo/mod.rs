@@ -87,11 +87,7 @@ pub fn run(platform: &'static Platform) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         error!("{error}");
-        match error {
-            DemoError::Twin(TwinError::Link(LinkError::Gone)) => ExitCode::CHILD_CRASHED,
-            DemoError::Twin(TwinError::Link(LinkError::Silent)) => ExitCode::CHILD_SILENT,
-            _ => ExitCode::FAILURE,
-        }
+        if let DemoError::Twin(error) = error { error.exit_code() } else { ExitCode::FAILURE }
     })
 }
 

@@ -41,14 +41,15 @@ pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCod
         error!("{error}");
     }
     let end = parent.wait(Deadline::after(PATIENCE)).map_err(TwinError::from)?;
-    let (child, code) = (parent.child(), judge(&end));
-    if code != ExitCode::SUCCESS || served.is_err() {
+    let child = parent.child();
+    if end != ChildEnd::Success || served.is_err() {
         let lines = parent.console().map_err(TwinError::from)?;
         lines.iter().for_each(|line| println!("domain {child} said: {line}"));
     }
     let gone = parent.destroy(Deadline::after(PATIENCE)).map_err(TwinError::from)?;
-    if code != ExitCode::SUCCESS {
-        return Ok(code);
+    if end != ChildEnd::Success {
+        error!("{end}");
+        return Ok(end.exit_code());
     }
     let (rows, theirs) = served?;
     table::head();
@@ -101,22 +102,4 @@ fn serve(
     }
     let left = parent.receive(soon())?;
     Ok((rows, Left::read_from_bytes(&left).map_err(|_| DemoError::NoReport)?))
-}
-
-fn judge(end: &ChildEnd) -> ExitCode {
-    match end {
-        ChildEnd::Success => ExitCode::SUCCESS,
-        ChildEnd::Failed(how) => {
-            error!("the child reported a failure: {how}");
-            ExitCode::CHILD_FAILED
-        }
-        ChildEnd::Crashed(how) => {
-            error!("the child crashed: {how}");
-            ExitCode::CHILD_CRASHED
-        }
-        ChildEnd::Silent => {
-            error!("the child was still running after {} s", PATIENCE.as_secs());
-            ExitCode::CHILD_SILENT
-        }
-    }
 }

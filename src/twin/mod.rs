@@ -18,6 +18,7 @@ use core::fmt;
 
 use crate::event::EventError;
 use crate::grant::GrantError;
+use crate::rt::ExitCode;
 use crate::toolstack::ToolstackError;
 
 /// The option by which the child finds its parent: `twin=DOMAIN,REFERENCE,PORT`.
@@ -55,6 +56,17 @@ impl fmt::Display for TwinError {
 }
 
 impl core::error::Error for TwinError {}
+
+impl TwinError {
+    /// The status that says it, of the domain that meets it.
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Link(LinkError::Gone) => ExitCode::CHILD_CRASHED,
+            Self::Link(LinkError::Silent) => ExitCode::CHILD_SILENT,
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
 
 macro_rules! from {
     ($($error:ty => $variant:ident),* $(,)?) => {$(

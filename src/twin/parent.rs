@@ -1,5 +1,6 @@
 //! The domain that starts the other.
 
+use core::fmt;
 use core::time::Duration;
 
 use alloc::format;
@@ -14,7 +15,7 @@ use crate::event::{EventError, Unbound};
 use crate::grant::{Grant, ReadWrite};
 use crate::hypercall::Xen;
 use crate::mm::Page;
-use crate::rt::Platform;
+use crate::rt::{ExitCode, Platform};
 use crate::time::Deadline;
 use crate::toolstack::{Config, Domain, Toolstack, ToolstackError};
 
@@ -38,6 +39,29 @@ pub enum ChildEnd {
     Crashed(String),
     /// It was still running at the deadline.
     Silent,
+}
+
+impl ChildEnd {
+    /// The status by which a domain tells of one that it started.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Success => ExitCode::SUCCESS,
+            Self::Failed(_) => ExitCode::CHILD_FAILED,
+            Self::Crashed(_) => ExitCode::CHILD_CRASHED,
+            Self::Silent => ExitCode::CHILD_SILENT,
+        }
+    }
+}
+
+impl fmt::Display for ChildEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("the child ended well"),
+            Self::Failed(how) => write!(f, "the child reported a failure: {how}"),
+            Self::Crashed(how) => write!(f, "the child crashed: {how}"),
+            Self::Silent => f.write_str("the child was still running at the deadline"),
+        }
+    }
 }
 
 impl<'t> Parent<'t> {

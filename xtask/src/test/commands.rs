@@ -104,7 +104,7 @@ const USES: &[Use] = &[
         "twin::child_hangs",
         "run --example twin -- child=hang",
         7,
-        &["still running after", "the second domain did not end"],
+        &["the child was still running at the deadline", "the second domain did not end"],
     ),
     twin(
         "twin::child_fails",
