@@ -1,4 +1,4 @@
-//! Floor 8: two domains that meet. A control domain, the [`Parent`], starts a second one from an image of the same
+//! The top, with `rt` and `start`: two domains that meet. A control domain, the [`Parent`], starts a second one from an image of the same
 //! kind; the [`Child`] finds it by its command line. Between them lies one page, a [`Link`]: a message at a time in
 //! each direction, and an event channel to say so.
 //!

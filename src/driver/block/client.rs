@@ -22,6 +22,8 @@ use crate::ring::{self, RequestId, Ring, RingMemory};
 struct Flight<'t, X: Hypercall> {
     /// Of which operation; one that was given up gets nothing any more.
     operation: u64,
+    /// The disk may not be afterwards what it was.
+    changes: bool,
     lent: heapless::Vec<Lent<'t, X>, MAX_SEGMENTS>,
     /// Where its data lies in the caller's.
     at: usize,
@@ -186,7 +188,12 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
         while let Some((id, response)) = self.ring.pop()? {
             self.land(id, response, progress);
         }
-        while progress.unasked && self.ring.free() > 0 && progress.in_flight < self.limits.depth.max(1) {
+        let may_ask = !self.is_changed_by_others(progress);
+        while may_ask
+            && progress.unasked
+            && self.ring.free() > 0
+            && progress.in_flight < self.limits.depth.max(1)
+        {
             match self.ask(progress) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -199,6 +206,17 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
             bell.ring()?;
         }
         Ok(!progress.unasked && progress.in_flight == 0)
+    }
+
+    /// Whether a change that was given up is in flight. A back end that doesn't work in order, as Linux's, could make it after
+    /// what is asked now: so nothing is, until it has been answered.
+    fn is_changed_by_others(&self, progress: &Progress<'_>) -> bool {
+        self.ring.in_flight() > progress.in_flight as usize
+            && self
+                .flights
+                .iter()
+                .flatten()
+                .any(|flight| flight.operation != progress.number && flight.changes)
     }
 
     /// Before sleep: whether so many answers are there that it would be for nothing.
@@ -249,7 +267,8 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
         progress.in_flight += 1;
         let bytes = if lent.is_empty() { 0 } else { sectors as usize * per_sector };
         if let Some(flight) = self.flights.get_mut(id.index()) {
-            *flight = Some(Flight { operation: progress.number, lent, at, bytes });
+            let changes = matches!(progress.job, Job::Write(_) | Job::Discard(_));
+            *flight = Some(Flight { operation: progress.number, changes, lent, at, bytes });
         }
         Ok(true)
     }
@@ -257,7 +276,7 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
     /// Takes back what a request had, and gives the caller what it read.
     fn land(&mut self, id: RequestId, response: Response, progress: &mut Progress<'_>) {
         self.counts.requests += 1;
-        let Some(Flight { operation, lent, at, bytes }) =
+        let Some(Flight { operation, lent, at, bytes, .. }) =
             self.flights.get_mut(id.index()).and_then(Option::take)
         else {
             return;

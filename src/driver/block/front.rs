@@ -88,7 +88,7 @@ pub struct Counts {
 ///
 /// Its pages are its own: a caller's buffer is copied into them, or out of them once the back is done with them. So an
 /// operation can be given up at any time; what was in flight is taken back when its answer comes. A write that was given
-/// up may yet be done, and a back end that doesn't work in order, as Linux's, may do it after a later one.
+/// up may yet be done, but not after what is asked later: nothing is asked until it has been answered.
 pub struct Front<'t, X: Hypercall, M: RingMemory, B: Doorbell> {
     pub(super) bell: B,
     pub(super) client: Client<'t, X, M>,

@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     Case::new("store::faults_of_the_hypervisor_lose_nothing", HOST, |_| faults()),
     Case::new("store::a_back_that_lies", HOST, |_| a_back_that_lies()),
     Case::new("store::an_operation_that_was_given_up", HOST, |_| given_up()),
+    Case::new("store::a_write_that_was_given_up_comes_first", HOST, |_| a_late_write()),
 ];
 
 /// A back end that has less.
@@ -164,4 +165,49 @@ fn given_up() -> Result<(), NotPassed> {
     drop(front);
     drop(back);
     nothing_lost(bed)
+}
+
+/// A back end that does the last request first would undo a later write with one that was given up: so that comes first, and
+/// only then is more asked. What was read, nobody waits for.
+fn a_late_write() -> Result<(), NotPassed> {
+    // Whether what is given up writes, and the sectors of the requests that are answered until the later write is done.
+    let cases: [(bool, &[u64]); 2] = [(true, &[1, 2]), (false, &[2])];
+    for (writes, answered) in cases {
+        let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+        drop(memory);
+        let back = RefCell::new(Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?);
+        let (sleeps, done) = (core::cell::Cell::new(true), RefCell::new(Vec::new()));
+        let waiting = RefCell::new(Vec::new());
+        let bell = Turn(|| {
+            let (mut back, mut waiting) = (back.borrow_mut(), waiting.borrow_mut());
+            while let Ok(Some(request)) = back.pop() {
+                waiting.push(request);
+            }
+            if sleeps.get() {
+                return false;
+            }
+            let Some(request) = waiting.pop() else { return false };
+            done.borrow_mut().push(u64::from(request.segments[0].last_sect) + 1);
+            let operation = request.operation;
+            let (id, status) = (request.id, Status::OKAY);
+            let pushed = back.push(&Response { id, operation, padding: 0, status, rest: [0; 4] });
+            let _ = back.publish();
+            pushed.is_ok()
+        });
+        let geometry = Geometry::of(&ram()?);
+        let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+        let mut operate = |writes, sectors: u64| {
+            let mut data = vec![0; sectors as usize * SECTOR];
+            if writes { front.write(0, &data) } else { front.read(0, &mut data) }
+        };
+        check_same!(operate(writes, 1), Err(BlockError::Silent));
+        sleeps.set(false);
+        operate(true, 2).map_err(fail)?;
+        check_same!(*done.borrow(), answered);
+        drop(front);
+        drop((back, waiting));
+        bed.us.reap(u32::MAX);
+        nothing_lost(bed)?;
+    }
+    Ok(())
 }
