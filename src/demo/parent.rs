@@ -90,7 +90,7 @@ fn serve(
             let now = served.bytes / 256 / total.max(1);
             if now > quarters {
                 quarters = now;
-                println!("{path}: {:5} KiB, {:5} requests", served.bytes / 1024, served.requests);
+                println!("{path}: {:5} of {total} KiB, {:5} requests", served.bytes / 1024, served.requests);
             }
         })?;
         let calls = xen.calls() - calls;
