@@ -1,6 +1,7 @@
 //! One boot: QEMU, its output, and how it ended.
 
 use std::io::IsTerminal;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -87,9 +88,7 @@ pub fn boot(
     })
     .map_err(|error| Error::new(format!("cannot run {}: {error}", tools.qemu)))?;
     let outcome = match finish {
-        Finish::Exited(status) => {
-            triple_fault(&log).unwrap_or_else(|| Outcome::read(status, last_line.as_deref(), &errors))
-        }
+        Finish::Exited(status) => end(status, &log, last_line.as_deref(), &errors),
         Finish::Deadline => Outcome::Deadline,
         Finish::Stopped => Outcome::Crash(xen_gave_up.unwrap_or_default()),
     };
@@ -103,7 +102,14 @@ fn second_domain(text: &str) -> Option<(&str, &str)> {
     Some((&text[..text.len() - own.len()], own))
 }
 
-/// The guest's triple fault, upon which Xen dumps its state and resets the machine at once.
+/// How a guest ended with which QEMU has ended.
+fn end(status: ExitStatus, log: &[String], last_line: Option<&str>, errors: &str) -> Outcome {
+    // A second domain's is for the first one to tell.
+    let reset = status.success().then(|| triple_fault(log)).flatten();
+    reset.unwrap_or_else(|| Outcome::read(status, last_line, errors))
+}
+
+/// A triple fault, upon which Xen dumps a guest's state, and resets the machine at once if it is the first's.
 fn triple_fault(log: &[String]) -> Option<Outcome> {
     let xens = |part: &'static str| {
         log.iter().filter_map(move |line| line.strip_prefix("(XEN)")?.split_once(part).map(|parts| parts.1))
@@ -129,8 +135,10 @@ fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, second_domain, triple_fault, why_xen_gave_up};
-    use crate::outcome::Outcome;
+    use super::{Line, end, second_domain, triple_fault, why_xen_gave_up};
+    use crate::outcome::{Outcome, Wrong};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
 
     #[test]
     fn lines_are_told_apart() {
@@ -158,8 +166,12 @@ mod tests {
         assert_eq!(triple_fault(&dump), Some(Outcome::TripleFault(Some(at))));
         assert_eq!(triple_fault(&dump[..1]), Some(Outcome::TripleFault(None)));
         assert_eq!(triple_fault(&dump[1..]), None);
-        let guests = dump.map(|line| line.replacen("(XEN)", "guest:", 1));
+        let guests = dump.clone().map(|line| line.replacen("(XEN)", "guest:", 1));
         assert_eq!(triple_fault(&guests), None, "anybody can print that");
+        let ended = |code: i32, last| end(ExitStatus::from_raw(code << 8), &dump, last, "");
+        assert!(matches!(ended(0, None), Outcome::TripleFault(Some(_))));
+        let childs = ended(0x23, Some("failure 102"));
+        assert_eq!(childs, Outcome::Child(Wrong::Crashed), "the first domain tells of the second's");
     }
 
     #[test]
