@@ -51,7 +51,7 @@ async fn write_and_read(
 #[task]
 async fn user(mut disk: XenFront) {
     // Far more than it takes.
-    match with_timeout(Duration::from_secs(5), write_and_read(&mut disk)).await {
+    match with_timeout(Duration::from_secs(30), write_and_read(&mut disk)).await {
         Ok(Ok(right)) => RIGHT.store(right, Ordering::Relaxed),
         Ok(Err(error)) => error!("{error}"),
         Err(_) => error!("the disk is too slow"),
