@@ -114,6 +114,9 @@ impl<P: Post> LinkConnector<P> {
         let (state, keys) = parse(message).ok_or(ConnectError::Nonsense)?;
         if matches!(state, State::INITIALISING | State::INIT_WAIT) {
             self.keys.clear();
+        } else if self.state == State::UNKNOWN && state != State::INITIALISED {
+            // Nobody begins like that: it is what nobody has read of the connection before.
+            return Ok(());
         }
         for (key, value) in keys {
             if self.keys.len() >= MOST_KEYS && !self.keys.contains_key(key) {
@@ -184,7 +187,51 @@ impl<P: Post> Connector for LinkConnector<P> {
 
 #[cfg(test)]
 mod tests {
-    use super::{State, parse};
+    use super::{Connector, DomId, LinkConnector, LinkError, Post, State, parse};
+    use crate::time::{Deadline, Instant};
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::vec::Vec;
+
+    /// What the other domain sent, and nobody has read yet.
+    struct Unread(RefCell<VecDeque<&'static str>>);
+
+    impl Post for Unread {
+        fn peer(&self) -> DomId {
+            DomId(1)
+        }
+
+        fn send(&self, _: &[u8], _: Deadline) -> Result<(), LinkError> {
+            Ok(())
+        }
+
+        fn receive(&self, _: Deadline) -> Result<Vec<u8>, LinkError> {
+            self.0.borrow_mut().pop_front().map(Into::into).ok_or(LinkError::Silent)
+        }
+
+        fn has_message(&self) -> bool {
+            !self.0.borrow().is_empty()
+        }
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_the_connection_before_is_waited_over() {
+        let later = || Deadline::at(Instant::from_nanoseconds(u64::MAX));
+        for left in
+            [&["state 4\n"][..], &["state 5\n", "state 6\n"], &["state 4\n", "state 5\n", "state 6\n"], &[]]
+        {
+            let begins = ["state 1\n", "state 3\nring-ref=8\n", "state 4\n"];
+            let unread = Unread(RefCell::new(left.iter().chain(&begins).copied().collect()));
+            let mut connector = LinkConnector::new(unread);
+            let state = connector.wait_for(&[State::INITIALISED, State::CONNECTED], later());
+            assert_eq!((state, connector.parse("ring-ref")), (Ok(State::INITIALISED), Ok(8)), "{left:?}");
+            assert_eq!(connector.wait_for(&[State::CONNECTED], later()), Ok(State::CONNECTED));
+        }
+    }
 
     #[test]
     fn a_message_is_a_state_and_keys() {
