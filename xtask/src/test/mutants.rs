@@ -103,6 +103,16 @@ fn prepare(tree: &Path, file: &str) -> Result<String> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to).context("making", to)?;
+        // What was moved away since the last copy would be there twice.
+        for entry in fs::read_dir(to).context("reading", to)? {
+            let old = entry.context("reading", to)?;
+            let gone = !from.join(old.file_name()).exists();
+            if gone && old.path().is_dir() {
+                fs::remove_dir_all(old.path()).context("removing", &old.path())?;
+            } else if gone {
+                fs::remove_file(old.path()).context("removing", &old.path())?;
+            }
+        }
         for entry in fs::read_dir(from).context("reading", from)? {
             let name = entry.context("reading", from)?.file_name();
             copy(&from.join(&name), &to.join(&name))?;
