@@ -1,6 +1,6 @@
-//! The top, with `rt` and `start`: two domains that meet. A control domain, the [`Parent`], starts a second one from an image of the same
-//! kind; the [`Child`] finds it by its command line. Between them lies one page, a [`Link`]: a message at a time in
-//! each direction, and an event channel to say so.
+//! The top, with `rt` and `start`: two domains that meet. A control domain, the [`Parent`], starts a second one from an
+//! image of the same kind; the [`Child`] finds it by its command line. Between them lies one page, a [`Link`]: a message
+//! at a time in each direction, and an event channel to say so.
 //!
 //! `examples/twin.rs` shows both sides.
 

@@ -120,7 +120,7 @@ impl Machine {
             Accelerator::Tcg if self.counted => {
                 command.args(["-accel", "tcg,thread=single", "-icount", "shift=0", "-cpu", self.cpu])
             }
-            // With a thread for each processor, SVM of QEMU's now and then takes Xen's state for the guest's.
+            // With a thread for each processor QEMU now and then loses the state of the first (ARCHITECTURE.md).
             Accelerator::Tcg => {
                 let threads = if self.parallel { "tcg,thread=multi" } else { "tcg,thread=single" };
                 command.args(["-accel", threads, "-cpu", self.cpu])

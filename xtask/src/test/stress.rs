@@ -10,8 +10,9 @@ use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 
 /// How many vCPUs each boot has, and how they run: in turns, or at the same time. The second is what the test is about. But then
-/// QEMU's SVM loses a vCPU's state now and then, for which a guest can do nothing (ARCHITECTURE.md), and it shows as a triple
-/// fault. So a boot at the same time that ends in one, and in nothing else, is made again; one in turns never is.
+/// QEMU loses the state of vCPU 0 now and then, for which an FXRSTOR of Xen's is enough (ARCHITECTURE.md, "Learned on the
+/// way"), and it shows as a triple fault. So a boot at the same time that ends in one, and in nothing else, is made again;
+/// one in turns never is.
 const BOOTS: [(u32, bool); 4] = [(2, false), (2, true), (4, false), (4, true)];
 /// How long one may take: far longer than it does.
 const DEADLINE: Duration = Duration::from_secs(180);
