@@ -1,6 +1,7 @@
 //! Floor 1: the processor. Descriptor tables, traps, stacks, ports and the page-table register.
 
 pub mod backtrace;
+mod idle;
 #[cfg(any(granite_guest, test))]
 mod interrupt_table;
 #[cfg_attr(not(granite_guest), allow(dead_code, reason = "bring-up uses it"))]
@@ -21,6 +22,8 @@ pub(crate) mod vcpu {
     }
 }
 
+pub use idle::wait_for_interrupt;
+
 /// Loads our own descriptor tables. From here on an exception is what `report` makes of it, and not a
 /// triple fault.
 #[cfg(granite_guest)]
@@ -34,25 +37,6 @@ pub(crate) fn load_tables(report: trap::Report) {
 
 #[cfg(granite_guest)]
 core::arch::global_asm!(include_str!("../../boot/memory.S"));
-
-/// Waits for an interrupt, if there is nothing to do: `is_idle` is asked with interrupts masked, and they are
-/// unmasked by the very instruction that begins the wait, so that an interrupt that comes in between ends it.
-/// Returns at once if there is something to do. Interrupts are unmasked after it.
-pub fn wait_for_interrupt(is_idle: impl FnOnce() -> bool) {
-    #[cfg(granite_guest)]
-    {
-        x86_64::instructions::interrupts::disable();
-        if is_idle() {
-            x86_64::instructions::interrupts::enable_and_hlt();
-        } else {
-            x86_64::instructions::interrupts::enable();
-        }
-    }
-    #[cfg(not(granite_guest))]
-    if is_idle() {
-        std::thread::yield_now();
-    }
-}
 
 /// Unmasks interrupts on this vCPU.
 pub(crate) fn unmask_interrupts() {

@@ -152,6 +152,7 @@ pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
             // No lock is held on this vCPU that the message could wait for: they all mask interrupts.
             None => log::warn!("interrupt on vector {} that nobody asked for", frame.vector),
         }
+        frame.rip = super::idle::behind_halt(frame.rip);
         return;
     }
     match REPORT.get() {

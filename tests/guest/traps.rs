@@ -15,6 +15,7 @@ use crate::{check, check_same};
 pub const CASES: &[Case] = &[
     Case::new("traps::a_trap_keeps_every_register", GUESTS, registers),
     Case::new("traps::an_interrupt_in_an_interrupt_nests", GUESTS, nested),
+    Case::new("traps::an_interrupt_before_the_halt_ends_it", GUESTS, before_the_halt),
     Case::new("traps::an_unknown_interrupt_is_survived", GUESTS, unknown_interrupt),
     Case::new("traps::each_kind_of_exception_has_a_stack_of_its_own", GUESTS, own_stacks),
     Case::new("traps::a_lock_masks_interrupts", GUESTS, masking),
@@ -167,6 +168,44 @@ fn nested(_: &Context) -> Result<(), NotPassed> {
     let frames = FRAMES.each_ref().map(|frame| frame.load(Ordering::Relaxed));
     check_same!((kept, DEPTH.load(Ordering::Relaxed)), (7, 3));
     check!(frames[0] > frames[1] && frames[1] > frames[2], "{frames:x?}");
+    Ok(())
+}
+
+/// As an interrupt comes that Xen brings where a halt's is masked still, on a processor that has forgotten the interrupt
+/// shadow: its frame says that the halt is what to go on with. Nothing would end that halt.
+fn before_the_halt(_: &Context) -> Result<(), NotPassed> {
+    const BEFORE_HALT: u8 = 0x83;
+    static CAME: AtomicU32 = AtomicU32::new(0);
+    unsafe extern "C" {
+        /// boot/traps.S: 256 stubs of 16 bytes.
+        static trap_stubs: [[u8; 16]; 256];
+        /// boot/idle.S
+        static idle_halt: u8;
+    }
+    fn handler(_: &TrapFrame) {
+        CAME.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler leaves interrupts masked.
+    if unsafe { trap::handle(BEFORE_HALT, handler) }.is_err() {
+        return Err(NotPassed::Fail("the vector is taken".into()));
+    }
+    let stub = (&raw const trap_stubs as u64) + 16 * u64::from(BEFORE_HALT);
+    let masked = Masked::mask();
+    // SAFETY: on the stack lies what `idle`'s caller and `idle` have pushed before the halt, and on it the frame of an
+    // interrupt that comes there. Functions are called: registers are as behind a call.
+    unsafe {
+        asm!(
+            "lea rax, [rip + 2f]", "push rax", "push rbp",
+            "mov rcx, rsp", "mov eax, ss", "push rax", "push rcx",
+            "pushfq", "or qword ptr [rsp], 0x200", "mov eax, cs", "push rax", "push rdx",
+            "jmp rsi",
+            "2: cli",
+            in("rdx") &raw const idle_halt, in("rsi") stub,
+            clobber_abi("sysv64"),
+        );
+    }
+    drop(masked);
+    check_same!(CAME.load(Ordering::Relaxed), 1);
     Ok(())
 }
 
