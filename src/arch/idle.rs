@@ -1,7 +1,7 @@
 //! Waiting for an interrupt.
 
 /// Waits for an interrupt, if there is nothing to do: `is_idle` is asked with interrupts masked, and they are
-/// unmasked by the very instruction that begins the wait, so that an interrupt that comes in between ends it.
+/// unmasked by the instruction before the halt, in whose shadow none comes: one that came in between ends the wait.
 /// Returns at once if there is something to do. Interrupts are unmasked after it.
 pub fn wait_for_interrupt(is_idle: impl FnOnce() -> bool) {
     #[cfg(granite_guest)]

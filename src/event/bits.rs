@@ -45,6 +45,14 @@ pub fn take_pending(page: &SharedInfo, port: Port) -> bool {
         .is_some_and(|(word, bit)| page.evtchn_pending[word].fetch_and(!bit, Ordering::AcqRel) & bit != 0)
 }
 
+/// Puts back an event that was taken, for Xen to tell of it once more.
+pub fn set_pending(page: &SharedInfo, port: Port) {
+    if let Some((word, bit)) = place(port) {
+        // SeqCst: see `clear_mask`; whoever unmasks the port looks at this bit.
+        page.evtchn_pending[word].fetch_or(bit, Ordering::SeqCst);
+    }
+}
+
 /// Masks all ports, as a domain begins.
 pub fn mask_all(page: &SharedInfo) {
     page.evtchn_mask.iter().for_each(|word| word.store(!0, Ordering::Relaxed));

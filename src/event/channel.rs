@@ -88,7 +88,8 @@ impl From<XenErrno> for EventError {
     }
 }
 
-/// Something came. The port is masked until this is dropped: do the work first.
+/// Something came. The port is masked until this is dropped: do the work first. (Where two vCPUs look at one port at once,
+/// one more interrupt may come.)
 #[must_use = "dropping it says that the work is done"]
 pub struct Event<'c> {
     xen: Xen,
@@ -205,8 +206,10 @@ impl<K: Kind> Channel<K> {
     /// [`TimedOut`].
     pub fn poll(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {
         // Masked, so that the bit stays until it is taken here.
-        let masked_here = bits::mask(self.page, self.port);
+        let mut masked_here = false;
         loop {
+            // Again: another vCPU's event may have unmasked it.
+            masked_here |= bits::mask(self.page, self.port);
             if self.slot.take_mark() || bits::take_pending(self.page, self.port) {
                 return Ok(self.event());
             }
@@ -257,8 +260,7 @@ impl<K: Kind> Channel<K> {
         let was_unmasked = bits::mask(self.page, self.port);
         let moved = event::bind_vcpu(&self.xen, self.port, vcpu as u32);
         if moved.is_ok() {
-            // Release: pairs with the Acquire of the upcall.
-            self.slot.vcpu.store(vcpu, Ordering::Release);
+            self.slot.move_to(vcpu);
         }
         if was_unmasked {
             unmask(self.xen, self.page, self.port);
@@ -284,7 +286,7 @@ impl<K: Kind> fmt::Debug for Channel<K> {
 }
 
 /// Waits in Xen until one of these ports is pending, or until the deadline. It may return for nothing, and does so at
-/// once for more than 128 ports.
+/// once for more than 128 ports. The ports, or interrupts, are masked: else a handler may take what is waited for.
 pub fn poll_any(xen: Xen, ports: &[Port], deadline: Deadline) {
     if ports.len() > MAX_POLL {
         return;

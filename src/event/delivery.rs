@@ -46,29 +46,53 @@ fn upcall(_: &TrapFrame) {
 
 /// One port that is pending. Tells whether it is this vCPU's.
 fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
+    let Some(slot) = slots::get(port) else { return false };
     // Acquire: pairs with the Release of `Slot::open`.
-    let slot = slots::get(port).filter(|slot| slot.vcpu.load(Ordering::Acquire) == own);
-    let Some(slot) = slot else { return false };
-    slot.visits.fetch_add(1, Ordering::Relaxed);
-    if slot.handler().is_some() {
-        // One of our own sends these, or Xen: they are not masked. Asked again once the event is taken: the port may have
-        // been closed and opened since, and then the event is the new one's.
-        if bits::take_pending(page, port) {
-            match slot.handler() {
-                Some(handler) => handler(port),
-                None => slot.mark(),
-            }
+    if slot.vcpu.load(Ordering::Acquire) != own {
+        // Another's, whom Xen tells. Where it was ours before, Xen may have told us in its stead.
+        if slot.was_moved() && bits::mask(page, port) {
+            have_told(port);
         }
-    } else {
-        // Whoever waits on another vCPU may take it first; then the port is left as it was.
-        let masked_here = bits::mask(page, port);
-        if bits::take_pending(page, port) {
-            slot.mark();
-        } else if masked_here && let Some(xen) = Xen::enabled() {
+        return false;
+    }
+    slot.visits.fetch_add(1, Ordering::Relaxed);
+    // One of our own sends what has a handler, or Xen: those are not masked.
+    let was_handled = slot.handler().is_some();
+    let masked_here = !was_handled && bits::mask(page, port);
+    if !bits::take_pending(page, port) {
+        // Whoever waits on another vCPU took it first; the port is left as it was.
+        if masked_here && let Some(xen) = Xen::enabled() {
             unmask(xen, page, port);
         }
+        return true;
+    }
+    // Asked again: the port may have been closed and opened since, or moved, and then the event is the new one's.
+    let is_own = match slot.handler() {
+        Some(handler) if was_handled && slot.is_of(own) => {
+            handler(port);
+            true
+        }
+        Some(_) => false,
+        // In this order: a vCPU that it moves to sees the mark, or is told.
+        None => {
+            slot.mark();
+            slot.is_of(own)
+        }
+    };
+    if !is_own {
+        bits::set_pending(page, port);
+        bits::mask(page, port);
+        have_told(port);
     }
     true
+}
+
+/// Has Xen tell the vCPU of a port that is masked, whoever that is by now, if something is pending.
+fn have_told(port: Port) {
+    if let Some(xen) = Xen::enabled() {
+        // A port that isn't open any more has nothing to deliver.
+        let _ = event::unmask(&xen, port);
+    }
 }
 
 /// Unmasks a port; what is pending is delivered, now or by an interrupt.

@@ -1,6 +1,6 @@
 //! What is known of each port: whose vCPU it is, what is done about its events, and whether one is marked.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use core::task::Waker;
 
 use alloc::boxed::Box;
@@ -22,6 +22,8 @@ pub struct Slot {
     pub vcpu: AtomicUsize,
     /// An event came, and waits to be taken.
     pub marked: AtomicBool,
+    /// It was another vCPU's before.
+    moved: AtomicBool,
     /// How often it was visited by an interrupt's handler, since it was opened.
     pub visits: AtomicU64,
     state: IrqMutex<State>,
@@ -38,6 +40,7 @@ impl Slot {
         Self {
             vcpu: AtomicUsize::new(NO_VCPU),
             marked: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             visits: AtomicU64::new(0),
             state: IrqMutex::new(State { handler: None, waker: None }),
         }
@@ -47,9 +50,32 @@ impl Slot {
     pub fn open(&self, vcpu: usize, handler: Option<Handler>) {
         self.state.with(|state| *state = State { handler, waker: None });
         self.marked.store(false, Ordering::Relaxed);
+        self.moved.store(false, Ordering::Relaxed);
         self.visits.store(0, Ordering::Relaxed);
         // Release: pairs with the Acquire of the upcall: it finds the handler.
         self.vcpu.store(vcpu, Ordering::Release);
+    }
+
+    /// Gives the port to another vCPU, once Xen does.
+    pub fn move_to(&self, vcpu: usize) {
+        self.moved.store(true, Ordering::Relaxed);
+        // Release: pairs with the Acquire of the upcall.
+        self.vcpu.store(vcpu, Ordering::Release);
+        // SeqCst: pairs with the fence of `is_of`: either the new vCPU sees the mark of the old one's upcall, or that
+        // one sees that the port was moved.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether events may come to a vCPU that the port isn't of any more.
+    pub fn was_moved(&self) -> bool {
+        // Relaxed: whoever read the vCPU with Acquire sees what was stored before.
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is that vCPU's still, behind a mark; that of a port that is closed is nobody's concern.
+    pub fn is_of(&self, vcpu: usize) -> bool {
+        fence(Ordering::SeqCst); // SeqCst: see `move_to`
+        [vcpu, NO_VCPU].contains(&self.vcpu.load(Ordering::Relaxed))
     }
 
     /// Makes it nobody's.

@@ -35,6 +35,7 @@ pub struct Domain<'t> {
     toolstack: &'t Toolstack,
     id: DomId,
     console: Console,
+    is_destroyed: bool,
 }
 
 /// How a domain ended.
@@ -100,7 +101,7 @@ impl Toolstack {
         let windows = mm::windows().ok_or(ToolstackError::NoWindow)?;
         let unfinished = build(&self.interface, self.known, windows, config, command_line)?;
         let console = Console::from_now(*self.interface.xen(), unfinished.id());
-        Ok(Domain { toolstack: self, id: unfinished.finish(), console })
+        Ok(Domain { toolstack: self, id: unfinished.finish(), console, is_destroyed: false })
     }
 }
 
@@ -172,16 +173,19 @@ impl Domain<'_> {
     /// # Errors
     ///
     /// What Xen says; it is tried again by the drop.
-    pub fn destroy(self, deadline: Deadline) -> Result<bool, ToolstackError> {
+    pub fn destroy(mut self, deadline: Deadline) -> Result<bool, ToolstackError> {
         at(Step::Destroy, self.toolstack.interface.destroy(self.id))?;
-        let this = core::mem::ManuallyDrop::new(self);
-        let gone = || (this.toolstack.interface.info(this.id).err() == Some(XenErrno::SRCH)).then_some(());
-        Ok(this.toolstack.until(deadline, gone).is_ok())
+        self.is_destroyed = true;
+        let gone = || (self.toolstack.interface.info(self.id).err() == Some(XenErrno::SRCH)).then_some(());
+        Ok(self.toolstack.until(deadline, gone).is_ok())
     }
 }
 
 impl Drop for Domain<'_> {
     fn drop(&mut self) {
+        if self.is_destroyed {
+            return;
+        }
         if let Err(errno) = self.toolstack.interface.destroy(self.id) {
             log::warn!("domain {} can't be destroyed: {errno}", self.id);
         }

@@ -137,6 +137,11 @@ fn parse(message: &[u8]) -> Option<(State, Vec<(&str, &str)>)> {
     Some((state, keys?))
 }
 
+/// A deadline that has passed.
+const fn at_once() -> Deadline {
+    Deadline::at(Instant::from_nanoseconds(0))
+}
+
 impl<P: Post> Connector for LinkConnector<P> {
     fn peer(&self) -> DomId {
         self.post.peer()
@@ -163,15 +168,16 @@ impl<P: Post> Connector for LinkConnector<P> {
     fn state(&mut self) -> Result<State, ConnectError> {
         // What was there a moment ago may be gone: that is no news, and no reason to wait.
         if self.post.has_message() {
-            match self.changed(Deadline::at(Instant::from_nanoseconds(0))) {
+            match self.changed(at_once()) {
                 Err(ConnectError::Silent { .. }) => {}
                 other => return other,
             }
         }
-        if self.post.is_gone() {
-            return Err(ConnectError::Gone);
+        if !self.post.is_gone() {
+            return Ok(self.state);
         }
-        Ok(self.state)
+        // Its last word may have come in between.
+        if self.post.has_message() { self.changed(at_once()) } else { Err(ConnectError::Gone) }
     }
 
     fn changed(&mut self, deadline: Deadline) -> Result<State, ConnectError> {
@@ -193,8 +199,9 @@ mod tests {
     use std::collections::VecDeque;
     use std::vec::Vec;
 
-    /// What the other domain sent, and nobody has read yet.
-    struct Unread(RefCell<VecDeque<&'static str>>);
+    /// What the other domain sent, and nobody has read yet; and what it says when it is asked for whether it is there, to
+    /// end behind that.
+    struct Unread(RefCell<VecDeque<&'static str>>, Option<&'static str>);
 
     impl Post for Unread {
         fn peer(&self) -> DomId {
@@ -214,8 +221,17 @@ mod tests {
         }
 
         fn is_gone(&self) -> bool {
-            false
+            self.0.borrow_mut().extend(self.1);
+            self.1.is_some()
         }
+    }
+
+    #[test]
+    fn the_last_word_of_a_domain_that_ends_is_heard() {
+        let mut connector =
+            LinkConnector::new(Unread(VecDeque::from(["state 1\n"]).into(), Some("state 6\n")));
+        assert_eq!(connector.state(), Ok(State::INITIALISING));
+        assert_eq!(connector.state(), Ok(State::CLOSED));
     }
 
     #[test]
@@ -225,7 +241,7 @@ mod tests {
             [&["state 4\n"][..], &["state 5\n", "state 6\n"], &["state 4\n", "state 5\n", "state 6\n"], &[]]
         {
             let begins = ["state 1\n", "state 3\nring-ref=8\n", "state 4\n"];
-            let unread = Unread(RefCell::new(left.iter().chain(&begins).copied().collect()));
+            let unread = Unread(RefCell::new(left.iter().chain(&begins).copied().collect()), None);
             let mut connector = LinkConnector::new(unread);
             let state = connector.wait_for(&[State::INITIALISED, State::CONNECTED], later());
             assert_eq!((state, connector.parse("ring-ref")), (Ok(State::INITIALISED), Ok(8)), "{left:?}");

@@ -216,10 +216,9 @@ impl Link {
         mut is_so: impl FnMut() -> Result<bool, LinkError>,
     ) -> Result<(), LinkError> {
         loop {
-            if is_so()? {
+            if so_or_gone(&mut is_so, &mut is_there)? {
                 return Ok(());
             }
-            is_there()?;
             if deadline.has_passed() {
                 return Err(LinkError::Silent);
             }
@@ -232,6 +231,20 @@ impl Link {
 /// When to look though no event came.
 pub(super) fn next_look() -> Deadline {
     Deadline::at(Instant::now() + LOOK)
+}
+
+/// Whether it is so. A peer that is gone may have seen to it before it went, behind the first look: the last one tells.
+fn so_or_gone(
+    mut is_so: impl FnMut() -> Result<bool, LinkError>,
+    is_there: impl FnOnce() -> Result<(), LinkError>,
+) -> Result<bool, LinkError> {
+    if is_so()? {
+        return Ok(true);
+    }
+    match is_there() {
+        Ok(()) => Ok(false),
+        Err(gone) => is_so()?.then_some(true).ok_or(gone),
+    }
 }
 
 /// Whether a word of the peer's is the one that is waited for; it may also be the one before.
@@ -247,7 +260,21 @@ fn one_or_other(what: &'static str, claimed: u32, expected: u32, before: u32) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{LinkError, one_or_other};
+    use super::{LinkError, one_or_other, so_or_gone};
+    use std::cell::Cell;
+
+    #[test]
+    fn the_last_word_of_a_peer_that_is_gone_counts() {
+        let said = Cell::new(false);
+        let is_so = || Ok(said.get());
+        assert_eq!(so_or_gone(is_so, || Ok(())), Ok(false));
+        assert_eq!(so_or_gone(is_so, || Err(LinkError::Gone)), Err(LinkError::Gone));
+        let says_and_goes = || {
+            said.set(true);
+            Err(LinkError::Gone)
+        };
+        assert_eq!(so_or_gone(is_so, says_and_goes), Ok(true));
+    }
 
     #[test]
     fn a_peer_may_be_one_behind_and_nothing_else() {

@@ -83,7 +83,8 @@ impl<'t> Parent<'t> {
             Ok(match &shared {
                 Ok((grant, port)) => {
                     let (own, gref, port) = (platform.dom_id(), grant.gref().0, port.port().0);
-                    format!("{} {OPTION}={own},{gref},{port}", config.command_line)
+                    // In front: nothing in the rest, such as a quote that is never closed, hides it.
+                    format!("{OPTION}={own},{gref},{port} {}", config.command_line)
                 }
                 Err(_) => String::new(), // the error is seen below
             })
@@ -170,7 +171,7 @@ impl<'t> Parent<'t> {
         };
         let lines = self.console()?;
         let last = lines.iter().rev().find_map(|line| line.strip_prefix("granite: end: "));
-        Ok(judge(reason, last))
+        Ok(judge(reason, last, !lines.is_empty()))
     }
 
     /// Destroys the child, and takes back the page that it had. `false` where others still have something of it.
@@ -186,10 +187,12 @@ impl<'t> Parent<'t> {
     }
 }
 
-fn judge(reason: ShutdownReason, last: Option<&str>) -> ChildEnd {
+fn judge(reason: ShutdownReason, last: Option<&str>, can_be_read: bool) -> ChildEnd {
     match (reason, last) {
-        // Without a console there is the reason alone.
-        (ShutdownReason::POWEROFF, Some("success") | None) => ChildEnd::Success,
+        (ShutdownReason::POWEROFF, Some("success")) => ChildEnd::Success,
+        // Without a console there is the reason alone. With one, a domain says how it ends: one whose vCPUs all halt for ever
+        // is powered off as well.
+        (ShutdownReason::POWEROFF, None) if !can_be_read => ChildEnd::Success,
         (_, Some(end)) if end.starts_with("failure") => ChildEnd::Failed(end.into()),
         (reason, last) => ChildEnd::Crashed(last.map_or_else(|| format!("{reason}"), Into::into)),
     }
@@ -230,13 +233,23 @@ fn connection(
 
 #[cfg(test)]
 mod tests {
-    use super::{ChildEnd, ShutdownReason, judge};
+    use super::{ChildEnd, ShutdownReason};
 
     #[test]
     fn a_success_needs_both_signals() {
         let crashed = |text: &str| ChildEnd::Crashed(text.into());
+        let judge = |reason, last| super::judge(reason, last, true);
         assert_eq!(judge(ShutdownReason::POWEROFF, Some("success")), ChildEnd::Success);
-        assert_eq!(judge(ShutdownReason::POWEROFF, None), ChildEnd::Success, "there is no console");
+        assert_eq!(
+            super::judge(ShutdownReason::POWEROFF, None, false),
+            ChildEnd::Success,
+            "there is no console"
+        );
+        assert_eq!(
+            judge(ShutdownReason::POWEROFF, None),
+            crashed("poweroff"),
+            "it printed, and not how it ended"
+        );
         assert_eq!(judge(ShutdownReason::POWEROFF, Some("panic")), crashed("panic"));
         assert_eq!(judge(ShutdownReason::CRASH, Some("success")), crashed("success"));
         assert_eq!(judge(ShutdownReason::CRASH, Some("failure 3")), ChildEnd::Failed("failure 3".into()));

@@ -61,7 +61,9 @@ pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
         LAST.store(open.0, Ordering::Release);
         open.0
     });
-    let others = || (0..running()).filter(|&vcpu| vcpu != own);
+    // Those that run now: one that begins later has nothing to answer, and isn't kicked.
+    let running = running();
+    let others = || (0..running).filter(|&vcpu| vcpu != own);
     for vcpu in others() {
         let _ = kick(vcpu); // one that can't be reached doesn't answer
     }
@@ -109,6 +111,14 @@ pub(super) fn answer() {
     answering.store(false, Ordering::Relaxed);
     // Release: pairs with the Acquire of `on_all`.
     answered.store(number, Ordering::Release);
+}
+
+/// To be called by a vCPU that ends: no call waits for it.
+pub(super) fn end() {
+    if let Some(answered) = ANSWERED.get(this_vcpu::number()) {
+        // Release: pairs with the Acquire of `on_all`.
+        answered.store(u64::MAX, Ordering::Release);
+    }
 }
 
 /// To be called by a vCPU that begins: calls from before are none of its own.

@@ -13,6 +13,12 @@ use crate::time::{Deadline, TimedOut, wait_until};
 
 type Work = Box<dyn FnOnce() + Send>;
 
+/// What a vCPU does next.
+pub(super) enum Next {
+    Job(Work),
+    End,
+}
+
 /// One place for each vCPU.
 static NEXT: [IrqMutex<Option<Work>>; MAX_VCPUS] = [const { IrqMutex::new(None) }; MAX_VCPUS];
 
@@ -49,7 +55,7 @@ impl core::error::Error for NotSpawned {}
 ///
 /// [`NotSpawned`], and the work is dropped.
 pub fn spawn(vcpu: usize, work: impl FnOnce() + Send + 'static) -> Result<Job, NotSpawned> {
-    if !(1..running()).contains(&vcpu) || is_stopping() {
+    if !(1..running()).contains(&vcpu) {
         return Err(NotSpawned::NoSuchVcpu(vcpu));
     }
     let done = Arc::new(AtomicBool::new(false));
@@ -61,21 +67,27 @@ pub fn spawn(vcpu: usize, work: impl FnOnce() + Send + 'static) -> Result<Job, N
         tells.store(true, Ordering::Release);
         let _ = kick(spawner); // who waits there looks again
     }));
+    // Under the lock that `next` has: a vCPU that ends has no job behind its last look.
     NEXT[vcpu].with(|next| {
-        if next.is_none() {
-            *next = work.take();
+        if is_stopping() {
+            return Err(NotSpawned::NoSuchVcpu(vcpu));
         }
-    });
-    if work.is_some() {
-        return Err(NotSpawned::Busy(vcpu));
-    }
+        if next.is_some() {
+            return Err(NotSpawned::Busy(vcpu));
+        }
+        *next = work.take();
+        Ok(())
+    })?;
     let _ = kick(vcpu); // one that runs has a port
     Ok(Job { done })
 }
 
-/// The job that waits for a vCPU.
-pub(super) fn take(vcpu: usize) -> Option<Work> {
-    NEXT.get(vcpu)?.with(Option::take)
+/// What a vCPU is to do next, if there is something: a job, or to end.
+pub(super) fn next(vcpu: usize) -> Option<Next> {
+    NEXT.get(vcpu)?.with(|next| match next.take() {
+        Some(work) => Some(Next::Job(work)),
+        None => is_stopping().then_some(Next::End),
+    })
 }
 
 impl Job {

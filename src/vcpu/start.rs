@@ -4,6 +4,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 
+use super::job::Next;
 use super::{PORTS, Ports, RUNNING, call, job, kick, running};
 use crate::abi::event::VirtualInterrupt;
 use crate::abi::{PAGE_SIZE, XenErrno};
@@ -76,7 +77,7 @@ pub fn start_first(xen: Xen) -> Result<(), StartError> {
 ///
 /// # Errors
 ///
-/// [`StartError`]: the vCPUs before run, that one and those behind don't.
+/// [`StartError`]: the vCPUs before run, and that one and those behind aren't used. One that comes late only waits.
 pub fn start_all(xen: Xen) -> Result<usize, StartError> {
     let count = (vcpu::count(&xen) as usize).min(MAX_VCPUS);
     for number in running()..count {
@@ -86,10 +87,11 @@ pub fn start_all(xen: Xen) -> Result<usize, StartError> {
 }
 
 fn start(xen: Xen, number: usize) -> Result<(), StartError> {
-    let context = arch::vcpu::context(number, main).ok_or(XenErrno::NOENT)?;
     map_stacks(number).map_err(StartError::Stacks)?;
     shared_info::register(&xen, number)?;
     open_ports(xen, number)?;
+    // Behind what may fail: it is made for good.
+    let context = arch::vcpu::context(number, main).ok_or(XenErrno::NOENT)?;
     // SAFETY: the context is that of `main`, on stacks that were just mapped, with tables of its own.
     unsafe { vcpu::initialise(&xen, number as u32, &context) }?;
     vcpu::up(&xen, number as u32)?;
@@ -110,7 +112,13 @@ fn map_stacks(number: usize) -> Result<(), MapError> {
             }
             let frame = frames.allocate().ok_or(MapError::OutOfFrames)?;
             // SAFETY: the frame was just allocated, and the address is the stack's alone.
-            unsafe { tables.map_page(address, frame, frames) }
+            let mapped = unsafe { tables.map_page(address, frame, frames) };
+            if mapped.is_err() {
+                // SAFETY: it was allocated above, and nothing came to use it.
+                let released = unsafe { frames.release(frame) };
+                debug_assert!(released.is_ok(), "it was allocated above");
+            }
+            mapped
         })?;
     }
     stack::announce(number + 1);
@@ -134,17 +142,10 @@ fn main() -> ! {
     ARRIVED.fetch_add(1, Ordering::Release);
     let _ = kick(0); // who waits looks again; it looks by itself too
     arch::unmask_interrupts();
-    loop {
-        let next = || match job::take(own) {
-            Some(job) => Some(Some(job)),
-            // Acquire: pairs with the Release of `stop`.
-            None => STOPPING.load(Ordering::Acquire).then_some(None),
-        };
-        match wait_until(Deadline::NEVER, next) {
-            Ok(Some(job)) => job(),
-            Ok(None) | Err(TimedOut) => break,
-        }
+    while let Ok(Next::Job(job)) = wait_until(Deadline::NEVER, || job::next(own)) {
+        job();
     }
+    call::end();
     // Release: pairs with the Acquire of `stop`.
     ARRIVED.fetch_sub(1, Ordering::Release);
     let _ = kick(0);
@@ -156,7 +157,8 @@ fn main() -> ! {
 
 /// Whether vCPUs take no more jobs.
 pub(super) fn is_stopping() -> bool {
-    STOPPING.load(Ordering::Relaxed)
+    // Acquire: pairs with the Release of `stop`.
+    STOPPING.load(Ordering::Acquire)
 }
 
 /// Ends all vCPUs but the first, which calls it: each finishes the job that it is at. They can't be started again.
@@ -165,7 +167,7 @@ pub(super) fn is_stopping() -> bool {
 ///
 /// [`TimedOut`] if one is still at a job at the deadline; it ends when it is done.
 pub fn stop(deadline: Deadline) -> Result<(), TimedOut> {
-    // Release: pairs with the Acquire of `main`.
+    // Release: pairs with the Acquire of `is_stopping`.
     STOPPING.store(true, Ordering::Release);
     for number in 1..MAX_VCPUS {
         let _ = kick(number); // also one that came late, and isn't counted

@@ -27,6 +27,7 @@ pub const CASES: &[Case] = &[
     Case::new("vcpu::locks_are_taken_by_one_at_a_time", UNDER_XEN, locks),
     Case::new("vcpu::interrupts_go_where_they_are_sent", UNDER_XEN, interrupts),
     Case::new("vcpu::a_vcpu_waits_for_a_channel_of_another", UNDER_XEN, waits_elsewhere),
+    Case::new("vcpu::a_channel_moves_to_another", UNDER_XEN, moves),
     Case::new("vcpu::a_call_inside_of_a_call_is_refused", UNDER_XEN, call_in_call),
     Case::new("vcpu::time_is_one_on_all", UNDER_XEN, time),
     Case::new("vcpu::each_has_its_timer", UNDER_XEN, timers),
@@ -265,6 +266,56 @@ fn waits_elsewhere(context: &Context) -> Result<(), NotPassed> {
         }
         job.wait(soon()).map_err(fail)?;
     }
+    Ok(())
+}
+
+/// A channel's events come to the vCPU that it was moved to: also those of which Xen told the old one, because somebody had
+/// begun to send before.
+fn moves(context: &Context) -> Result<(), NotPassed> {
+    use granite::event::{Interdomain, Unbound};
+    let (xen, own, running) = (context.xen()?, context.platform()?.dom_id(), start(context)?);
+    let listens = Unbound::new(xen, own).map_err(fail)?;
+    let sends = Interdomain::connect(xen, own, listens.port()).map_err(fail)?;
+    let listens = Arc::new(listens);
+    for number in 1..running {
+        listens.bind_to(number).map_err(fail)?;
+        let waits = Arc::clone(&listens);
+        let heard = Arc::new(AtomicU32::new(0));
+        let tells = Arc::clone(&heard);
+        let job = vcpu::spawn(number, move || {
+            while tells.load(Ordering::Relaxed) < 6 {
+                drop(waits.wait(soon()));
+                tells.fetch_add(1, Ordering::Release);
+            }
+        })
+        .map_err(fail)?;
+        for round in 1..=6 {
+            if round % 2 == 0 {
+                sends.send().map_err(fail)?;
+            } else {
+                tell_this_vcpu(listens.port())?;
+            }
+            let deadline = Deadline::after(Duration::from_secs(10));
+            while heard.load(Ordering::Acquire) < round {
+                check!(!deadline.has_passed(), "vCPU {number} doesn't hear event {round}");
+                granite::time::pause();
+            }
+        }
+        job.wait(soon()).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// What Xen does for an event that comes to this vCPU.
+fn tell_this_vcpu(port: granite::abi::event::Port) -> Result<(), NotPassed> {
+    use granite::mm::shared_info;
+    let nothing = || NotPassed::Fail("Xen shares no page".into());
+    let page = shared_info::page().ok_or_else(nothing)?;
+    let info = shared_info::of_vcpu(vcpu::current()).ok_or_else(nothing)?;
+    let (word, bit) = (port.0 / 64, port.0 % 64);
+    page.evtchn_pending[word as usize].fetch_or(1 << bit, Ordering::SeqCst);
+    info.pending_sel.fetch_or(1 << word, Ordering::SeqCst);
+    info.upcall_pending.store(1, Ordering::SeqCst);
     Ok(())
 }
 
