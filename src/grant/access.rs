@@ -210,7 +210,7 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
     /// Whether the peer uses the page just now, for reading and for writing. It may begin, or end, the next
     /// moment.
     pub fn in_use(&self) -> EntryFlags {
-        self.table.entry(&self.reference).flags() & (EntryFlags::READING | EntryFlags::WRITING)
+        self.table.entry(&self.reference).use_of()
     }
 
     /// Ends the access, and gives the page back.
@@ -228,6 +228,24 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
                 Ok(page)
             }
             Err(flags) => Err(Failed { error: GrantError::Busy(flags), value: self }),
+        }
+    }
+
+    /// Ends the access and frees the page, as a drop does; but nobody gets the reference for as long as the peer uses the
+    /// grant `told_by`: memory in which it may still find this reference, and take it for what it was.
+    pub fn retire(self, told_by: GrantRef) {
+        let entry = self.table.entry(&self.reference);
+        if entry.end_access().is_err() {
+            return; // the drop leaves it to the quarantine
+        }
+        let table = self.table;
+        let (reference, page) = self.into_parts();
+        drop(page);
+        if table.is_used(told_by) {
+            table.entry(&reference).wait_for(told_by);
+            table.quarantine(reference);
+        } else {
+            table.give_back(reference);
         }
     }
 

@@ -5,7 +5,7 @@
 //! Flags and domain are one word here, as they are in Xen's own compare-and-exchange: a reference is
 //! published, and revoked, for one domain at one moment.
 
-use crate::abi::grant::EntryFlags;
+use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::abi::{DomId, Gfn};
 use crate::sync::primitive::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -104,6 +104,19 @@ impl<'t> Entry<'t> {
             Self::V1 { frame, .. } => Gfn(frame.load(Ordering::Relaxed).into()),
             Self::V2 { frame, .. } => Gfn(frame.load(Ordering::Relaxed)),
         }
+    }
+
+    /// Has an entry that grants nothing wait for the end of another's use.
+    pub fn wait_for(self, other: GrantRef) {
+        match self {
+            Self::V1 { frame, .. } => frame.store(other.0, Ordering::Relaxed),
+            Self::V2 { frame, .. } => frame.store(other.0.into(), Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the peer uses what it grants, for reading or for writing. It may begin, or end, the next moment.
+    pub fn use_of(self) -> EntryFlags {
+        self.flags() & (EntryFlags::READING | EntryFlags::WRITING)
     }
 
     /// Introduces a valid entry: domain and payload first, the flags that make it valid last.

@@ -1,13 +1,14 @@
 //! Grants that were dropped while their peer used them. Page and reference wait here until it is done: by
 //! the entry itself, which says what was granted, and by the reference's own word in the freelist, so that
-//! waiting takes no memory, and no more can wait than there are references.
+//! waiting takes no memory, and no more can wait than there are references. A reference may also wait alone, for the
+//! end of another's use: then its entry grants nothing, and says which.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::freelist::{Lot, OwnedRef};
 use super::table::GrantTable;
 use super::transfer;
-use crate::abi::grant::EntryFlags;
+use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::hypercall::Hypercall;
 use crate::mm::Page;
 
@@ -34,7 +35,7 @@ impl Quarantine {
 }
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Leaves a reference, and the page that its entry grants, to the quarantine. The caller forgets the page.
+    /// Leaves a reference, and the page that its entry grants if it does, to the quarantine. The caller forgets the page.
     pub(super) fn quarantine(&self, reference: OwnedRef) {
         self.quarantine.count.fetch_add(1, Ordering::Relaxed);
         self.park(reference);
@@ -79,6 +80,9 @@ impl<X: Hypercall> GrantTable<X> {
             return transfer::release(self, entry);
         }
         let frame = entry.frame();
+        if entry.flags().entry_type() == EntryFlags::INVALID {
+            return !self.is_used(GrantRef(frame.0 as u32));
+        }
         if entry.end_access().is_err() {
             return false;
         }

@@ -99,7 +99,8 @@ impl<I: RingMemory, D: RingMemory> Stream<Back, I, D> {
     /// The ring that a front has made: `data` is what [`references`] names. Nothing, if its size can't be.
     pub fn attach(indices: I, data: D) -> Option<Self> {
         let pages = data.len() / PAGE_SIZE as usize;
-        let fits = pages.is_power_of_two() && pages <= 1 << MAX_ORDER;
+        let is_whole = data.len().is_multiple_of(PAGE_SIZE as usize);
+        let fits = is_whole && pages.is_power_of_two() && pages <= 1 << MAX_ORDER;
         (fits && indices.len() == PAGE_SIZE as usize).then(|| Self::with(indices, data))
     }
 }

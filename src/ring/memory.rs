@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use crate::abi::PAGE_SIZE;
+use crate::abi::grant::GrantRef;
 use crate::grant::{ForeignMapping, Grant, ReadWrite};
 use crate::hypercall::Hypercall;
 use crate::mm::SharedBytes;
@@ -30,6 +31,12 @@ pub trait RingMemory {
 
     /// Copies bytes in.
     fn write(&self, at: usize, bytes: &[u8]);
+
+    /// The reference by which the peer has it, if it is ours and granted: for as long as that is used, the peer may find in
+    /// it what it was told.
+    fn gref(&self) -> Option<GrantRef> {
+        None
+    }
 }
 
 impl RingMemory for SharedBytes<'_> {
@@ -60,7 +67,7 @@ impl RingMemory for SharedBytes<'_> {
 
 /// Memory that is one view of bytes.
 macro_rules! by_bytes {
-    ($($memory:ident),*) => {$(
+    ($($memory:ident: $gref:expr),*) => {$(
         impl<X: Hypercall> RingMemory for $memory<'_, ReadWrite, X> {
             fn len(&self) -> usize {
                 self.bytes().len()
@@ -81,11 +88,16 @@ macro_rules! by_bytes {
             fn write(&self, at: usize, bytes: &[u8]) {
                 RingMemory::write(&self.bytes(), at, bytes);
             }
+
+            fn gref(&self) -> Option<GrantRef> {
+                let gref: fn(&Self) -> Option<GrantRef> = $gref;
+                gref(self)
+            }
         }
     )*};
 }
 
-by_bytes!(Grant, ForeignMapping);
+by_bytes!(Grant: |grant| Some(grant.gref()), ForeignMapping: |_| None);
 
 const PAGE: usize = PAGE_SIZE as usize;
 
@@ -120,6 +132,11 @@ impl<X: Hypercall> RingMemory for Vec<Grant<'_, ReadWrite, X>> {
             (at, bytes) = (at + part.len(), rest);
         }
     }
+
+    /// The first page's: a peer has all of them, or none.
+    fn gref(&self) -> Option<GrantRef> {
+        self.first().map(Grant::gref)
+    }
 }
 
 /// Memory that somebody else has as well.
@@ -144,6 +161,10 @@ macro_rules! by_reference {
 
             fn write(&self, at: usize, bytes: &[u8]) {
                 (**self).write(at, bytes);
+            }
+
+            fn gref(&self) -> Option<GrantRef> {
+                (**self).gref()
             }
         }
     )*};

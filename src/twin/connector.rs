@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::link::next_look;
 use super::{Child, LinkError, Parent};
 use crate::abi::DomId;
 use crate::abi::xenbus::State;
@@ -157,7 +158,19 @@ impl<P: Post> Connector for LinkConnector<P> {
         for (key, value) in keys {
             let _ = writeln!(text, "{key}={value}");
         }
-        self.post.send(text.as_bytes(), deadline).map_err(|error| self.failed(error))
+        let mut has_heard = false;
+        loop {
+            match self.post.send(text.as_bytes(), deadline.or_earlier(next_look())) {
+                Err(LinkError::Silent) if !deadline.has_passed() => {}
+                sent => return sent.map_err(|error| self.failed(error)),
+            }
+            // The other end may be at saying something, too: then one has to listen. To one thing: what comes behind is for
+            // whoever waits for it.
+            if !has_heard && self.post.has_message() {
+                self.state()?;
+                has_heard = true;
+            }
+        }
     }
 
     fn has_news(&self) -> bool {
@@ -193,14 +206,14 @@ impl<P: Post> Connector for LinkConnector<P> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Connector, DomId, LinkConnector, LinkError, Post, State, parse};
+    use super::{ConnectError, Connector, DomId, LinkConnector, LinkError, Post, State, parse};
     use crate::time::{Deadline, Instant};
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::vec::Vec;
 
     /// What the other domain sent, and nobody has read yet; and what it says when it is asked for whether it is there, to
-    /// end behind that.
+    /// end behind that. It reads nothing before one of its own was read.
     struct Unread(RefCell<VecDeque<&'static str>>, Option<&'static str>);
 
     impl Post for Unread {
@@ -209,7 +222,7 @@ mod tests {
         }
 
         fn send(&self, _: &[u8], _: Deadline) -> Result<(), LinkError> {
-            Ok(())
+            if self.0.borrow().len() > 1 { Err(LinkError::Silent) } else { Ok(()) }
         }
 
         fn receive(&self, _: Deadline) -> Result<Vec<u8>, LinkError> {
@@ -224,6 +237,17 @@ mod tests {
             self.0.borrow_mut().extend(self.1);
             self.1.is_some()
         }
+    }
+
+    #[test]
+    fn of_two_that_speak_at_once_one_listens() {
+        let unread = Unread(VecDeque::from(["state 1\n", "state 3\n"]).into(), None);
+        let mut connector = LinkConnector::new(unread);
+        let past = Deadline::at(Instant::from_nanoseconds(0));
+        let silent = Err(ConnectError::Silent { state: State::UNKNOWN });
+        assert_eq!(connector.publish(&[], State::INIT_WAIT, past), silent);
+        assert_eq!(connector.publish(&[], State::INIT_WAIT, Deadline::NEVER), Ok(()));
+        assert_eq!((connector.state, connector.state()), (State::INITIALISING, Ok(State::INITIALISED)));
     }
 
     #[test]

@@ -120,7 +120,9 @@ pub fn stream(
                 }
             }
             Err(RecvTimeoutError::Timeout) => break Finish::Deadline,
-            Err(RecvTimeoutError::Disconnected) => break Finish::Exited(child.0.wait()?),
+            Err(RecvTimeoutError::Disconnected) => {
+                break end(&mut child.0, deadline.map(|deadline| started + deadline))?;
+            }
         }
     };
     drop(child);
@@ -128,6 +130,21 @@ pub fn stream(
     let ended = matches!(finish, Finish::Exited(_));
     let errors = stderr.filter(|_| ended).and_then(|thread| thread.join().ok()).and_then(Result::ok);
     Ok((finish, errors.unwrap_or_default()))
+}
+
+/// Waits for the end of a command that says nothing more: it may have closed its output and go on.
+fn end(child: &mut Child, deadline: Option<Instant>) -> io::Result<Finish> {
+    const LOOK: Duration = Duration::from_millis(10);
+    let Some(deadline) = deadline else { return Ok(Finish::Exited(child.wait()?)) };
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Finish::Exited(status));
+        }
+        if Instant::now() >= deadline {
+            return Ok(Finish::Deadline);
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 fn send_lines(output: ChildStdout, lines: &mpsc::SyncSender<String>) {
@@ -175,6 +192,16 @@ mod tests {
         assert!(matches!(finish, Finish::Deadline));
         let (finish, _) = stream(sh("echo x; exec sleep 100"), None, |_| Next::Stop).unwrap();
         assert!(matches!(finish, Finish::Stopped));
+    }
+
+    #[test]
+    fn a_process_that_closes_its_output_and_goes_on_ends_at_its_deadline() {
+        let deadline = Some(Duration::from_millis(50));
+        let (finish, _) = stream(sh("exec >&- 2>&-; exec sleep 100"), deadline, |_| Next::Line).unwrap();
+        assert!(matches!(finish, Finish::Deadline));
+        let deadline = Some(Duration::from_secs(100));
+        let (finish, _) = stream(sh("exec >&- 2>&-; sleep 0.1; exit 3"), deadline, |_| Next::Line).unwrap();
+        assert!(matches!(finish, Finish::Exited(status) if status.code() == Some(3)));
     }
 
     #[test]

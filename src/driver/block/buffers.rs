@@ -33,6 +33,14 @@ impl<X: Hypercall> Lent<'_, X> {
             Self::Room(grant) => grant.gref(),
         }
     }
+
+    /// Takes it back from a back end that may get to its request yet.
+    pub(super) fn retire(self, told_by: GrantRef) {
+        match self {
+            Self::Data(grant) => grant.retire(told_by),
+            Self::Room(grant) => grant.retire(told_by),
+        }
+    }
 }
 
 /// The pages of one front end.

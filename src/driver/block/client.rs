@@ -98,7 +98,7 @@ pub(super) struct Client<'t, X: Hypercall, M: RingMemory> {
     /// By the number of the request.
     flights: Vec<Option<Flight<'t, X>>>,
     buffers: Buffers<'t, X>,
-    // Behind the pages: a back end that is there has its ring to the last.
+    // Behind the pages: what is in flight waits for the end of the ring's use.
     ring: Ring<ring::Front, Blkif, M>,
     pub(super) geometry: Geometry,
     pub(super) limits: Limits,
@@ -306,6 +306,16 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
                 progress.fail(BlockError::Refused(response.status));
             }
         }
+    }
+}
+
+impl<X: Hypercall, M: RingMemory> Drop for Client<'_, X, M> {
+    /// A back end that is late finds requests in the ring for as long as it has that: until then their references are
+    /// nobody's, or it would write and read what isn't meant for it.
+    fn drop(&mut self) {
+        let Some(ring) = self.ring.memory().gref() else { return };
+        let flights = self.flights.iter_mut().filter_map(Option::take);
+        flights.flat_map(|flight| flight.lent).for_each(|page| page.retire(ring));
     }
 }
 

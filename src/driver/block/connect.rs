@@ -167,7 +167,9 @@ fn meet_front<D: Disk>(
     if order > MAX_RING_ORDER {
         return Err(ConnectError::BadKey("ring-page-order").into());
     }
-    let number = |page| connector.key(&ring_ref(order, page))?.parse().ok().map(GrantRef);
+    // Of a ring of one page, other back ends take either name.
+    let named = |page| connector.key(&ring_ref(order, page)).or_else(|| connector.key("ring-ref0"));
+    let number = |page| named(page)?.parse().ok().map(GrantRef);
     let grefs: Option<Vec<_>> = (0..1 << order).map(number).collect();
     let grefs = grefs.ok_or(ConnectError::BadKey("ring-ref"))?;
     let port = Port(connector.parse("event-channel")?);

@@ -185,6 +185,12 @@ impl<X: Hypercall> GrantTable<X> {
         self.entry_of(reference.get())
     }
 
+    /// Whether a peer uses what a reference grants, whoever has it.
+    pub(super) fn is_used(&self, gref: GrantRef) -> bool {
+        let count = self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame();
+        gref.0 < count && !self.entry_of(gref).use_of().is_empty()
+    }
+
     #[inline]
     fn entry_of(&self, gref: GrantRef) -> Entry<'_> {
         let index = u64::from(gref.0);

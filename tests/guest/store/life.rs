@@ -252,7 +252,8 @@ fn dies_as_front(context: &Context, state: u32) -> Result<(), NotPassed> {
         return die(context);
     }
     if state == 2 {
-        RawFront::new(context)?.tell(&[])?;
+        let mut front = RawFront::new(context)?;
+        front.tell(&[])?;
         return die(context);
     }
     if state == 5 {
@@ -306,7 +307,10 @@ fn dies_as_back(context: &Context, state: u32) -> Result<(), NotPassed> {
     match state {
         0 => {}
         1 => connector(context).publish(&[], State::INIT_WAIT, soon()).map_err(fail)?,
-        2 => drop(RawBack::connect(context, &[])?.bell.port()),
+        2 => {
+            let _back = RawBack::connect(context, &[])?;
+            return die(context);
+        }
         3 => {
             let mut back = RawBack::connect(context, &[])?;
             back.hear()?;

@@ -125,9 +125,11 @@ impl Table {
         let index: usize = words.next()?.parse().ok()?;
         let text = words.next().unwrap_or_default();
         if word == "run" {
-            self.log.clear();
-            self.running = Some((index, text.to_owned(), Instant::now()));
-            return None;
+            let before = self.running.replace((index, text.to_owned(), Instant::now()));
+            if before.is_none() {
+                self.log.clear();
+            }
+            return before.map(|(_, name, started)| self.unheard(name, started));
         }
         let verdict = match word {
             "pass" => Verdict::Pass,
@@ -135,8 +137,16 @@ impl Table {
             _ => Verdict::Fail,
         };
         self.failed |= verdict == Verdict::Fail;
-        let (_, name, started) = self.running.take().filter(|(running, ..)| *running == index)?;
+        let (running, name, started) = self.running.take()?;
+        if running != index {
+            return Some(self.unheard(name, started));
+        }
         Some(self.entry(name, verdict, text.to_owned(), started.elapsed()))
+    }
+
+    /// A case behind which the next one began, as if it had printed over its own verdict.
+    fn unheard(&self, name: String, started: Instant) -> Entry {
+        self.entry(name, Verdict::Crash, "its end was not heard".into(), started.elapsed())
     }
 
     fn end(&mut self, boot: &Boot) -> End {
@@ -187,6 +197,14 @@ mod tests {
         assert!(matches!(read(&lines, Outcome::Success).1, End::Lost(_)), "a failure and success");
         assert!(matches!(read(&lines[..4], Outcome::Success).1, End::Lost(_)), "no last word");
         assert!(matches!(read(&[], Outcome::Success).1, End::Lost(_)), "silence is no pass");
+    }
+
+    #[test]
+    fn a_case_whose_end_is_not_heard_has_crashed() {
+        let lines = ["##test run 0 a", "text##test pass 0", "##test run 1 b", "##test pass 2", "##test done"];
+        let (entries, end) = read(&lines, Outcome::Success);
+        assert_eq!(entries, [("a".into(), Verdict::Crash), ("b".into(), Verdict::Crash)]);
+        assert!(matches!(end, End::Complete));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::cell::RefCell;
 use granite::abi::blkif::{Operation, Response, Status};
 use granite::abi::grant::op::Op;
 use granite::driver::block::{Blkif, BlockError, DataPath, Disk, Front, Geometry, ImageDisk, Limits, SECTOR};
-use granite::grant::ReadWrite;
+use granite::grant::{ReadOnly, ReadWrite};
 use granite::hypercall::fake::Fault;
 use granite::ring::{self, PeerBroke, Ring, RingError};
 
-use super::{HOST, Meeting, PATHS, Turn, nothing_lost, pages, ram};
+use super::{HOST, Meeting, Mute, PATHS, Turn, nothing_lost, pages, ram};
 use crate::grant::bed::fail;
 use crate::harness::{Case, NotPassed};
 use crate::{check, check_same};
@@ -17,6 +17,7 @@ use crate::{check, check_same};
 /// The cases.
 pub const CASES: &[Case] = &[
     Case::new("store::bad_calls_are_refused_here", HOST, |_| bad_calls()),
+    Case::new("store::what_a_slow_back_end_was_told_of_is_nobodys", HOST, |_| dropped_in_flight()),
     Case::new("store::what_a_back_end_does_not_offer_is_not_asked", HOST, |_| features()),
     Case::new("store::faults_of_the_hypervisor_lose_nothing", HOST, |_| faults()),
     Case::new("store::a_back_that_lies", HOST, |_| a_back_that_lies()),
@@ -165,6 +166,34 @@ fn given_up() -> Result<(), NotPassed> {
     drop(front);
     drop(back);
     nothing_lost(bed)
+}
+
+/// A front end that is dropped leaves requests in the ring, which a back end may yet get to: the references in them mean
+/// nothing else meanwhile.
+fn dropped_in_flight() -> Result<(), NotPassed> {
+    let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+    drop(memory);
+    let mut back = Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?;
+    let geometry = Geometry::of(&ram()?);
+    let mut front = Front::new(ring, Mute, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    check_same!(front.write(0, &[1; 40 * SECTOR]), Err(BlockError::Silent));
+    drop(front);
+    let mut grants = Vec::new();
+    for _ in 0..40 {
+        grants.push(bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?);
+    }
+    let request = back.pop().map_err(fail)?.ok_or_else(|| fail("nothing was asked"))?;
+    check_same!(request.nr_segments, 5);
+    for segment in &request.segments[..5] {
+        check!(grants.iter().all(|grant| grant.gref() != segment.gref), "{:?} is another's", segment.gref);
+        let mapped = bed.them.map::<ReadOnly>(bed.our_id, segment.gref);
+        check!(mapped.is_err(), "{:?} is granted", segment.gref);
+    }
+    check_same!(bed.us.stats().quarantined, 6);
+    drop((back, grants));
+    nothing_lost(bed)?;
+    check_same!(bed.us.stats().quarantined, 0);
+    Ok(())
 }
 
 /// A back end that does the last request first would undo a later write with one that was given up: so that comes first, and
