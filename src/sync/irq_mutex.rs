@@ -1,6 +1,7 @@
 //! A spin lock that may be taken wherever an interrupt handler may take it too.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{NO_VCPU, this_vcpu};
@@ -74,11 +75,14 @@ fn again() -> ! {
     panic!("a lock is taken again by its holder")
 }
 
-/// Interrupts masked for as long as this lives, if they weren't masked before.
+/// Interrupts masked for as long as this lives, if they weren't masked before: on the vCPU that masked them, and with several
+/// as long as they are dropped in the reverse order.
 #[derive(Debug)]
 #[must_use = "dropping it unmasks"]
 pub struct Masked {
     was_enabled: bool,
+    // Neither sent nor shared: another vCPU's mask is another.
+    _here: PhantomData<*mut ()>,
 }
 
 impl Masked {
@@ -89,7 +93,7 @@ impl Masked {
         if was_enabled {
             x86_64::instructions::interrupts::disable();
         }
-        Self { was_enabled }
+        Self { was_enabled, _here: PhantomData }
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Offer<D> {
 ///
 /// # Errors
 ///
-/// [`BlockError`]; the other end is told, and what it has still of the ring waits in the table's quarantine.
+/// [`BlockError`]; the other end is told, if it listens, and what it has still of the ring waits in the table's quarantine.
 pub fn connect_front(
     connector: &mut impl Connector,
     grants: &'static GrantTable<Xen>,
@@ -122,7 +122,7 @@ fn ring_ref(order: u32, page: usize) -> alloc::string::String {
 ///
 /// # Errors
 ///
-/// [`BlockError`]; the other end is told, and nothing of its stays mapped.
+/// [`BlockError`]; the other end is told, if it listens, and nothing of its stays mapped.
 pub fn connect_back<D: Disk>(
     connector: &mut impl Connector,
     grants: &'static GrantTable<Xen>,
