@@ -34,24 +34,24 @@ pub fn start(xen: Xen, page: &SharedInfo) -> Result<(), XenErrno> {
 /// The handler.
 fn upcall(_: &TrapFrame) {
     let own = this_vcpu::number();
-    let (Some(page), Some(info), Some(last)) =
-        (shared_info::page(), shared_info::of_vcpu(own), LAST.get(own))
+    let (Some(xen), Some(page), Some(info), Some(last)) =
+        (Xen::enabled(), shared_info::page(), shared_info::of_vcpu(own), LAST.get(own))
     else {
         return;
     };
     let ended_with =
-        bits::scan(page, info, Port(last.load(Ordering::Relaxed)), |port| visit(page, own, port));
+        bits::scan(page, info, Port(last.load(Ordering::Relaxed)), |port| visit(xen, page, own, port));
     last.store(ended_with.0, Ordering::Relaxed);
 }
 
 /// One port that is pending. Tells whether it is this vCPU's.
-fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
+fn visit(xen: Xen, page: &SharedInfo, own: usize, port: Port) -> bool {
     let Some(slot) = slots::get(port) else { return false };
     // Acquire: pairs with the Release of `Slot::open`.
     if slot.vcpu.load(Ordering::Acquire) != own {
         // Another's, whom Xen tells. Where it was ours before, Xen may have told us in its stead.
         if slot.was_moved() && bits::mask(page, port) {
-            have_told(port);
+            have_told(xen, port);
         }
         return false;
     }
@@ -61,13 +61,13 @@ fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
     let masked_here = !was_handled && bits::mask(page, port);
     if !bits::take_pending(page, port) {
         // Whoever waits on another vCPU took it first; the port is left as it was.
-        if masked_here && let Some(xen) = Xen::enabled() {
+        if masked_here {
             unmask(xen, page, port);
         }
         return true;
     }
     // Asked again: the port may have been closed and opened since, or moved, and then the event is the new one's.
-    let is_own = match slot.handler() {
+    let has_come = match slot.handler() {
         Some(handler) if was_handled && slot.is_of(own) => {
             handler(port);
             true
@@ -79,20 +79,18 @@ fn visit(page: &SharedInfo, own: usize, port: Port) -> bool {
             slot.is_of(own)
         }
     };
-    if !is_own {
+    if !has_come {
         bits::set_pending(page, port);
         bits::mask(page, port);
-        have_told(port);
+        have_told(xen, port);
     }
     true
 }
 
 /// Has Xen tell the vCPU of a port that is masked, whoever that is by now, if something is pending.
-fn have_told(port: Port) {
-    if let Some(xen) = Xen::enabled() {
-        // A port that isn't open any more has nothing to deliver.
-        let _ = event::unmask(&xen, port);
-    }
+fn have_told(xen: Xen, port: Port) {
+    // A port that isn't open any more has nothing to deliver.
+    let _ = event::unmask(&xen, port);
 }
 
 /// Unmasks a port; what is pending is delivered, now or by an interrupt.
@@ -101,7 +99,6 @@ pub(super) fn unmask(xen: Xen, page: &SharedInfo, port: Port) {
     // What came before the mask was cleared has told nobody: Xen is to look again, at a port that is masked. Whoever masked
     // it in between, as an interrupt does that came, has something to do, and unmasks it after that.
     if bits::is_pending(page, port) && bits::mask(page, port) {
-        // A port that isn't open any more has nothing to deliver.
-        let _ = event::unmask(&xen, port);
+        have_told(xen, port);
     }
 }

@@ -106,7 +106,7 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Has an entry that grants nothing wait for the end of another's use.
+    /// Has an entry that grants nothing wait for the end of another's use: its frame is that reference's number then.
     pub fn wait_for(self, other: GrantRef) {
         match self {
             Self::V1 { frame, .. } => frame.store(other.0, Ordering::Relaxed),

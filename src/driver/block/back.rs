@@ -42,7 +42,7 @@ impl fmt::Display for DataPath {
     }
 }
 
-/// Segments that are worked on at once: mapped with one hypercall, or copied with two.
+/// Segments that are worked on at once: mapped with one hypercall, or copied with one for each 32.
 const BATCH: usize = 64;
 
 /// What was done so far.

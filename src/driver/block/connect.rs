@@ -167,10 +167,12 @@ fn meet_front<D: Disk>(
     if order > MAX_RING_ORDER {
         return Err(ConnectError::BadKey("ring-page-order").into());
     }
-    // Of a ring of one page, other back ends take either name.
-    let named = |page| connector.key(&ring_ref(order, page)).or_else(|| connector.key("ring-ref0"));
-    let number = |page| named(page)?.parse().ok().map(GrantRef);
-    let grefs: Option<Vec<_>> = (0..1 << order).map(number).collect();
+    let number = |name: &str| connector.key(name)?.parse().ok().map(GrantRef);
+    let grefs: Option<Vec<_>> = match order {
+        // Other back ends take either name.
+        0 => number("ring-ref").or_else(|| number("ring-ref0")).map(|gref| Vec::from([gref])),
+        _ => (0..1 << order).map(|page| number(&ring_ref(order, page))).collect(),
+    };
     let grefs = grefs.ok_or(ConnectError::BadKey("ring-ref"))?;
     let port = Port(connector.parse("event-channel")?);
     let path = match path {
