@@ -9,9 +9,10 @@ extern crate alloc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use granite::abi::XenErrno;
 use granite::abi::grant::op::{MapFlags, MapGrantRef, UnmapGrantRef};
-use granite::abi::grant::{GrantHandle, Status};
+use granite::abi::grant::{GrantHandle, GrantRef, Status};
+use granite::abi::{DomId, XenErrno};
+use granite::grant::freelist::Freelist;
 use granite::grant::{Config, GrantTable, Version};
 use granite::hypercall::{Hypercall, Number, Xen, grant as op};
 use granite::mm;
@@ -36,6 +37,10 @@ unsafe impl Vcpu for Counted {
 
 // SAFETY: it is Xen.
 unsafe impl Hypercall for Counted {
+    fn domain(&self) -> DomId {
+        self.0.domain()
+    }
+
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
         CALLS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's word.
@@ -98,7 +103,8 @@ fn measure(platform: &Platform) -> Result<(), &'static str> {
 }
 
 fn one_page(table: &GrantTable<Counted>, platform: &Platform) -> Result<(), &'static str> {
-    let list = table.references();
+    let list = Freelist::new(table.xen().clone(), GrantRef::FIRST_FREE, 1).map_err(|_| "no memory")?;
+    list.grow(512).map_err(|_| "no memory")?;
     let pair = cost(TIMES, || {
         if let Ok(reference) = list.alloc() {
             let _ = list.free(reference);
@@ -130,6 +136,8 @@ fn many_pages(table: &GrantTable<Counted>, platform: &Platform) -> Result<(), &'
     // SAFETY: many owners of one page, of whom the last alone may drop it.
     let alias = || unsafe { Page::from_gfn(gfn) };
     // A page of one's own stays where it is only while it is mapped there.
+    // SAFETY: it is, until all mappings below are gone.
+    unsafe { table.allow_own_mappings() };
     let keeps = table.grant::<ReadWrite>(alias(), id).map_err(|_| "a grant failed")?;
     let mut map = [MapGrantRef {
         host_addr: gfn.address(),

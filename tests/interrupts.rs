@@ -29,13 +29,16 @@ const THREADS: usize = 4;
 static LIST: OnceLock<Freelist<Thread>> = OnceLock::new();
 /// Who has each reference: 0 nobody, 1 a thread, 2 a handler.
 static OWNERS: [AtomicU32; COUNT as usize] = [const { AtomicU32::new(0) }; COUNT as usize];
-/// What handlers keep from one time to the next.
-static KEPT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+/// How many references handlers keep from one time to the next.
+const KEPT: usize = 64;
+static PARKED: AtomicU32 = AtomicU32::new(0);
 /// The threads, as signals know them.
 static IDS: [AtomicU64; THREADS] = [const { AtomicU64::new(0) }; THREADS];
 /// No more signals are sent.
 static DONE: AtomicBool = AtomicBool::new(false);
 static HANDLED: AtomicU64 = AtomicU64::new(0);
+/// How often in a row a handler found none free. Most of them always are.
+static REFUSED: AtomicU32 = AtomicU32::new(0);
 static TWICE: AtomicBool = AtomicBool::new(false);
 
 fn take(number: GrantRef, owner: u32) {
@@ -55,18 +58,22 @@ fn give(number: GrantRef, owner: u32) {
 extern "C" fn handler(_: libc::c_int) {
     let interrupted = INDEX.with(|index| index.replace(NO_VCPU));
     if let Some(list) = LIST.get() {
-        let count = HANDLED.fetch_add(1, Ordering::Relaxed);
-        if let Ok(reference) = list.alloc() {
-            take(reference.get(), 2);
-            if let Ok(number) = list.leak(reference) {
-                let old = KEPT[count as usize % KEPT.len()].swap(number.0.into(), Ordering::Relaxed);
-                if old != 0
-                    && let Ok(reference) = list.adopt(GrantRef(old as u32))
-                {
-                    give(reference.get(), 2);
-                    let _ = list.free(reference);
-                }
+        HANDLED.fetch_add(1, Ordering::Relaxed);
+        match list.alloc() {
+            Ok(reference) => {
+                take(reference.get(), 2);
+                REFUSED.store(0, Ordering::Relaxed);
+                drop(list.park(reference));
+                PARKED.fetch_add(1, Ordering::Relaxed);
             }
+            Err(_) => drop(REFUSED.fetch_add(1, Ordering::Relaxed)),
+        }
+        if PARKED.load(Ordering::Relaxed) as usize > KEPT
+            && let Some(reference) = list.unpark()
+        {
+            PARKED.fetch_sub(1, Ordering::Relaxed);
+            give(reference.get(), 2);
+            let _ = list.free(reference);
         }
     }
     INDEX.with(|index| index.set(interrupted));
@@ -75,8 +82,8 @@ extern "C" fn handler(_: libc::c_int) {
 #[test]
 fn handlers_and_what_they_interrupt_never_get_the_same_reference() {
     let list = LIST.get_or_init(|| {
-        let list = Freelist::new(Thread, GrantRef::FIRST_FREE, COUNT, THREADS);
-        list.grow(COUNT);
+        let list = Freelist::new(Thread, GrantRef::FIRST_FREE, THREADS).unwrap();
+        list.grow(COUNT).unwrap();
         list
     });
     // SAFETY: the handler does what a handler may, and the old one is not needed.
@@ -107,20 +114,24 @@ fn handlers_and_what_they_interrupt_never_get_the_same_reference() {
                                 give(own.get(), 1);
                                 list.free(own).unwrap();
                             }
-                            13 => drop(list.alloc_batch(seed >> 20 & 63, |own| {
-                                take(own.get(), 1);
-                                held.push(own);
-                            })),
+                            13 => {
+                                let before = held.len();
+                                let _ = match seed >> 27 & 1 {
+                                    0 => list.alloc_many(seed >> 20 & 63, &mut held),
+                                    _ => list.alloc_run((seed >> 20 & 31) + 1).map(|run| held.extend(run)),
+                                };
+                                held[before..].iter().for_each(|own| take(own.get(), 1));
+                            }
                             14 => {
                                 held.iter().for_each(|own| give(own.get(), 1));
-                                list.free_batch(held.drain(..)).unwrap();
+                                list.free_many(&mut held);
                             }
                             _ => list.flush(),
                         }
                     }
                 }
                 held.iter().for_each(|own| give(own.get(), 1));
-                list.free_batch(held).unwrap();
+                list.free_many(&mut held);
                 list.flush();
                 running.fetch_sub(1, Ordering::Relaxed);
                 // To be signalled is to be alive.
@@ -141,11 +152,9 @@ fn handlers_and_what_they_interrupt_never_get_the_same_reference() {
         DONE.store(true, Ordering::Relaxed);
         drop(threads);
     });
-    for kept in &KEPT {
-        if let Ok(reference) = list.adopt(GrantRef(kept.load(Ordering::Relaxed) as u32)) {
-            give(reference.get(), 2);
-            list.free(reference).unwrap();
-        }
+    while let Some(reference) = list.unpark() {
+        give(reference.get(), 2);
+        list.free(reference).unwrap();
     }
     assert!(!TWICE.load(Ordering::Relaxed), "a reference had two owners");
     assert!(HANDLED.load(Ordering::Relaxed) > 1000, "{HANDLED:?} interrupts");

@@ -35,11 +35,10 @@ enum Step {
     AllocBatch(u32),
     FreeBatch(usize),
     Run(u32),
-    CollectRun(u32),
     Grow(u32),
     Flush,
     Vcpu(usize),
-    LeakAndAdopt(usize),
+    ParkAndUnpark(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,12 +47,11 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<usize>().prop_map(Step::Free),
         2 => (0..400u32).prop_map(Step::AllocBatch),
         2 => (0..400usize).prop_map(Step::FreeBatch),
-        1 => (0..60u32).prop_map(Step::Run),
-        1 => (0..60u32).prop_map(Step::CollectRun),
+        1 => (1..200u32).prop_map(Step::Run),
         1 => (0..1500u32).prop_map(Step::Grow),
         1 => Just(Step::Flush),
         2 => prop_oneof![Just(0), Just(1), Just(NO_VCPU)].prop_map(Step::Vcpu),
-        1 => any::<usize>().prop_map(Step::LeakAndAdopt),
+        1 => any::<usize>().prop_map(Step::ParkAndUnpark),
     ]
 }
 
@@ -86,7 +84,7 @@ proptest! {
     #[test]
     fn a_freelist_gives_each_reference_to_one(steps in prop::collection::vec(step(), 1..300)) {
         const MAX: u32 = 1200;
-        let list = Freelist::new(Thread, GrantRef::FIRST_FREE, MAX, 2);
+        let list = Freelist::new(Thread, GrantRef::FIRST_FREE, 2).unwrap();
         let mut oracle = Oracle { out: Vec::new(), owned: vec![false; MAX as usize], limit: 8 };
         INDEX.with(|index| index.set(0));
         for step in steps {
@@ -98,20 +96,18 @@ proptest! {
                     }
                 }
                 Step::AllocBatch(count) => {
-                    let before = oracle.out.len();
-                    let done = list.alloc_batch(count, |own| oracle.took(own));
-                    let taken = (oracle.out.len() - before) as u32;
-                    prop_assert_eq!(taken, if done.is_ok() { count } else { 0 });
+                    let mut taken = Vec::new();
+                    let done = list.alloc_many(count, &mut taken);
+                    prop_assert_eq!(taken.len() as u32, if done.is_ok() { count } else { 0 });
+                    taken.into_iter().for_each(|own| oracle.took(own));
                 }
                 Step::FreeBatch(count) => {
-                    let batch: Vec<_> = (0..count).map_while(|i| oracle.gives(i)).collect();
-                    list.free_batch(batch).unwrap();
+                    let mut batch: Vec<_> = (0..count).map_while(|i| oracle.gives(i)).collect();
+                    list.free_many(&mut batch);
+                    prop_assert!(batch.is_empty());
                 }
-                Step::Run(count) | Step::CollectRun(count) => {
-                    let run = match step {
-                        Step::Run(_) => list.alloc_run(count),
-                        _ => list.collect_run(count),
-                    };
+                Step::Run(count) => {
+                    let run = list.alloc_run(count);
                     if let Ok(run) = run {
                         let first = run.first().0;
                         let numbers: Vec<_> = run.map(|own| { let n = own.get().0; oracle.took(own); n }).collect();
@@ -119,16 +115,19 @@ proptest! {
                     }
                 }
                 Step::Grow(limit) => {
-                    list.grow(limit);
-                    oracle.limit = oracle.limit.max(limit.min(MAX));
+                    let limit = limit.min(MAX);
+                    list.grow(limit).unwrap();
+                    oracle.limit = oracle.limit.max(limit);
                 }
                 Step::Flush => list.flush(),
                 Step::Vcpu(vcpu) => INDEX.with(|index| index.set(vcpu)),
-                Step::LeakAndAdopt(index) => {
+                Step::ParkAndUnpark(index) => {
                     if let Some(own) = oracle.gives(index) {
-                        let number = list.leak(own).unwrap();
-                        oracle.took(list.adopt(number).unwrap());
-                        prop_assert!(list.adopt(number).is_err());
+                        let number = own.get();
+                        list.park(own).unwrap();
+                        prop_assert!(list.parked().eq([number]));
+                        oracle.took(list.unpark().unwrap());
+                        prop_assert!(list.unpark().is_none());
                     }
                 }
             }

@@ -13,8 +13,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 
+use granite::abi::grant::GrantRef;
 use granite::event::Ipi;
-use granite::grant::freelist::OwnedRef;
+use granite::grant::freelist::{Freelist, OwnedRef};
+use granite::hypercall::Xen;
 use granite::prelude::*;
 use granite::rt::Grants;
 use granite::sync::IrqMutex;
@@ -45,7 +47,9 @@ const BETWEEN_KICKS: u64 = 2048;
 /// What all vCPUs have together.
 struct Shared {
     grants: &'static Grants,
-    /// For each reference whether it is out.
+    /// A list as the table has one. What is taken from the table's own is granted.
+    list: Freelist<Xen>,
+    /// For each reference of the list whether it is out.
     out: Box<[AtomicU8]>,
     done: AtomicU64,
     granted: AtomicU64,
@@ -74,7 +78,7 @@ impl Shared {
     }
 
     fn take(&self) -> Option<OwnedRef> {
-        match self.grants.references().alloc() {
+        match self.list.alloc() {
             Ok(reference) => {
                 self.mark(reference.get().0, 1);
                 Some(reference)
@@ -88,7 +92,7 @@ impl Shared {
 
     fn free(&self, reference: OwnedRef) {
         self.mark(reference.get().0, 0);
-        add(&self.failed, u64::from(self.grants.references().free(reference).is_err()));
+        add(&self.failed, u64::from(self.list.free(reference).is_err()));
     }
 }
 
@@ -128,9 +132,6 @@ fn work(number: usize, share: u64) {
                 page.take().map(|page| shared.grants.grant::<ReadOnly>(page, granite::abi::DomId(0x7abc)));
             match grant {
                 Some(Ok(grant)) => {
-                    let gref = grant.gref().0;
-                    shared.mark(gref, 1);
-                    shared.mark(gref, 0);
                     page = grant.end_access().ok();
                     add(&shared.failed, u64::from(page.is_none()));
                     granted += 1;
@@ -163,7 +164,8 @@ fn work(number: usize, share: u64) {
     }
     done += held.len() as u64;
     held.into_iter().for_each(|reference| shared.free(reference));
-    shared.grants.references().flush();
+    shared.list.flush();
+    shared.grants.idle();
     timer::set_alarm(Deadline::NEVER);
     add(&shared.done, done);
     add(&shared.granted, granted);
@@ -186,8 +188,11 @@ fn stress(platform: &'static Platform) -> Result<(), &'static str> {
     let before = grants.stats();
     let xen = platform.xen().ok_or("no Xen")?;
     let running = platform.start_vcpus().map_err(|_| "not all vCPUs start")?;
+    let list = Freelist::new(xen, GrantRef::FIRST_FREE, running).map_err(|_| "no memory for a list")?;
+    list.grow(before.references + 8).map_err(|_| "no memory for a list")?;
     SHARED.call_once(|| Shared {
         grants,
+        list,
         out: (0..before.references + 8).map(|_| AtomicU8::new(0)).collect(),
         done: AtomicU64::new(0),
         granted: AtomicU64::new(0),
@@ -230,17 +235,17 @@ fn stress(platform: &'static Platform) -> Result<(), &'static str> {
         took.as_secs_f64(),
     );
     // All that there are can be had, each once.
-    let after = grants.stats();
-    let list = grants.references();
-    let all: Vec<OwnedRef> = core::iter::from_fn(|| list.alloc().ok()).collect();
+    let (after, list) = (grants.stats(), shared.list.stats());
+    let mut all: Vec<OwnedRef> = core::iter::from_fn(|| shared.list.alloc().ok()).collect();
     all.iter().for_each(|reference| shared.mark(reference.get().0, 1));
-    let lost = u64::from(after.references) - u64::from(before.in_use) - all.len() as u64;
+    let lost = u64::from(list.total) - all.len() as u64;
     println!("stress: {} twice, {lost} lost, {} failed; {after}", read(&shared.twice), read(&shared.failed));
-    let freed = list.free_batch(all);
+    shared.list.free_many(&mut all);
     let is_right = read(&shared.twice) == 0
         && lost == 0
         && read(&shared.failed) == 0
-        && freed.is_ok()
+        && all.is_empty()
+        && list.in_use == 0
         && (after.in_use, after.quarantined, after.lost) == (before.in_use, 0, 0)
         && done >= operations
         && in_handlers > 0

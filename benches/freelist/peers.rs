@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
+
+use super::{THREAD, THREADS};
 
 /// A list of references that may be used by several threads.
 pub trait List: Sync {
@@ -18,6 +21,8 @@ pub trait List: Sync {
     where
         Self: 'l;
     const NAME: &'static str;
+    /// What one thread takes another may give back.
+    const SHARED: bool = true;
 
     /// A list of references from 8 on, below `count`.
     fn new(count: u32) -> Self;
@@ -25,13 +30,16 @@ pub trait List: Sync {
     fn alloc(list: &Self::Local<'_>) -> Option<Self::Ref>;
     fn free(list: &Self::Local<'_>, reference: Self::Ref);
 
+    /// The thread does nothing for a while.
+    fn halt(_: &Self::Local<'_>) {}
+
     /// Takes `count` references. Where the other system has nothing for it: one by one.
-    fn alloc_batch(list: &Self::Local<'_>, count: usize, into: &mut Vec<Self::Ref>) -> bool {
+    fn alloc_many(list: &Self::Local<'_>, count: usize, into: &mut Vec<Self::Ref>) -> bool {
         for _ in 0..count {
             match Self::alloc(list) {
                 Some(reference) => into.push(reference),
                 None => {
-                    Self::free_batch(list, into);
+                    Self::free_many(list, into);
                     return false;
                 }
             }
@@ -39,7 +47,7 @@ pub trait List: Sync {
         true
     }
 
-    fn free_batch(list: &Self::Local<'_>, references: &mut Vec<Self::Ref>) {
+    fn free_many(list: &Self::Local<'_>, references: &mut Vec<Self::Ref>) {
         references.drain(..).for_each(|reference| Self::free(list, reference));
     }
 }
@@ -119,7 +127,7 @@ impl List for Linux {
         list.0.lock().put(reference);
     }
 
-    fn alloc_batch(list: &&Self, count: usize, into: &mut Vec<u32>) -> bool {
+    fn alloc_many(list: &&Self, count: usize, into: &mut Vec<u32>) -> bool {
         let mut state = list.0.lock();
         if (state.free as usize) < count {
             return false;
@@ -128,9 +136,105 @@ impl List for Linux {
         true
     }
 
-    fn free_batch(list: &&Self, references: &mut Vec<u32>) {
+    fn free_many(list: &&Self, references: &mut Vec<u32>) {
         let mut state = list.0.lock();
         references.drain(..).for_each(|reference| state.put(reference));
+    }
+}
+
+/// Linux's drivers: `gnttab_alloc_grant_references` once, then `gnttab_claim_grant_reference` and
+/// `gnttab_release_grant_reference` on a chain of the driver's own, without a lock.
+pub struct LinuxPrivate {
+    links: Vec<AtomicU32>,
+    next: AtomicU32,
+}
+
+/// A driver's chain.
+pub struct Chain<'l> {
+    links: &'l [AtomicU32],
+    head: Cell<u32>,
+}
+
+/// References that a driver has: two of them, and one to set up.
+const PRIVATE: u32 = 8192;
+
+impl List for LinuxPrivate {
+    type Ref = u32;
+    type Local<'l> = Chain<'l>;
+    const NAME: &'static str = "Linux: a driver's private chain";
+    const SHARED: bool = false;
+
+    fn new(count: u32) -> Self {
+        Self { links: linked(count).into_iter().map(AtomicU32::new).collect(), next: AtomicU32::new(8) }
+    }
+
+    fn local(&self) -> Chain<'_> {
+        let first = self.next.fetch_add(PRIVATE, Ordering::Relaxed);
+        self.links[(first + PRIVATE - 1) as usize].store(0, Ordering::Relaxed);
+        Chain { links: &self.links, head: Cell::new(first) }
+    }
+
+    #[inline]
+    fn alloc(chain: &Chain<'_>) -> Option<u32> {
+        let first = chain.head.get();
+        if first == 0 {
+            return None;
+        }
+        chain.head.set(chain.links[first as usize].load(Ordering::Relaxed));
+        Some(first)
+    }
+
+    #[inline]
+    fn free(chain: &Chain<'_>, reference: u32) {
+        chain.links[reference as usize].store(chain.head.get(), Ordering::Relaxed);
+        chain.head.set(reference);
+    }
+}
+
+/// Xen's maptrack handles: a list for each CPU under its own lock; who finds his empty looks at the others.
+pub struct PerCpu {
+    heads: [Apart; THREADS],
+    links: Vec<AtomicU32>,
+}
+
+#[repr(align(128))]
+struct Apart(spin::Mutex<u32>);
+
+impl List for PerCpu {
+    type Ref = u32;
+    type Local<'l> = &'l Self;
+    const NAME: &'static str = "Xen's maptrack: a list a CPU, spin locks";
+
+    fn new(count: u32) -> Self {
+        let half = count / 2;
+        let links: Vec<_> = linked(count).into_iter().map(AtomicU32::new).collect();
+        links[half as usize - 1].store(0, Ordering::Relaxed);
+        Self { heads: [Apart(spin::Mutex::new(8)), Apart(spin::Mutex::new(half))], links }
+    }
+
+    fn local(&self) -> &Self {
+        self
+    }
+
+    #[inline]
+    fn alloc(list: &&Self) -> Option<u32> {
+        let own = THREAD.with(Cell::get) % THREADS;
+        for cpu in [own, 1 - own] {
+            let mut head = list.heads[cpu].0.lock();
+            if *head != 0 {
+                let first = *head;
+                *head = list.links[first as usize].load(Ordering::Relaxed);
+                return Some(first);
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn free(list: &&Self, reference: u32) {
+        let mut head = list.heads[THREAD.with(Cell::get) % THREADS].0.lock();
+        list.links[reference as usize].store(*head, Ordering::Relaxed);
+        *head = reference;
     }
 }
 
@@ -163,7 +267,7 @@ impl List for FreeBsd {
         *free += 1;
     }
 
-    fn alloc_batch(list: &&Self, count: usize, into: &mut Vec<u32>) -> bool {
+    fn alloc_many(list: &&Self, count: usize, into: &mut Vec<u32>) -> bool {
         let (links, free) = &mut *list.0.lock().unwrap();
         if (*free as usize) < count {
             return false;
@@ -173,7 +277,7 @@ impl List for FreeBsd {
         true
     }
 
-    fn free_batch(list: &&Self, references: &mut Vec<u32>) {
+    fn free_many(list: &&Self, references: &mut Vec<u32>) {
         let (links, free) = &mut *list.0.lock().unwrap();
         *free += references.len() as u32;
         references.drain(..).for_each(|reference| put(links, reference));

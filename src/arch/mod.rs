@@ -50,10 +50,14 @@ pub fn processor_signature() -> u32 {
     core::arch::x86_64::__cpuid(1).eax
 }
 
-/// The time-stamp counter.
+/// The time-stamp counter, read after all that comes before: a processor may otherwise read it early, and what another
+/// vCPU was told would be later than what comes after it.
 pub fn time_stamp() -> u64 {
-    // SAFETY: reading the counter changes nothing.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    // SAFETY: both change nothing.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        core::arch::x86_64::_rdtsc()
+    }
 }
 
 /// Stops this vCPU for good.

@@ -1,7 +1,6 @@
 //! Pages of ours that a peer may use.
 
 use core::fmt;
-use core::future::poll_fn;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
@@ -48,8 +47,8 @@ impl<X: Hypercall> GrantTable<X> {
     /// The page, and [`GrantError::Exhausted`], or [`GrantError::Unfit`] for a frame that version 1 can't name.
     #[inline]
     pub fn grant<A: Access>(&self, page: Page, peer: DomId) -> Result<Grant<'_, A, X>, Failed<Page>> {
-        match self.take() {
-            Ok(reference) => self.grant_by(reference, page, peer, EntryFlags::empty(), None),
+        match self.take(peer) {
+            Ok(reference) => self.grant_by_reference(reference, page, peer),
             Err(error) => Err(Failed { error, value: page }),
         }
     }
@@ -57,7 +56,8 @@ impl<X: Hypercall> GrantTable<X> {
     /// As [`grant`](Self::grant), but where every reference is out it waits for one. The future may be dropped
     /// at any time; the page goes with it.
     ///
-    /// What another vCPU has cached wakes nobody until that vCPU frees a reference: put a deadline on the wait.
+    /// What another vCPU has cached wakes nobody until that vCPU frees a reference or halts, and no event tells that the
+    /// peer of a grant in quarantine is done: [`idle`](Self::idle) looks. Put a deadline on the wait.
     ///
     /// # Errors
     ///
@@ -67,12 +67,10 @@ impl<X: Hypercall> GrantTable<X> {
         page: Page,
         peer: DomId,
     ) -> Result<Grant<'_, A, X>, Failed<Page>> {
-        let reference = match self.take() {
-            Ok(reference) => reference,
-            Err(GrantError::Exhausted { .. }) => poll_fn(|context| self.list.poll_alloc(context)).await,
-            Err(error) => return Err(Failed { error, value: page }),
-        };
-        self.grant_by(reference, page, peer, EntryFlags::empty(), None)
+        match self.when_free(|| self.take(peer)).await {
+            Ok(reference) => self.grant_by_reference(reference, page, peer),
+            Err(error) => Err(Failed { error, value: page }),
+        }
     }
 
     /// Lets `peer` copy from and to a part of `page`, and not map it. Only a table of version 2 can.
@@ -92,7 +90,7 @@ impl<X: Hypercall> GrantTable<X> {
             let error = GrantError::OutOfBounds(OutOfBounds { offset: from, bytes, len });
             return Err(Failed { error, value: page });
         }
-        match self.take() {
+        match self.take(peer) {
             Ok(reference) => {
                 self.grant_by(reference, page, peer, EntryFlags::SUB_PAGE, Some((offset, length)))
             }
@@ -104,28 +102,59 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// The pages, all of them, and what [`grant`](Self::grant) says.
+    /// The pages, all of them, and what [`grant`](Self::grant) says; [`GrantError::NoRun`] if no so many consecutive
+    /// references are free.
     pub fn grant_run<A: Access>(
         &self,
         pages: Vec<Page>,
         peer: DomId,
     ) -> Result<Vec<Grant<'_, A, X>>, Failed<Vec<Page>>> {
-        let run = match u32::try_from(pages.len())
-            .map_err(|_| GrantError::OutOfMemory)
-            .and_then(|n| self.take_run(n))
-        {
-            Ok(run) => run,
-            Err(error) => return Err(Failed { error, value: pages }),
-        };
-        let mut grants: Vec<Grant<'_, A, X>> = Vec::with_capacity(pages.len());
+        if pages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = u32::try_from(pages.len()).map_err(|_| GrantError::OutOfMemory);
+        match count.and_then(|count| self.check_quota(peer).and_then(|()| self.take_run(count))) {
+            Ok(run) => self.grant_all(run, pages, peer),
+            Err(error) => Err(Failed { error, value: pages }),
+        }
+    }
+
+    /// Lets `peer` use `pages`, by references in no order, all or none.
+    ///
+    /// # Errors
+    ///
+    /// The pages, all of them, and what [`grant`](Self::grant) says.
+    pub fn grant_many<A: Access>(
+        &self,
+        pages: Vec<Page>,
+        peer: DomId,
+    ) -> Result<Vec<Grant<'_, A, X>>, Failed<Vec<Page>>> {
+        let mut references = Vec::new();
+        match self.check_quota(peer).and_then(|()| self.take_many(pages.len(), &mut references)) {
+            Ok(()) => self.grant_all(references.into_iter(), pages, peer),
+            Err(error) => Err(Failed { error, value: pages }),
+        }
+    }
+
+    fn grant_all<A: Access>(
+        &self,
+        references: impl Iterator<Item = OwnedRef>,
+        pages: Vec<Page>,
+        peer: DomId,
+    ) -> Result<Vec<Grant<'_, A, X>>, Failed<Vec<Page>>> {
+        let mut grants: Vec<Grant<'_, A, X>> = Vec::new();
+        if grants.try_reserve_exact(pages.len()).is_err() {
+            references.for_each(|reference| self.give_back(reference));
+            return Err(Failed { error: GrantError::OutOfMemory, value: pages });
+        }
         let mut failed: Option<Failed<Vec<Page>>> = None;
-        for (page, reference) in pages.into_iter().zip(run) {
+        for (page, reference) in pages.into_iter().zip(references) {
             match &mut failed {
                 Some(failed) => {
                     failed.value.push(page);
                     self.give_back(reference);
                 }
-                None => match self.grant_by(reference, page, peer, EntryFlags::empty(), None) {
+                None => match self.grant_by_reference(reference, page, peer) {
                     Ok(grant) => grants.push(grant),
                     Err(this) => {
                         // The peer wasn't told of any, but it may guess: what is busy goes to the quarantine.
@@ -138,6 +167,19 @@ impl<X: Hypercall> GrantTable<X> {
             }
         }
         failed.map_or(Ok(grants), Err)
+    }
+
+    /// Ends all of these grants that no peer uses, and calls `give` with each page, in their order. Those that are in
+    /// use stay in `grants`, and so do grants of another table.
+    pub fn end_many<'t, A: Access>(&'t self, grants: &mut Vec<Grant<'t, A, X>>, mut give: impl FnMut(Page)) {
+        let ends = |grant: &mut Grant<'t, A, X>| {
+            core::ptr::eq(grant.table, self) && self.entry(&grant.reference).end_access().is_ok()
+        };
+        self.list.free_all(grants.extract_if(.., ends).map(|grant| {
+            let (reference, page) = grant.into_parts();
+            give(page);
+            reference
+        }));
     }
 
     /// Grants a page for as long as `scope` runs, and gives the page back, or the grant, if the peer still
@@ -155,6 +197,17 @@ impl<X: Hypercall> GrantTable<X> {
         let grant = self.grant::<A>(page, peer)?;
         let result = scope(&grant);
         Ok((result, grant.end_access()))
+    }
+
+    /// Grants a whole page.
+    #[inline]
+    pub(super) fn grant_by_reference<A: Access>(
+        &self,
+        reference: OwnedRef,
+        page: Page,
+        peer: DomId,
+    ) -> Result<Grant<'_, A, X>, Failed<Page>> {
+        self.grant_by(reference, page, peer, EntryFlags::empty(), None)
     }
 
     #[inline]
@@ -226,6 +279,17 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
                 let (reference, page) = self.into_parts();
                 table.give_back(reference);
                 Ok(page)
+            }
+            Err(flags) => Err(Failed { error: GrantError::Busy(flags), value: self }),
+        }
+    }
+
+    /// The same, and gives the reference as well.
+    pub(super) fn end(self) -> Result<(Page, OwnedRef), Failed<Self>> {
+        match self.table.entry(&self.reference).end_access() {
+            Ok(()) => {
+                let (reference, page) = self.into_parts();
+                Ok((page, reference))
             }
             Err(flags) => Err(Failed { error: GrantError::Busy(flags), value: self }),
         }

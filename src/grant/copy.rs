@@ -4,13 +4,13 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use super::table::GrantTable;
-use super::{Access, Grant, GrantError};
+use super::{Access, Grant, GrantError, retry};
 use crate::abi::grant::op::{CopyEnd, CopyFlags, GrantCopy, Op};
 use crate::abi::grant::{GrantRef, Status};
-use crate::abi::{DomId, Gfn, PAGE_SIZE};
+use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
 use crate::hypercall::{Hypercall, grant as op};
-use crate::mm::Page;
 use crate::mm::shared::OutOfBounds;
+use crate::mm::{self, Page};
 
 /// Where a copy begins: a byte of a page of ours, or of one that is granted to us.
 #[derive(Clone, Copy, Debug)]
@@ -105,14 +105,14 @@ impl<'m> CopyOp<'m> {
             flags,
             status: Status::UNANSWERED,
         };
-        Ok(Self { operation, result: Err(GrantError::NotTransferred), _pages: PhantomData })
+        Ok(Self { operation, result: Err(GrantError::NotMade), _pages: PhantomData })
     }
 
     /// What became of it.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Op`] with Xen's status; [`GrantError::NotTransferred`] before it was made.
+    /// [`GrantError::Op`] with Xen's status; [`GrantError::NotMade`] before it was made.
     pub fn result(&self) -> Result<(), GrantError> {
         self.result
     }
@@ -124,27 +124,45 @@ impl fmt::Debug for CopyOp<'_> {
     }
 }
 
+/// Copies that Xen makes with one hypercall.
+const BATCH: usize = 32;
+
 impl<X: Hypercall> GrantTable<X> {
     /// Makes copies, in order, with one hypercall for up to 32. Each has its own [result](CopyOp::result), and
-    /// one that fails keeps no other from being made.
+    /// one that fails keeps no other from being made. If Xen has to page a page in first, it tries again for up to a
+    /// second.
     ///
     /// # Errors
     ///
-    /// The first.
+    /// The first that failed, as its result.
     #[doc(alias = "GNTTABOP_copy")]
     pub fn copy(&self, copies: &mut [CopyOp<'_>]) -> Result<(), GrantError> {
-        let mut first = Ok(());
-        for chunk in copies.chunks_mut(32) {
-            let mut operations: heapless::Vec<GrantCopy, 32> =
-                chunk.iter().map(|copy| copy.operation).collect();
-            // SAFETY: frames of ours are borrowed by the copies, destinations alone or as shared memory.
-            let called = unsafe { op::copy(&self.xen, &mut operations) };
-            for (copy, done) in chunk.iter_mut().zip(&operations) {
-                copy.result = GrantError::check(Op::COPY, called, done.status);
-                first = first.and(copy.result);
-            }
+        for chunk in copies.chunks_mut(BATCH) {
+            let (mut operations, mut called) = (operations(chunk), None);
+            retry::retry(|| self.try_copy(&mut operations, &mut called));
+            tell(chunk, &operations, called);
         }
-        first
+        copies.iter().find_map(|copy| copy.result.err()).map_or(Ok(()), Err)
+    }
+
+    /// As [`copy`](Self::copy), but lets other tasks run while Xen pages a page in.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn copy_async(&self, copies: &mut [CopyOp<'_>]) -> Result<(), GrantError> {
+        for chunk in copies.chunks_mut(BATCH) {
+            let (mut operations, mut called) = (operations(chunk), None);
+            retry::retry_async(|| self.try_copy(&mut operations, &mut called)).await;
+            tell(chunk, &operations, called);
+        }
+        copies.iter().find_map(|copy| copy.result.err()).map_or(Ok(()), Err)
+    }
+
+    fn try_copy(&self, operations: &mut [GrantCopy], called: &mut Option<Result<(), XenErrno>>) -> bool {
+        // SAFETY: frames of ours are borrowed by the copies, destinations alone or as shared memory.
+        let call = |some: &mut [GrantCopy]| unsafe { op::copy(&self.xen, some) };
+        retry::call(operations, called, |each| each.status, call)
     }
 
     /// Makes one copy.
@@ -154,5 +172,71 @@ impl<X: Hypercall> GrantTable<X> {
     /// As [`CopyOp::new`] and [`copy`](Self::copy).
     pub fn copy_one(&self, source: Source<'_>, dest: Dest<'_>, len: usize) -> Result<(), GrantError> {
         self.copy(&mut [CopyOp::new(source, dest, len)?])
+    }
+
+    /// Copies from byte `offset` of a page that `peer` grants us into any memory of ours.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError::OutOfBounds`] if it doesn't lie in the page, and as [`copy`](Self::copy).
+    pub fn copy_from(
+        &self,
+        peer: DomId,
+        gref: GrantRef,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<(), GrantError> {
+        let (address, len) = (into.as_mut_ptr() as u64, into.len());
+        // Borrowed by the caller, to write, until all copies are made.
+        self.copy_parts(address, len, |at, own| {
+            CopyOp::new(Source::granted(peer, gref, offset + at), Dest(own, PhantomData), part(own, len - at))
+        })
+    }
+
+    /// Copies any memory of ours to byte `offset` of a page that `peer` grants us.
+    ///
+    /// # Errors
+    ///
+    /// As [`copy_from`](Self::copy_from).
+    pub fn copy_to(&self, peer: DomId, gref: GrantRef, offset: usize, from: &[u8]) -> Result<(), GrantError> {
+        let (address, len) = (from.as_ptr() as u64, from.len());
+        self.copy_parts(address, len, |at, own| {
+            CopyOp::new(Source(own, PhantomData), Dest::granted(peer, gref, offset + at), part(own, len - at))
+        })
+    }
+
+    /// Copies between a granted page and memory, which may cross a page's end once: a granted page has no more.
+    fn copy_parts<'m>(
+        &self,
+        address: u64,
+        len: usize,
+        copy: impl Fn(usize, End) -> Result<CopyOp<'m>, GrantError>,
+    ) -> Result<(), GrantError> {
+        let whole = PAGE_SIZE as usize;
+        let mut copies: heapless::Vec<CopyOp<'_>, 2> = heapless::Vec::new();
+        let mut at = 0;
+        while at < len {
+            let frame = mm::frame_at(address + at as u64).ok_or(GrantError::Memory(XenErrno::FAULT))?;
+            let own = End::frame(frame, ((address + at as u64) % PAGE_SIZE) as usize);
+            let too_long = GrantError::OutOfBounds(OutOfBounds { offset: at, bytes: len, len: whole });
+            copies.push(copy(at, own)?).map_err(|_| too_long)?;
+            at += part(own, len - at);
+        }
+        self.copy(&mut copies)
+    }
+}
+
+/// Bytes until the end of a page, but no more than `left`.
+fn part(own: End, left: usize) -> usize {
+    left.min(PAGE_SIZE as usize - own.offset)
+}
+
+fn operations(copies: &[CopyOp<'_>]) -> heapless::Vec<GrantCopy, BATCH> {
+    copies.iter().map(|copy| copy.operation).collect()
+}
+
+fn tell(copies: &mut [CopyOp<'_>], operations: &[GrantCopy], called: Option<Result<(), XenErrno>>) {
+    for (copy, done) in copies.iter_mut().zip(operations) {
+        copy.result = GrantError::check(Op::COPY, called.unwrap_or(Ok(())), done.status);
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::entry::Entry;
+use super::entry::Snapshot;
 use super::table::GrantTable;
 use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::hypercall::Hypercall;
@@ -25,9 +25,11 @@ impl<X: Hypercall> fmt::Display for Dump<'_, X> {
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, gref: GrantRef, entry: Entry<'_>) -> fmt::Result {
-    // The flags once, so that the line is of one moment.
-    let flags = entry.flags();
+fn line(
+    f: &mut fmt::Formatter<'_>,
+    gref: GrantRef,
+    Snapshot { flags, domain, frame }: Snapshot,
+) -> fmt::Result {
     let has = |bits| flags.contains(bits);
     let (mode, state) = match flags.entry_type() {
         EntryFlags::PERMIT_ACCESS => {
@@ -56,7 +58,7 @@ fn line(f: &mut fmt::Formatter<'_>, gref: GrantRef, entry: Entry<'_>) -> fmt::Re
         _ => ("passed on", "not known"),
     };
     let reserved = if gref.is_reserved() { ", the toolstack's" } else { "" };
-    writeln!(f, "  {:5}  domain {}  {}  {mode}, {state}{reserved}", gref.0, entry.domain(), entry.frame())
+    writeln!(f, "  {:5}  domain {domain}  {frame}  {mode}, {state}{reserved}", gref.0)
 }
 
 impl<X: Hypercall> fmt::Debug for Dump<'_, X> {

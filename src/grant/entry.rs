@@ -65,6 +65,17 @@ pub enum Payload {
     },
 }
 
+/// An entry as it was when it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// Its flags, and who used it.
+    pub flags: EntryFlags,
+    /// The domain that may use it.
+    pub domain: DomId,
+    /// The frame that it grants, or that came.
+    pub frame: Gfn,
+}
+
 /// The word of an entry.
 const fn word_of(flags: EntryFlags, domain: DomId) -> u32 {
     (domain.0 as u32) << 16 | flags.bits() as u32
@@ -91,6 +102,11 @@ impl<'t> Entry<'t> {
             Self::V1 { .. } => flags,
             Self::V2 { status, .. } => flags | EntryFlags::from_bits_retain(status.load(Ordering::Acquire)),
         }
+    }
+
+    /// Flags, domain and frame, read one after the other.
+    pub fn snapshot(self) -> Snapshot {
+        Snapshot { flags: self.flags(), domain: self.domain(), frame: self.frame() }
     }
 
     /// The domain that may use it.
@@ -188,7 +204,7 @@ impl<'t> Entry<'t> {
         match used() {
             None => Ok(()),
             Some(in_use) => {
-                self.word().store(word, Ordering::Release);
+                self.word().store(word, Ordering::Release); // end_access, version 2: restored
                 Err(flags_in(word) | in_use)
             }
         }
@@ -225,7 +241,7 @@ impl<'t> Entry<'t> {
         if writing().is_empty() {
             return Ok(());
         }
-        self.word().store(word, Ordering::Release);
+        self.word().store(word, Ordering::Release); // make_readonly, version 2: restored
         Err(flags_in(word) | writing())
     }
 
@@ -233,7 +249,7 @@ impl<'t> Entry<'t> {
     #[inline]
     pub fn make_writable(self) {
         // Release: pairs with Xen's read; what was written to the page before can be seen by who writes to it.
-        self.word().fetch_and(!u32::from(EntryFlags::READONLY.bits()), Ordering::Release);
+        self.word().fetch_and(!u32::from(EntryFlags::READONLY.bits()), Ordering::Release); // make_writable
     }
 
     /// Withdraws a `GTF_accept_transfer` entry that nobody is committed to.

@@ -3,10 +3,9 @@
 use core::fmt;
 
 use super::entry::Unfit;
-use super::freelist::AdoptError;
-use crate::abi::XenErrno;
 use crate::abi::grant::op::Op;
 use crate::abi::grant::{EntryFlags, GrantRef, Status};
+use crate::abi::{DomId, XenErrno};
 use crate::hypercall::grant::OpError;
 use crate::mm::shared::OutOfBounds;
 use crate::mm::windows::NoWindow;
@@ -36,11 +35,25 @@ pub enum GrantError {
     NoWindow(NoWindow),
     /// A part that doesn't lie in its page, or a copy across a page's end.
     OutOfBounds(OutOfBounds),
-    /// The number is no reference that can be taken back.
-    Adopt(AdoptError),
+    /// A copy that was not made yet has no result.
+    NotMade,
+    /// So many consecutive references are not free, and the table can't grow by as many as are missing.
+    NoRun {
+        /// How many were wanted.
+        count: u32,
+    },
+    /// A peer keeps so many pages that were granted to it that it gets no more.
+    PeerKeepsPages {
+        /// The peer.
+        peer: DomId,
+        /// Pages and references of its grants in quarantine.
+        pages: u32,
+    },
+    /// A domain's own grant, which it may not map.
+    OwnPage,
     /// There is no such version of the table: 1 or 2.
     NoVersion(u32),
-    /// Memory for the bookkeeping of so many mappings is short.
+    /// Memory for the bookkeeping is short.
     OutOfMemory,
 }
 
@@ -64,7 +77,7 @@ impl fmt::Display for GrantError {
         match self {
             Self::Exhausted { references } => write!(
                 f,
-                "all {references} grant references are in use; give some back, or raise max_grant_frames of the domain"
+                "none of {references} grant references is free; give some back, or raise max_grant_frames of the domain"
             ),
             Self::Op(error) => error.fmt(f),
             Self::Memory(errno) => write!(f, "memory of the grant table: {errno}"),
@@ -80,25 +93,24 @@ impl fmt::Display for GrantError {
             Self::Committed => f.write_str("a page is on its way into the slot; wait for it"),
             Self::NoWindow(error) => error.fmt(f),
             Self::OutOfBounds(error) => error.fmt(f),
-            Self::Adopt(error) => error.fmt(f),
+            Self::NotMade => f.write_str("the copy was not made yet"),
+            Self::NoRun { count } => {
+                write!(
+                    f,
+                    "no {count} consecutive grant references are free, and the table can't grow by so many"
+                )
+            }
+            Self::PeerKeepsPages { peer, pages } => {
+                write!(f, "domain {peer} keeps {pages} pages that were granted to it; it gets no more")
+            }
+            Self::OwnPage => f.write_str("a domain can't map a page of its own: it would lose the page"),
             Self::NoVersion(version) => write!(f, "grant table version {version}: it is 1 or 2"),
-            Self::OutOfMemory => f.write_str("too little memory to keep track of so many mappings"),
-        }
-    }
-}
-
-impl fmt::Display for AdoptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reserved(gref) => write!(f, "{gref} is reserved for the toolstack"),
-            Self::OutOfRange(gref) => write!(f, "{gref} is not in the table"),
-            Self::NotLeaked(gref) => write!(f, "{gref} is free, or has an owner"),
+            Self::OutOfMemory => f.write_str("too little memory for the bookkeeping of grants"),
         }
     }
 }
 
 impl core::error::Error for GrantError {}
-impl core::error::Error for AdoptError {}
 
 impl From<OpError> for GrantError {
     fn from(error: OpError) -> Self {
@@ -109,6 +121,24 @@ impl From<OpError> for GrantError {
 impl From<Unfit> for GrantError {
     fn from(error: Unfit) -> Self {
         Self::Unfit(error)
+    }
+}
+
+impl From<OutOfBounds> for GrantError {
+    fn from(error: OutOfBounds) -> Self {
+        Self::OutOfBounds(error)
+    }
+}
+
+impl<T> From<Failed<T>> for GrantError {
+    fn from(failed: Failed<T>) -> Self {
+        failed.error
+    }
+}
+
+impl From<BatchError> for GrantError {
+    fn from(failed: BatchError) -> Self {
+        failed.error
     }
 }
 

@@ -9,21 +9,16 @@ use alloc::vec::Vec;
 
 use super::error::{BatchError, Failed};
 use super::table::GrantTable;
-use super::{Access, GrantError, ReadWrite};
+use super::{Access, GrantError, ReadWrite, retry};
 use crate::abi::grant::op::{MapFlags, MapGrantRef, Op, UnmapGrantRef};
 use crate::abi::grant::{GrantHandle, GrantRef, Status};
 use crate::abi::{DomId, PAGE_SIZE, XenErrno};
-use crate::hypercall::grant::OpError;
-use crate::hypercall::{Hypercall, grant as op, sched};
+use crate::hypercall::{Hypercall, grant as op};
 use crate::mm::windows::Window;
 use crate::mm::{SharedBytes, SharedReader};
 
-/// How often a page that Xen can't map just now (it is paged out) is tried again, with twice as many yields
-/// before each try.
-const TRIES: u32 = 8;
-
-/// Pages that a drop unmaps with one hypercall: it may not allocate.
-const CHUNK: usize = 32;
+/// Pages that are unmapped with one hypercall: giving back must not need memory.
+const CHUNK: usize = 128;
 
 /// Pages of a peer's, mapped one behind the other. Dropping it unmaps them.
 #[must_use = "dropping a mapping unmaps it"]
@@ -31,10 +26,12 @@ pub struct ForeignMapping<'t, A: Access, X: Hypercall> {
     table: &'t GrantTable<X>,
     window: ManuallyDrop<Window>,
     handles: Handles,
+    /// All pages are mapped.
+    is_whole: bool,
     _access: PhantomData<A>,
 }
 
-/// What each page is unmapped by; nothing where it is unmapped.
+/// What each page is unmapped by; `None` if it is unmapped.
 enum Handles {
     One([Option<GrantHandle>; 1]),
     Many(Vec<Option<GrantHandle>>),
@@ -53,16 +50,38 @@ impl Handles {
 pub type Mapped<'t, A, X> = Result<ForeignMapping<'t, A, X>, GrantError>;
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Maps the page behind a reference of `peer`'s.
+    /// Maps the page behind a reference of `peer`'s. If Xen has to page it in first, it tries again for up to a second.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Op`] with Xen's status, [`GrantError::NoWindow`].
+    /// [`GrantError::Op`] with Xen's status, [`GrantError::NoWindow`], and [`GrantError::OwnPage`] if the peer is this
+    /// domain itself.
     pub fn map<A: Access>(&self, peer: DomId, gref: GrantRef) -> Mapped<'_, A, X> {
-        let window = self.windows.take(1)?;
+        let window = self.window_for(1, [peer])?;
         let mut operations = [operation::<A>(&window, 0, peer, gref)];
-        let called = self.map_patiently(&mut operations);
-        let [MapGrantRef { status, handle, .. }] = operations;
+        let called = self.call_map(&mut operations);
+        self.mapped(window, called, operations)
+    }
+
+    /// As [`map`](Self::map), but lets other tasks run while Xen pages the page in.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn map_async<A: Access>(&self, peer: DomId, gref: GrantRef) -> Mapped<'_, A, X> {
+        let window = self.window_for(1, [peer])?;
+        let mut operations = [operation::<A>(&window, 0, peer, gref)];
+        let mut called = None;
+        retry::retry_async(|| self.try_map(&mut operations, &mut called)).await;
+        self.mapped(window, called.unwrap_or(Ok(())), operations)
+    }
+
+    fn mapped<A: Access>(
+        &self,
+        window: Window,
+        called: Result<(), XenErrno>,
+        [MapGrantRef { status, handle, .. }]: [MapGrantRef; 1],
+    ) -> Mapped<'_, A, X> {
         match GrantError::check(Op::MAP, called, status) {
             Ok(()) => Ok(self.mapping(window, Handles::One([Some(handle)]))),
             Err(error) => {
@@ -93,10 +112,10 @@ impl<X: Hypercall> GrantTable<X> {
         let reserved =
             operations.try_reserve_exact(grefs.len()).and_then(|()| handles.try_reserve_exact(grefs.len()));
         reserved.map_err(|_| fail(GrantError::OutOfMemory))?;
-        let window = self.windows.take(grefs.len()).map_err(|error| fail(error.into()))?;
+        let window = self.window_for(grefs.len(), [peer]).map_err(fail)?;
         operations
             .extend(grefs.iter().enumerate().map(|(page, &gref)| operation::<A>(&window, page, peer, gref)));
-        let called = self.map_patiently(&mut operations);
+        let called = self.call_map(&mut operations);
         let check = |each: &MapGrantRef| GrantError::check(Op::MAP, called, each.status);
         handles.extend(operations.iter().map(|each| check(each).is_ok().then_some(each.handle)));
         let failed = operations.iter().zip(grefs).enumerate().find_map(|(index, (each, &gref))| {
@@ -111,7 +130,7 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// [`GrantError::OutOfMemory`] and [`GrantError::NoWindow`], and none is mapped.
+    /// [`GrantError::OutOfMemory`], [`GrantError::NoWindow`] and [`GrantError::OwnPage`], and none is mapped.
     pub fn map_batch<A: Access>(
         &self,
         grants: &[(DomId, GrantRef)],
@@ -124,11 +143,11 @@ impl<X: Hypercall> GrantTable<X> {
         if grants.is_empty() {
             return Ok(results);
         }
-        let window = self.windows.take(grants.len())?;
+        let window = self.window_for(grants.len(), grants.iter().map(|&(peer, _)| peer))?;
         operations.extend(
             grants.iter().enumerate().map(|(page, &(peer, gref))| operation::<A>(&window, page, peer, gref)),
         );
-        let called = self.map_patiently(&mut operations);
+        let called = self.call_map(&mut operations);
         for (each, page) in operations.iter().zip(window.into_pages()) {
             results.push(match GrantError::check(Op::MAP, called, each.status) {
                 Ok(()) => Ok(self.mapping(page, Handles::One([Some(each.handle)]))),
@@ -156,63 +175,87 @@ impl<X: Hypercall> GrantTable<X> {
         self.map::<A>(peer, gref).map(|mapping| scope(&mapping))
     }
 
-    /// Unmaps several mappings with one hypercall.
+    /// Unmaps several mappings with as few hypercalls: one for up to 128 pages.
     ///
     /// # Errors
     ///
-    /// How many couldn't be unmapped; their windows are lost, and counted.
+    /// How many pages couldn't be unmapped; their windows are lost, and counted.
     pub fn unmap_all<'t, A: Access>(
         &'t self,
         mappings: impl IntoIterator<Item = ForeignMapping<'t, A, X>>,
     ) -> Result<(), usize> {
-        let lost = self.lost.load(Ordering::Relaxed);
-        let mut mappings: Vec<_> = mappings.into_iter().collect();
-        let mut operations: Vec<_> =
-            mappings.iter_mut().flat_map(|mapping| pending(&mapping.window, mapping.handles.all())).collect();
-        let called = self.call_unmap(&mut operations);
-        let mut done = operations.iter().map(|each| is_unmapped(called, each));
-        for mapping in &mut mappings {
-            let handles = mapping.handles.all().iter_mut().filter(|handle| handle.is_some());
-            for (handle, done) in handles.zip(&mut done) {
-                if done {
-                    *handle = None;
-                }
+        let (mut mappings, mut lost) = (mappings.into_iter(), 0);
+        let mut some: heapless::Vec<ForeignMapping<'t, A, X>, CHUNK> = heapless::Vec::new();
+        loop {
+            some.extend(mappings.by_ref().take(CHUNK));
+            if some.is_empty() {
+                return if lost == 0 { Ok(()) } else { Err(lost) };
             }
-        }
-        drop(mappings);
-        match self.lost.load(Ordering::Relaxed).wrapping_sub(lost) {
-            0 => Ok(()),
-            lost => Err(lost as usize),
+            let _ = self.unmap_pages(some.iter_mut().flat_map(ForeignMapping::mapped_pages));
+            // What failed is tried once more, each mapping for itself.
+            lost += core::mem::take(&mut some).into_iter().map(ForeignMapping::close).sum::<usize>();
         }
     }
 
     fn mapping<A: Access>(&self, window: Window, handles: Handles) -> ForeignMapping<'_, A, X> {
-        ForeignMapping { table: self, window: ManuallyDrop::new(window), handles, _access: PhantomData }
+        let window = ManuallyDrop::new(window);
+        ForeignMapping { table: self, window, handles, is_whole: true, _access: PhantomData }
     }
 
-    /// Makes the call, and tries those again that Xen asks to be tried again.
-    fn map_patiently(&self, operations: &mut [MapGrantRef]) -> Result<(), XenErrno> {
-        // SAFETY: each address is in a window that was just taken.
-        let mut called = unsafe { op::map(&self.xen, operations) };
-        for operation in operations {
-            for attempt in 0..TRIES {
-                if operation.status != Status::EAGAIN {
-                    break;
+    /// A window for pages of these peers.
+    fn window_for(&self, pages: usize, peers: impl IntoIterator<Item = DomId>) -> Result<Window, GrantError> {
+        let own = self.xen.domain();
+        if !self.maps_own.load(Ordering::Relaxed) && peers.into_iter().any(|peer| peer == own) {
+            return Err(GrantError::OwnPage);
+        }
+        Ok(self.windows.take(pages)?)
+    }
+
+    /// Maps, and tries those again that Xen asks for.
+    fn call_map(&self, operations: &mut [MapGrantRef]) -> Result<(), XenErrno> {
+        let mut called = None;
+        retry::retry(|| self.try_map(operations, &mut called));
+        called.unwrap_or(Ok(()))
+    }
+
+    fn try_map(&self, operations: &mut [MapGrantRef], called: &mut Option<Result<(), XenErrno>>) -> bool {
+        // SAFETY: each address is in a window that was just taken, and nothing is mapped there yet: an operation is made
+        // again only if it was not done.
+        let call = |some: &mut [MapGrantRef]| unsafe { op::map(&self.xen, some) };
+        retry::call(operations, called, |each| each.status, call)
+    }
+
+    /// Unmaps pages, each by its address and its handle, and takes the handles of those that are unmapped.
+    ///
+    /// # Errors
+    ///
+    /// The first.
+    fn unmap_pages<'m>(
+        &self,
+        pages: impl Iterator<Item = (u64, &'m mut Option<GrantHandle>)>,
+    ) -> Result<(), GrantError> {
+        let (mut pages, mut result) = (pages, Ok(()));
+        loop {
+            let mut operations: heapless::Vec<UnmapGrantRef, CHUNK> = heapless::Vec::new();
+            let mut handles: heapless::Vec<&'m mut Option<GrantHandle>, CHUNK> = heapless::Vec::new();
+            for (host_addr, place) in pages.by_ref().take(CHUNK) {
+                let Some(handle) = *place else { continue };
+                let unmap = UnmapGrantRef { host_addr, dev_bus_addr: 0, handle, status: Status::UNANSWERED };
+                // There is room for as many as are taken.
+                let _ = (operations.push(unmap), handles.push(place).is_ok());
+            }
+            if operations.is_empty() {
+                return result;
+            }
+            // SAFETY: whoever owns the mappings is done with them, and each address is that of its handle.
+            let called = unsafe { op::unmap(&self.xen, &mut operations) };
+            for (handle, each) in handles.into_iter().zip(&operations) {
+                match GrantError::check(Op::UNMAP, called, each.status) {
+                    Ok(()) => *handle = None,
+                    Err(error) => result = result.and(Err(error)),
                 }
-                (0..1 << attempt).for_each(|_| sched::yield_now(&self.xen));
-                // SAFETY: as above; it isn't mapped yet.
-                called = called.and(unsafe { op::map(&self.xen, core::slice::from_mut(operation)) });
             }
         }
-        called
-    }
-
-    fn call_unmap(&self, operations: &mut [UnmapGrantRef]) -> Result<(), XenErrno> {
-        if operations.is_empty() {
-            return Ok(());
-        }
-        // SAFETY: whoever owns the mappings is done with them, and each address is that of its handle.
-        unsafe { op::unmap(&self.xen, operations) }
     }
 
     /// Gives a window up for good: something is there that can't be taken away.
@@ -234,97 +277,87 @@ fn operation<A: Access>(window: &Window, page: usize, dom: DomId, gref: GrantRef
     }
 }
 
-/// The operations that unmap what is mapped.
-fn pending<'m>(
-    window: &'m Window,
-    handles: &'m [Option<GrantHandle>],
-) -> impl Iterator<Item = UnmapGrantRef> + 'm {
-    handles.iter().enumerate().filter_map(|(page, handle)| {
-        Some(UnmapGrantRef {
-            host_addr: window.gfn(page).address(),
-            dev_bus_addr: 0,
-            handle: (*handle)?,
-            status: Status::UNANSWERED,
-        })
-    })
-}
-
-fn is_unmapped(called: Result<(), XenErrno>, each: &UnmapGrantRef) -> bool {
-    OpError::check(Op::UNMAP, called, each.status).is_ok()
-}
-
 impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
     /// How many pages it has.
     pub fn pages(&self) -> usize {
         self.window.pages()
     }
 
-    /// The pages, to read. The peer may write them at any time.
+    /// The pages, to read. The peer may write them at any time. Empty if some could not be [unmapped](Self::unmap) and
+    /// others were.
     pub fn reader(&self) -> SharedReader<'_> {
-        // SAFETY: all pages of the window are mapped while `self` is borrowed.
+        // SAFETY: so many pages of the window are mapped while `self` is borrowed.
         unsafe { SharedReader::new(self.window.first().address() as *const u8, self.len()) }
     }
 
+    /// Bytes that can be seen. With a page missing there are none: which pages are left is not for a view to tell.
     fn len(&self) -> usize {
-        self.pages() * PAGE_SIZE as usize
+        if self.is_whole { self.pages() * PAGE_SIZE as usize } else { 0 }
     }
 
-    /// Unmaps the pages, with one hypercall.
+    /// The address of each page that is mapped, and its handle.
+    fn mapped_pages(&mut self) -> impl Iterator<Item = (u64, &mut Option<GrantHandle>)> {
+        let first = self.window.first().0;
+        let all = self.handles.all().iter_mut().zip(first..);
+        all.filter(|(handle, _)| handle.is_some())
+            .map(|(handle, frame)| (crate::abi::Gfn(frame).address(), handle))
+    }
+
+    /// Unmaps the pages, with one hypercall for up to 128.
     ///
     /// # Errors
     ///
-    /// Xen's first, and the mapping, with those pages that are mapped still; its views show only those.
+    /// Xen's first, and the mapping, with those pages that are mapped still. Its views show nothing if others are
+    /// unmapped; unmapping can be tried again.
     pub fn unmap(mut self) -> Result<(), Failed<Self>> {
-        let mut operations: Vec<_> = pending(&self.window, self.handles.all()).collect();
-        let called = self.table.call_unmap(&mut operations);
-        let mut failed = None;
-        let handles = self.handles.all().iter_mut().filter(|handle| handle.is_some());
-        for (handle, each) in handles.zip(&operations) {
-            match GrantError::check(Op::UNMAP, called, each.status) {
-                Ok(()) => *handle = None,
-                Err(error) => failed = failed.or(Some(error)),
+        let table = self.table;
+        let result = table.unmap_pages(self.mapped_pages());
+        self.is_whole = self.mapped_pages().count() == self.pages();
+        result.map_err(|error| Failed { error, value: self })
+    }
+
+    /// Unmaps the pages and gives the window back. Returns how many pages of it are lost.
+    fn close(self) -> usize {
+        // SAFETY: the value is forgotten here, and taken apart once.
+        unsafe { ManuallyDrop::new(self).take_apart() }
+    }
+
+    /// # Safety
+    ///
+    /// It is called once, and nothing else uses the value after that.
+    unsafe fn take_apart(&mut self) -> usize {
+        let table = self.table;
+        let _ = table.unmap_pages(self.mapped_pages()); // what is left is lost, and counted
+        // SAFETY: by the caller's word the window is taken once.
+        let window = unsafe { ManuallyDrop::take(&mut self.window) };
+        let mut handles = core::mem::replace(&mut self.handles, Handles::One([None]));
+        let mut lost = 0;
+        for (page, handle) in window.into_pages().zip(handles.all()) {
+            match handle {
+                // SAFETY: nothing is mapped there any more.
+                None => unsafe { table.windows.give_back(page) },
+                Some(_) => {
+                    table.lose(page);
+                    lost += 1;
+                }
             }
         }
-        match failed {
-            None => Ok(()),
-            Some(error) => Err(Failed { error, value: self }),
-        }
+        lost
     }
 }
 
 impl<X: Hypercall> ForeignMapping<'_, ReadWrite, X> {
-    /// The pages, to read and write.
+    /// The pages, to read and write. Empty as [`reader`](Self::reader).
     pub fn bytes(&self) -> SharedBytes<'_> {
-        // SAFETY: all pages of the window are mapped, to write, while `self` is borrowed.
+        // SAFETY: so many pages of the window are mapped, to write, while `self` is borrowed.
         unsafe { SharedBytes::new(self.window.first().address() as *mut u8, self.len()) }
     }
 }
 
 impl<A: Access, X: Hypercall> Drop for ForeignMapping<'_, A, X> {
     fn drop(&mut self) {
-        // SAFETY: `self` is being dropped, so the window is taken once.
-        let window = unsafe { ManuallyDrop::take(&mut self.window) };
-        let handles = self.handles.all();
-        for first in (0..handles.len()).step_by(CHUNK) {
-            let chunk = first..handles.len().min(first + CHUNK);
-            let mut operations: heapless::Vec<UnmapGrantRef, CHUNK> = pending(&window, &handles[..chunk.end])
-                .filter(|each| each.host_addr >= window.gfn(first).address())
-                .collect();
-            let called = self.table.call_unmap(&mut operations);
-            let mapped = handles[chunk].iter_mut().filter(|handle| handle.is_some());
-            for (handle, each) in mapped.zip(&operations) {
-                if is_unmapped(called, each) {
-                    *handle = None;
-                }
-            }
-        }
-        for (page, handle) in window.into_pages().zip(handles) {
-            match handle {
-                // SAFETY: nothing is mapped there any more.
-                None => unsafe { self.table.windows.give_back(page) },
-                Some(_) => self.table.lose(page),
-            }
-        }
+        // SAFETY: `self` is being dropped.
+        unsafe { self.take_apart() };
     }
 }
 

@@ -31,6 +31,8 @@ pub mod header {}
 mod map;
 #[allow(unsafe_code, reason = "pages come back from entries")]
 mod quarantine;
+mod reserve;
+mod retry;
 #[allow(unsafe_code, reason = "entries are Xen's memory")]
 mod table;
 #[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
@@ -41,6 +43,7 @@ pub use self::{
     copy::{CopyOp, Dest, Source},
     dump::Dump,
     map::{ForeignMapping, Mapped},
+    reserve::Reserve,
     table::{Config, GrantTable, Stats, Version},
     transfer::{ReceivedPage, SlotState, TransferSlot},
 };
@@ -76,7 +79,7 @@ mod sealed {
 
 #[cfg(test)]
 mod tests {
-    use super::freelist::{OwnedRef, Run};
+    use super::freelist::{OwnedRef, RefRange};
     use super::{ForeignMapping, Grant, ReadWrite, ReceivedPage, TransferSlot};
     use crate::hypercall::fake::FakeXen;
     use crate::mm::Page;
@@ -98,7 +101,7 @@ mod tests {
 
     not_clone!(
         OwnedRef,
-        Run,
+        RefRange,
         Page,
         Window,
         Grant<'static, ReadWrite, &'static FakeXen>,

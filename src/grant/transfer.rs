@@ -60,7 +60,7 @@ impl<X: Hypercall> GrantTable<X> {
     pub fn accept_transfer(&self, peer: DomId) -> Result<TransferSlot<'_, X>, GrantError> {
         let window = self.windows.take(1)?;
         let offer = || {
-            let reference = self.take()?;
+            let reference = self.take(peer)?;
             let payload = Payload::Frame(window.first());
             match self.entry(&reference).publish(EntryFlags::ACCEPT_TRANSFER, peer, payload) {
                 Ok(()) => Ok(reference),

@@ -19,7 +19,7 @@ mod xen;
 
 pub use xen::{NotXen, Xen};
 
-use crate::abi::XenErrno;
+use crate::abi::{DomId, XenErrno};
 use crate::sync::Vcpu;
 
 /// A hypercall's number. Source: `xen/include/public/xen.h`, `__HYPERVISOR_*`.
@@ -67,6 +67,9 @@ impl Number {
 /// An implementation reads and writes memory only as the Xen interface says for the call and its
 /// arguments.
 pub unsafe trait Hypercall: Vcpu {
+    /// The number of the domain that asks; [`DomId::SELF`] if it can't be known.
+    fn domain(&self) -> DomId;
+
     /// Makes one call with up to five arguments; unused ones are zero.
     ///
     /// # Errors
@@ -82,6 +85,10 @@ pub unsafe trait Hypercall: Vcpu {
 
 // SAFETY: it is the same hypervisor.
 unsafe impl<X: Hypercall> Hypercall for &X {
+    fn domain(&self) -> DomId {
+        (**self).domain()
+    }
+
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
         // SAFETY: the caller's word.
         unsafe { (**self).call(number, arguments) }

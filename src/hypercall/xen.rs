@@ -1,10 +1,11 @@
 //! The real hypervisor: the hypercall page, and the one instruction sequence that enters it.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use super::detect::Hypervisor;
 use super::{Hypercall, Number};
+use crate::abi::DomId;
 use crate::sync::{Vcpu, this_vcpu};
 
 /// The hypervisor under us. Its existence says that the hypercall page is in place.
@@ -30,6 +31,9 @@ impl fmt::Debug for Xen {
 
 /// The hypercall page is in place.
 static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// The domain's number, once it is enabled.
+static DOMAIN: AtomicU16 = AtomicU16::new(DomId::SELF.0);
 
 /// Calls made so far.
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -64,9 +68,9 @@ impl core::error::Error for NotXen {}
 
 #[cfg(granite_guest)]
 mod page {
-    use super::{CALLS, ENABLED, Hypercall, Hypervisor, NotXen, Number, Ordering, Xen};
+    use super::{CALLS, DOMAIN, DomId, ENABLED, Hypercall, Hypervisor, NotXen, Number, Ordering, Xen};
     use crate::abi::XenErrno;
-    use crate::hypercall::detect;
+    use crate::hypercall::{detect, event};
     use core::arch::{asm, global_asm};
 
     global_asm!(include_str!("../../boot/hypercall_page.S"));
@@ -98,12 +102,28 @@ mod page {
             unsafe { x86_64::registers::model_specific::Msr::new(msr).write(page) };
             // Release: pairs with the Acquire in `enabled`.
             ENABLED.store(true, Ordering::Release);
-            Ok(Self { _enabled: () })
+            let xen = Self { _enabled: () };
+            let number = detect::domain(base, detect::processor).or_else(|| xen.number_by_a_port());
+            DOMAIN.store(number.unwrap_or(DomId::SELF).0, Ordering::Relaxed);
+            Ok(xen)
+        }
+
+        /// The domain's number where CPUID doesn't tell it: a port that is open to the domain itself names it.
+        fn number_by_a_port(self) -> Option<DomId> {
+            let port = event::alloc_unbound(&self, DomId::SELF).ok()?;
+            let status = event::status(&self, port);
+            let _ = event::close(&self, port);
+            status.ok().map(|status| status.peer)
         }
     }
 
     // SAFETY: the call goes to Xen itself, which defines the interface.
     unsafe impl Hypercall for Xen {
+        #[inline]
+        fn domain(&self) -> DomId {
+            DomId(DOMAIN.load(Ordering::Relaxed))
+        }
+
         unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
             let index = number.0 as usize;
             if index >= STUBS {
@@ -137,7 +157,7 @@ mod page {
 
 #[cfg(not(granite_guest))]
 mod absent {
-    use super::{Hypercall, Hypervisor, NotXen, Number, Xen};
+    use super::{DOMAIN, DomId, Hypercall, Hypervisor, NotXen, Number, Ordering, Xen};
     use crate::abi::XenErrno;
 
     impl Xen {
@@ -153,6 +173,10 @@ mod absent {
 
     // SAFETY: touches no memory.
     unsafe impl Hypercall for Xen {
+        fn domain(&self) -> DomId {
+            DomId(DOMAIN.load(Ordering::Relaxed))
+        }
+
         unsafe fn call(&self, _: Number, _: [u64; 5]) -> Result<u64, XenErrno> {
             Err(XenErrno::NOSYS)
         }

@@ -18,6 +18,7 @@ use core::ops::Range;
 
 use spin::Once;
 
+use crate::abi::Gfn;
 use crate::sync::IrqMutex;
 use frames::Frames;
 use page_tables::{Identity, PageTables};
@@ -36,9 +37,13 @@ static MEMORY: Once<IrqMutex<Memory>> = Once::new();
 static WINDOWS_AT: Once<Option<Range<u64>>> = Once::new();
 static WINDOWS: Once<Windows> = Once::new();
 
-/// Makes `memory` the one that the heap grows from, and `windows` the addresses of windows, which are mapped
-/// and no RAM. The first call counts.
-pub fn adopt(memory: Memory, windows: Option<Range<u64>>) {
+/// Makes `memory` the one that the heap grows from, and `windows` the addresses of windows. The first call counts.
+///
+/// # Safety
+///
+/// `memory` is all of the domain's, its tables are in use, and `windows` is mapped in them, is no RAM, and is used for
+/// nothing else.
+pub unsafe fn adopt(memory: Memory, windows: Option<Range<u64>>) {
     MEMORY.call_once(|| IrqMutex::new(memory));
     WINDOWS_AT.call_once(|| windows);
 }
@@ -46,8 +51,7 @@ pub fn adopt(memory: Memory, windows: Option<Range<u64>>) {
 /// The domain's windows; nothing before src/start has found a place for them, or where there is none.
 pub fn windows() -> Option<&'static Windows> {
     let range = WINDOWS_AT.get()?.clone()?;
-    // SAFETY: src/start found the addresses to be no RAM and nothing else's, and mapped them; they are used
-    // through this alone.
+    // SAFETY: the word of who called `adopt`; they are used through this alone.
     Some(WINDOWS.call_once(|| unsafe { Windows::new(range) }))
 }
 
@@ -55,4 +59,14 @@ pub fn windows() -> Option<&'static Windows> {
 /// no allocation.
 pub fn memory() -> Option<&'static IrqMutex<Memory>> {
     MEMORY.get()
+}
+
+/// The frame at an address of this program's: by the page tables, and on the host, where the fake's frames are addresses
+/// of the process, by the address itself.
+pub fn frame_at(address: u64) -> Option<Gfn> {
+    if !cfg!(granite_guest) {
+        return Some(Gfn::containing(address));
+    }
+    let mapped = memory()?.with(|memory| memory.tables.lookup(address))?;
+    Some(Gfn::containing(mapped.physical))
 }

@@ -64,10 +64,11 @@ pub fn register(xen: &impl Hypercall, number: usize) -> Result<(), XenErrno> {
     if !slot.load(Ordering::Relaxed).is_null() {
         return Ok(()); // by an attempt that failed later: Xen takes it once
     }
-    let gfn: Gfn = Page::zeroed().ok_or(XenErrno::NOMEM)?.into_gfn();
-    let place = RegisterVcpuInfo { mfn: gfn.0, offset: 0, rsvd: 0 };
-    // SAFETY: the page was just taken out of the memory that is given out, for ever.
+    let page = Page::zeroed().ok_or(XenErrno::NOMEM)?;
+    let place = RegisterVcpuInfo { mfn: page.gfn().0, offset: 0, rsvd: 0 };
+    // SAFETY: the page is ours. If Xen takes it, it is never given out again; if Xen refuses, it is freed.
     unsafe { vcpu::register_info(xen, number as u32, place) }?;
+    let gfn: Gfn = page.into_gfn();
     // Release: pairs with the Acquire of `of_vcpu`: Xen has the place.
     slot.store(gfn.address() as *mut VcpuInfo, Ordering::Release);
     Ok(())

@@ -12,6 +12,7 @@ use crate::mm;
 use crate::mm::windows::NoWindow;
 use crate::rt::Options;
 use crate::start::start_info::{MAX_MODULES, StartInfo};
+use crate::time::before_halt;
 use crate::vcpu;
 
 /// The grant table of a domain under Xen.
@@ -110,7 +111,11 @@ impl Platform {
             let version = Version::from_number(number)?;
             let config = Config { version, vcpus: self.vcpus() as usize, ..Config::default() };
             // SAFETY: it is made once, here, and there is no other.
-            unsafe { GrantTable::new(xen, windows, config) }
+            let grants = unsafe { GrantTable::new(xen, windows, config) }?;
+            if before_halt(|| GRANTS.get().and_then(Grants::idle)).is_err() {
+                log::warn!("only allocations look into the quarantine: too much is done before a vCPU halts");
+            }
+            Ok(grants)
         })
     }
 

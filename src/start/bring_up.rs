@@ -13,7 +13,7 @@ use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
 use crate::event::delivery;
 use crate::hypercall::version::{self, Version};
-use crate::hypercall::{self, NotXen, Xen, detect};
+use crate::hypercall::{self, Hypercall, NotXen, Xen};
 use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
 use crate::mm::{self, shared_info};
@@ -140,15 +140,11 @@ fn domain(xen: Option<Xen>) -> Domain {
         let (version, features) = (Version::default(), Features::empty());
         return Domain { xen, version, features, dom_id: DomId::SELF, vcpus: 1 };
     };
-    let dom_id = match detect::hypervisor(detect::processor) {
-        detect::Hypervisor::Xen { base } => detect::domain(base, detect::processor),
-        _ => None,
-    };
     Domain {
         xen,
         version: version::version(&hypervisor).unwrap_or_default(),
         features: version::features(&hypervisor).unwrap_or(Features::empty()),
-        dom_id: dom_id.unwrap_or(DomId::SELF),
+        dom_id: hypervisor.domain(),
         vcpus: hypercall::vcpu::count(&hypervisor),
     }
 }

@@ -44,7 +44,8 @@ pub fn take_over(
     // SAFETY: the plan covers the image, the stacks and all RAM, where the tables are too. What it
     // leaves out, null page and guards, nobody uses.
     unsafe { paging::activate(tables.root()) };
-    mm::adopt(Memory { frames, tables }, windows);
+    // SAFETY: they were just built, out of all RAM, and the windows lie where the memory map names nothing.
+    unsafe { mm::adopt(Memory { frames, tables }, windows) };
     Ok(())
 }
 

@@ -5,12 +5,14 @@
 
 pub mod clock;
 mod deadline;
+mod idle;
 mod instant;
 pub mod timer;
 mod wait;
 mod wall;
 
 pub use deadline::{Deadline, TimedOut};
+pub use idle::{TooMuch, Work, before_halt};
 pub use instant::Instant;
 pub use wait::{pause, sleep, wait_until};
 pub use wall::wall_clock;

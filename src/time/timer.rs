@@ -16,12 +16,19 @@ const NEVER: u64 = u64::MAX;
 struct Timer {
     wait: AtomicU64,
     alarm: AtomicU64,
+    /// 1 once the time that is waited for has come.
+    fired: AtomicU64,
     /// When Xen's will fire.
     set: AtomicU64,
 }
 
 static TIMERS: [Timer; MAX_VCPUS] = [const {
-    Timer { wait: AtomicU64::new(NEVER), alarm: AtomicU64::new(NEVER), set: AtomicU64::new(NEVER) }
+    Timer {
+        wait: AtomicU64::new(NEVER),
+        alarm: AtomicU64::new(NEVER),
+        fired: AtomicU64::new(0),
+        set: AtomicU64::new(NEVER),
+    }
 }; MAX_VCPUS];
 
 static ON_ALARM: Once<fn()> = Once::new();
@@ -35,17 +42,24 @@ pub fn on_alarm(handler: fn()) {
 pub fn set_alarm(deadline: Deadline) {
     with_own(|timer, xen| {
         timer.alarm.store(nanoseconds(deadline), Ordering::Relaxed);
-        program(timer, xen);
+        program(timer, xen, None);
     });
 }
 
-/// Sees to it that an interrupt comes to this vCPU at the deadline. `false` without a timer.
-pub(super) fn interrupt_at(deadline: Deadline) -> bool {
+/// Sees to it that an interrupt comes to this vCPU at the deadline. `now` is the time, if the caller has read it. Returns
+/// `false` without a timer.
+pub(super) fn interrupt_at(deadline: Deadline, now: Option<Instant>) -> bool {
     with_own(|timer, xen| {
         timer.wait.store(nanoseconds(deadline), Ordering::Relaxed);
-        program(timer, xen)
+        timer.fired.store(0, Ordering::Relaxed);
+        program(timer, xen, now)
     })
     .unwrap_or(false)
+}
+
+/// Whether the interrupt came that [`interrupt_at`] was told to bring.
+pub(super) fn wait_has_fired() -> bool {
+    with_own(|timer, _| timer.fired.load(Ordering::Relaxed) != 0).unwrap_or(true)
 }
 
 /// The wait is over.
@@ -58,15 +72,17 @@ pub fn fired() {
     let now = Instant::now().nanoseconds();
     let alarmed = with_own(|timer, xen| {
         timer.set.store(NEVER, Ordering::Relaxed);
-        // The one who waits looks at the clock himself.
         let wait = timer.wait.load(Ordering::Relaxed);
-        timer.wait.store(if wait <= now { NEVER } else { wait }, Ordering::Relaxed);
+        if wait <= now {
+            timer.wait.store(NEVER, Ordering::Relaxed);
+            timer.fired.store(1, Ordering::Relaxed);
+        }
         let alarm = timer.alarm.load(Ordering::Relaxed);
         let alarmed = alarm <= now;
         if alarmed {
             timer.alarm.store(NEVER, Ordering::Relaxed);
         }
-        program(timer, xen);
+        program(timer, xen, Some(Instant::from_nanoseconds(now)));
         alarmed
     });
     if alarmed == Some(true)
@@ -91,11 +107,12 @@ fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {
 ///
 /// One that fires too early is harmless: when it does it is set again. So a wait that ends in time, and the next one,
 /// make no call for their deadlines.
-fn program(timer: &Timer, xen: Xen) -> bool {
+fn program(timer: &Timer, xen: Xen, now: Option<Instant>) -> bool {
     let next = timer.wait.load(Ordering::Relaxed).min(timer.alarm.load(Ordering::Relaxed));
     let set = timer.set.load(Ordering::Relaxed);
     // One that should have fired, and of which nobody heard, is set anew.
-    if next == NEVER || (set <= next && set > Instant::now().nanoseconds()) {
+    let is_to_come = |at| at != NEVER && at > now.unwrap_or_else(Instant::now).nanoseconds();
+    if next == NEVER || (set <= next && is_to_come(set)) {
         return true;
     }
     let is_set = vcpu::set_timer(&xen, this_vcpu::number() as u32, next).is_ok();

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Deadline, TimedOut, timer};
+use super::{Deadline, Instant, TimedOut, idle, timer};
 use crate::arch;
 use crate::hypercall::{Xen, sched};
 use crate::sync::this_vcpu;
@@ -21,12 +21,25 @@ pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -
         if let Some(result) = ready() {
             break Ok(result);
         }
-        if deadline.has_passed() {
+        // The timer is that of whoever was interrupted: a wait in a handler leaves it alone.
+        if this_vcpu::is_handling() || !arch::interrupts_are_enabled() {
+            if deadline.has_passed() {
+                break Err(TimedOut);
+            }
+            pause();
+            continue;
+        }
+        let look_again = idle::work();
+        // The clock is read once each time: under Xen that can be thousands of instructions.
+        let now =
+            if deadline == Deadline::NEVER && look_again.is_none() { None } else { Some(Instant::now()) };
+        if let (Some(at), Some(now)) = (deadline.instant(), now)
+            && now >= at
+        {
             break Err(TimedOut);
         }
-        // The timer is that of whoever was interrupted: a wait in a handler leaves it alone.
-        let may_halt = !this_vcpu::is_handling() && arch::interrupts_are_enabled();
-        if !may_halt || !timer::interrupt_at(deadline) {
+        let look = now.zip(look_again).map_or(Deadline::NEVER, |(now, after)| Deadline::at(now + after));
+        if !timer::interrupt_at(deadline.or_earlier(look), now) {
             pause();
             continue;
         }
@@ -35,7 +48,7 @@ pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -
         arch::wait_for_interrupt(|| {
             result = ready();
             // The timer may have fired before interrupts were masked.
-            result.is_none() && !deadline.has_passed()
+            result.is_none() && !timer::wait_has_fired()
         });
         if let Some(result) = result {
             break Ok(result);
@@ -67,8 +80,7 @@ pub fn pause() {
 
 #[cfg(test)]
 mod tests {
-    use super::{Deadline, TimedOut, wait_until};
-    use crate::time::Instant;
+    use super::{Deadline, Instant, TimedOut, wait_until};
     use core::time::Duration;
 
     #[test]

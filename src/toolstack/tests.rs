@@ -49,6 +49,10 @@ unsafe impl Vcpu for Scripted {
 
 // SAFETY: it reads and writes what the calls' structures are.
 unsafe impl Hypercall for Scripted {
+    fn domain(&self) -> DomId {
+        DomId::CONTROL
+    }
+
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
         if number == Number::DOMCTL {
             // SAFETY: the argument of this call.

@@ -23,11 +23,84 @@ pub const CASES: &[Case] = &[
     Case::new("memory::a_frame_is_not_released_twice", GUESTS, double_release),
     Case::new("memory::the_heap_grows_and_counts", GUESTS, heap_grows),
     Case::new("memory::allocations_keep_their_contents", ALL, contents),
+    Case::new("memory::copies_overlap_either_way", ALL, copies),
+    Case::new("memory::fills_and_comparisons_by_bytes", ALL, fills_and_comparisons),
     Case::new("memory::an_impossible_allocation_is_refused", ALL, impossible),
 ];
 
 fn live() -> Result<&'static IrqMutex<Memory>, NotPassed> {
     mm::memory().ok_or_else(|| NotPassed::Fail("memory was not taken over".into()))
+}
+
+unsafe extern "C" {
+    fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8;
+    fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8;
+    fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8;
+    fn memcmp(one: *const u8, other: *const u8, len: usize) -> i32;
+}
+
+/// Lengths around what goes by bytes, by words, and by string instructions.
+fn lengths() -> impl Iterator<Item = usize> {
+    (0..=40).chain([63, 64, 65, 120, 127, 128, 129, 135, 136, 137, 255, 256, 300])
+}
+
+/// In a guest these are boot/memory.S.
+fn copies(_: &Context) -> Result<(), NotPassed> {
+    let pattern: [u8; 700] = core::array::from_fn(|i| (i * 31 + i / 7) as u8);
+    for len in lengths() {
+        for (to, from) in
+            [(0, 350), (350, 0), (3, 353), (10, 11), (11, 10), (10, 17), (17, 10), (1, 9), (9, 1), (5, 5)]
+        {
+            let (mut memory, mut wanted) = (pattern, pattern);
+            for i in 0..len {
+                wanted[to + i] = pattern[from + i];
+            }
+            let start = memory.as_mut_ptr();
+            // SAFETY: both parts lie in the array.
+            let returned = unsafe { memmove(start.add(to), start.add(from), len) };
+            check!(memory == wanted && returned == start.wrapping_add(to), "{len} bytes from {from} to {to}");
+            if to.abs_diff(from) >= len {
+                let mut memory = pattern;
+                let start = memory.as_mut_ptr();
+                // SAFETY: as above, and they are apart.
+                let returned = unsafe { memcpy(start.add(to), start.add(from), len) };
+                check!(
+                    memory == wanted && returned == start.wrapping_add(to),
+                    "{len} bytes from {from} to {to}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fills_and_comparisons(_: &Context) -> Result<(), NotPassed> {
+    for len in lengths() {
+        for (at, byte) in [(0, 0x1a5), (1, 0xff), (7, 0)] {
+            let (mut memory, mut wanted) = ([0x33u8; 400], [0x33u8; 400]);
+            wanted[at..at + len].iter_mut().for_each(|place| *place = byte as u8);
+            let start = memory.as_mut_ptr();
+            // SAFETY: it lies in the array.
+            let returned = unsafe { memset(start.add(at), byte, len) };
+            check!(memory == wanted && returned == start.wrapping_add(at), "{len} bytes at {at}");
+        }
+        let (one, mut other) = ([0x80u8; 400], [0x80u8; 400]);
+        // SAFETY: both lie in their arrays.
+        let compare = |other: &[u8; 400]| unsafe { memcmp(one.as_ptr(), other.as_ptr(), len) };
+        check_same!(compare(&other), 0);
+        for index in 0..len {
+            // What comes after the first difference doesn't count.
+            other[index + 1] = !other[index + 1];
+            for (byte, sign) in [(0x7f, 1), (0x81, -1), (0xff, -1), (0, 1)] {
+                other[index] = byte;
+                check!(compare(&other).signum() == sign, "{byte:#x} at {index} of {len}");
+            }
+            (other[index], other[index + 1]) = (0x80, 0x80);
+        }
+        other[len] = 0;
+        check_same!(compare(&other), 0);
+    }
+    Ok(())
 }
 
 /// Every page of RAM, the image and the heap.

@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Wake, Waker};
 
 use granite::abi::grant::GrantRef;
-use granite::grant::freelist::{Freelist, OwnedRef, Run};
+use granite::grant::freelist::{Freelist, OwnedRef};
 use granite::sync::{NO_VCPU, Vcpu};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-/// References there are; 0 is never out.
-const ALL: u32 = 8;
+/// References there may be; 0 is never out. They take two words: the first chunk of a model has one.
+const ALL: u32 = 80;
 
 loom::thread_local! {
     static INDEX: Cell<usize> = Cell::new(NO_VCPU);
@@ -39,11 +39,17 @@ unsafe impl Sync for Model {}
 unsafe impl Send for Model {}
 
 impl Model {
-    /// References 1 to `count`, for so many caches.
-    fn new(count: u32, caches: usize) -> Arc<Self> {
-        let list = Freelist::new(Thread, GrantRef(1), ALL, caches);
-        list.grow(count + 1);
+    /// References from `first` to `last`, for so many caches.
+    fn with(first: u32, last: u32, caches: usize) -> Arc<Self> {
+        let list = Freelist::new(Thread, GrantRef(first), caches).unwrap();
+        list.make_room(ALL).unwrap();
+        list.grow(last + 1).unwrap();
         Arc::new(Self { list, cells: (0..ALL).map(|_| UnsafeCell::new(0)).collect() })
+    }
+
+    /// References 1 to `count`.
+    fn new(count: u32, caches: usize) -> Arc<Self> {
+        Self::with(1, count, caches)
     }
 
     /// Uses what the reference stands for.
@@ -63,20 +69,41 @@ impl Model {
         self.list.free(reference).unwrap();
     }
 
+    fn many(&self, count: u32) -> Vec<OwnedRef> {
+        let mut taken = Vec::new();
+        let _ = self.list.alloc_many(count, &mut taken);
+        taken.iter().for_each(|reference| self.touch(reference));
+        taken
+    }
+
+    fn run(&self, count: u32) -> Vec<OwnedRef> {
+        let run: Vec<_> = self.list.alloc_run(count).into_iter().flatten().collect();
+        run.iter().for_each(|reference| self.touch(reference));
+        assert!(run.windows(2).all(|pair| pair[0].get().0 + 1 == pair[1].get().0));
+        run
+    }
+
+    /// A reference, or none; then `waker` is woken by the next that comes free.
+    fn wait(&self, waker: &Waker) -> Option<OwnedRef> {
+        self.alloc().or_else(|| {
+            self.list.wait(waker);
+            self.alloc()
+        })
+    }
+
     /// At the end nothing is lost and nothing is there twice, wherever it was cached.
-    fn check(&self, out: &[&OwnedRef]) {
-        let mut seen: Vec<u32> = out.iter().map(|reference| reference.get().0).collect();
+    fn check<'r>(&self, out: impl IntoIterator<Item = &'r OwnedRef>) {
+        let mut seen: Vec<u32> = out.into_iter().map(|reference| reference.get().0).collect();
+        let mut rest = Vec::new();
         for index in [0, 1, NO_VCPU] {
             INDEX.with(|own| own.set(index));
-            while let Some(reference) = self.alloc() {
-                seen.push(reference.get().0);
-                self.list.leak(reference).unwrap();
-            }
+            rest.extend(std::iter::from_fn(|| self.alloc()));
         }
+        seen.extend(rest.iter().map(|reference| reference.get().0));
         let stats = self.list.stats();
         assert_eq!((stats.free, stats.in_use), (0, stats.total));
         seen.sort_unstable();
-        assert_eq!(seen, (1..=stats.total).collect::<Vec<_>>());
+        assert_eq!(seen, (self.list.limit() - stats.total..self.list.limit()).collect::<Vec<_>>());
     }
 }
 
@@ -101,15 +128,8 @@ fn race<A, B: 'static>(
 
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(4);
     builder.check(model);
-}
-
-/// Puts all references into the shared stack, each a chain of its own.
-fn shared(model: &Model, count: u32) {
-    INDEX.with(|index| index.set(NO_VCPU));
-    let all: Vec<_> = (0..count).map(|_| model.alloc().unwrap()).collect();
-    all.into_iter().for_each(|reference| model.free(reference));
 }
 
 #[test]
@@ -117,42 +137,75 @@ fn alloc_against_alloc() {
     explore(|| {
         let model = Model::new(2, 2);
         let (a, b) = race(&model, [0, 1], Model::alloc, Model::alloc);
-        model.check(&[&a, &b].into_iter().flatten().collect::<Vec<_>>());
+        model.check(a.iter().chain(&b));
     });
 }
 
+/// What is freed is handed over with all that its owner did, and to one.
 #[test]
-fn alloc_against_free_with_the_same_head_again() {
+fn alloc_against_free() {
+    explore(|| {
+        let model = Model::new(2, 0);
+        let taken = model.alloc().unwrap();
+        let allocs = |model: &Model| [model.alloc(), model.alloc()];
+        let (a, b) = race(&model, [NO_VCPU; 2], allocs, move |model| {
+            model.free(taken);
+            model.alloc()
+        });
+        model.check(a.iter().flatten().chain(&b));
+    });
+}
+
+/// While one more is free than both take, neither is told that none is.
+#[test]
+fn exhausted_only_if_none_is_free() {
     explore(|| {
         let model = Model::new(3, 0);
-        shared(&model, 3);
-        let (a, b) = race(&model, [NO_VCPU; 2], Model::alloc, |model| {
-            // The head comes back with another one below it: ABA, but for the tag.
-            let (first, second) = (model.alloc()?, model.alloc());
-            model.free(first);
-            second
-        });
-        model.check(&[&a, &b].into_iter().flatten().collect::<Vec<_>>());
+        let (a, b) = race(&model, [NO_VCPU; 2], Model::alloc, Model::alloc);
+        assert!(a.is_some() && b.is_some(), "two of three: {a:?} {b:?}");
+        model.check(a.iter().chain(&b));
     });
 }
 
 #[test]
-fn batch_against_single() {
+fn many_against_single() {
     explore(|| {
-        let model = Model::new(4, 0);
-        shared(&model, 2);
-        let batch = |model: &Model| {
-            let mut taken = Vec::new();
-            model.list.alloc_batch(3, |reference| taken.push(reference)).ok()?;
-            taken.iter().for_each(|reference| model.touch(reference));
-            model.list.free_batch(taken).ok()
+        let model = Model::new(3, 0);
+        let many = |model: &Model| {
+            let mut taken = model.many(2);
+            model.list.free_many(&mut taken);
         };
-        let (_, single) = race(&model, [NO_VCPU; 2], batch, |model| {
+        let ((), single) = race(&model, [NO_VCPU; 2], many, |model| {
             let reference = model.alloc()?;
             model.free(reference);
             model.alloc()
         });
-        model.check(&single.iter().collect::<Vec<_>>());
+        assert!(single.is_some(), "one is free all the time");
+        model.check(&single);
+    });
+}
+
+#[test]
+fn run_against_run_across_words() {
+    explore(|| {
+        let model = Model::with(62, 66, 0); // 62, 63 | 64, 65, 66
+        let (a, b) = race(&model, [NO_VCPU; 2], |model| model.run(3), |model| model.run(3));
+        assert!(a.is_empty() || b.is_empty());
+        model.check(a.iter().chain(&b));
+    });
+}
+
+#[test]
+fn run_against_alloc_and_free() {
+    explore(|| {
+        let model = Model::new(3, 0);
+        let run = |model: &Model| model.run(2);
+        let (run, single) = race(&model, [NO_VCPU; 2], run, |model| {
+            let reference = model.alloc()?;
+            model.free(reference);
+            model.alloc()
+        });
+        model.check(run.iter().chain(&single));
     });
 }
 
@@ -164,73 +217,56 @@ fn growth_against_alloc() {
             // What growth does for the new entries, before their references are handed out.
             // SAFETY: nobody has the reference yet; loom checks it.
             model.cells[2].with_mut(|cell| unsafe { *cell = 7 });
-            model.list.grow(3);
+            model.list.grow(3).unwrap();
         };
         let (out, ()) = race(&model, [0, NO_VCPU], |model| [model.alloc(), model.alloc()], grow);
-        model.check(&out.iter().flatten().collect::<Vec<_>>());
-    });
-}
-
-/// The shape of XSA-228: one vCPU's references are stolen while it frees and refills.
-#[test]
-fn refill_and_steal_against_free() {
-    explore(|| {
-        let model = Model::new(6, 2);
-        INDEX.with(|index| index.set(0));
-        // One that is hot, four in slots; the next free makes a batch of two the spare one.
-        let mut all: Vec<_> = (0..6).map(|_| model.alloc().unwrap()).collect();
-        let last = all.pop();
-        all.into_iter().for_each(|reference| model.free(reference));
-        let frees = move |model: &Model| {
-            last.map(|reference| model.free(reference));
-            model.alloc()
-        };
-        let (kept, stolen) = race(&model, [0, 1], frees, Model::alloc);
-        model.check(&[&kept, &stolen].into_iter().flatten().collect::<Vec<_>>());
-    });
-}
-
-/// A spare batch goes to its owner or to a thief, never to both.
-#[test]
-fn owner_and_thief_of_a_spare_batch() {
-    explore(|| {
-        let model = Model::new(6, 2);
-        INDEX.with(|index| index.set(0));
-        let all: Vec<_> = (0..6).map(|_| model.alloc().unwrap()).collect();
-        all.into_iter().for_each(|reference| model.free(reference));
-        // All but the spare ones are out.
-        let out: Vec<_> = (0..4).map(|_| model.alloc().unwrap()).collect();
-        let (a, b) = race(&model, [0, 1], Model::alloc, Model::alloc);
-        model.check(&out.iter().chain([&a, &b].into_iter().flatten()).collect::<Vec<_>>());
+        model.check(out.iter().flatten());
     });
 }
 
 #[test]
-fn a_run_collected_against_alloc_and_free() {
-    explore(|| {
-        let model = Model::new(3, 0);
-        shared(&model, 3);
-        let collect = |model: &Model| model.list.collect_run(2).map_or(Vec::new(), Run::collect::<Vec<_>>);
-        let (run, single) = race(&model, [NO_VCPU; 2], collect, |model| {
-            let reference = model.alloc()?;
-            model.free(reference);
-            model.alloc()
-        });
-        run.iter().for_each(|reference| model.touch(reference));
-        assert!(run.windows(2).all(|pair| pair[0].get().0 + 1 == pair[1].get().0));
-        model.check(&run.iter().chain(&single).collect::<Vec<_>>());
-    });
-}
-
-#[test]
-fn two_adopt_one_number() {
+fn growth_against_growth() {
     explore(|| {
         let model = Model::new(1, 0);
-        let number = model.list.leak(model.alloc().unwrap()).unwrap();
-        let adopt = move |model: &Model| model.list.adopt(number).ok().inspect(|own| model.touch(own));
-        let (a, b) = race(&model, [NO_VCPU; 2], adopt, adopt);
-        assert!(a.is_some() != b.is_some());
-        model.check(&[&a, &b].into_iter().flatten().collect::<Vec<_>>());
+        let grow = |model: &Model| model.list.grow(4).unwrap();
+        race(&model, [NO_VCPU; 2], grow, grow);
+        model.check([]);
+    });
+}
+
+/// A cache that is full gives half of it away while another vCPU is short.
+#[test]
+fn a_full_cache_against_alloc() {
+    explore(|| {
+        let model = Model::new(16, 2); // two to a cache
+        INDEX.with(|index| index.set(0));
+        let mut all: Vec<_> = std::iter::from_fn(|| model.alloc()).collect();
+        let last = all.split_off(13);
+        let frees = move |model: &Model| last.into_iter().for_each(|reference| model.free(reference));
+        let ((), other) = race(&model, [0, 1], frees, Model::alloc);
+        model.check(all.iter().chain(&other));
+    });
+}
+
+/// Whoever parks a reference hands it over to whoever takes it out.
+#[test]
+fn park_against_unpark() {
+    explore(|| {
+        let model = Model::new(2, 0);
+        let first = model.alloc().unwrap();
+        let park = move |model: &Model| {
+            model.touch(&first);
+            model.list.park(first).unwrap();
+        };
+        let unpark = |model: &Model| {
+            let taken = model.list.unpark()?;
+            model.touch(&taken);
+            Some(taken)
+        };
+        let (taken, ()) = race(&model, [NO_VCPU; 2], unpark, park);
+        let left = model.list.unpark();
+        assert!(taken.is_some() != left.is_some());
+        model.check(taken.iter().chain(&left));
     });
 }
 
@@ -243,20 +279,114 @@ impl Wake for Counter {
     }
 }
 
-/// Who waits gets what is freed, or is woken.
+/// Who waits gets a reference, or is woken, unless none is free in the end.
+fn waits_against<B: 'static>(
+    model: &Arc<Model>,
+    vcpus: [usize; 2],
+    other: impl FnOnce(&Model) -> B + 'static,
+) -> (Option<OwnedRef>, B) {
+    let woken = std::sync::Arc::new(Counter::default());
+    let waker = Waker::from(woken.clone());
+    let (got, other) = race(model, vcpus, move |model| model.wait(&waker), other);
+    let free = model.list.stats().free;
+    let is_woken = woken.0.load(Ordering::Relaxed) > 0;
+    assert!(got.is_some() || is_woken || free == 0, "it sleeps, and {free} are free");
+    (got, other)
+}
+
 #[test]
 fn wait_against_free() {
     explore(|| {
         let model = Model::new(1, 0);
         let taken = model.alloc().unwrap();
-        let woken = std::sync::Arc::new(Counter::default());
-        let waker = Waker::from(woken.clone());
-        let wait = move |model: &Model| match model.list.poll_alloc(&mut Context::from_waker(&waker)) {
-            Poll::Ready(reference) => Some(reference),
-            Poll::Pending => None,
-        };
-        let (got, ()) = race(&model, [NO_VCPU; 2], wait, move |model| model.free(taken));
-        assert!(got.is_some() || woken.0.load(Ordering::Relaxed) > 0, "a lost wake-up");
-        model.check(&got.iter().collect::<Vec<_>>());
+        let (got, ()) = waits_against(&model, [NO_VCPU; 2], move |model| model.free(taken));
+        model.check(&got);
+    });
+}
+
+/// What a vCPU frees into its cache wakes who waits when the vCPU halts.
+#[test]
+fn wait_against_a_vcpu_that_frees_and_halts() {
+    explore(|| {
+        let model = Model::new(8, 1);
+        INDEX.with(|index| index.set(0));
+        let mut all: Vec<_> = std::iter::from_fn(|| model.alloc()).collect();
+        let last = all.pop().unwrap();
+        let (got, ()) = waits_against(&model, [NO_VCPU, 0], move |model| {
+            model.free(last);
+            model.list.flush();
+        });
+        model.check(all.iter().chain(&got));
+    });
+}
+
+/// A vCPU that fills its cache doesn't take the last for longer than a moment.
+#[test]
+fn wait_against_refill() {
+    explore(|| {
+        let model = Model::new(8, 1);
+        let (got, other) = waits_against(&model, [NO_VCPU, 0], Model::alloc);
+        model.check(got.iter().chain(&other));
+    });
+}
+
+#[test]
+fn wait_against_alloc_of_one_of_three() {
+    explore(|| {
+        let model = Model::new(3, 0);
+        let (got, other) = waits_against(&model, [NO_VCPU; 2], Model::alloc);
+        assert!(got.is_some(), "three are enough for two");
+        model.check(got.iter().chain(&other));
+    });
+}
+
+/// Several that were taken in vain are put back.
+#[test]
+fn wait_against_many_that_fail() {
+    explore(|| {
+        let model = Model::new(2, 0);
+        let (got, many) = waits_against(&model, [NO_VCPU; 2], |model| model.many(2));
+        model.check(got.iter().chain(&many));
+    });
+}
+
+/// A run of which a part was gone is put back.
+#[test]
+fn wait_against_a_run_that_fails() {
+    explore(|| {
+        let model = Model::with(63, 65, 0);
+        let taken = model.list.alloc_run(2).unwrap().collect::<Vec<_>>(); // 63 and 64
+        let mut taken = taken.into_iter();
+        let (first, second) = (taken.next().unwrap(), taken.next().unwrap());
+        model.free(first); // 63 and 65: no run
+        let last = model.list.alloc_run(1).unwrap().collect::<Vec<_>>();
+        model.free(second);
+        let (got, run) = waits_against(&model, [NO_VCPU; 2], |model| model.run(2));
+        model.check(got.iter().chain(&run).chain(&last));
+    });
+}
+
+#[test]
+fn wait_against_growth() {
+    explore(|| {
+        let model = Model::new(1, 0);
+        let taken = model.alloc().unwrap();
+        let (got, ()) = waits_against(&model, [NO_VCPU; 2], |model| model.list.grow(3).unwrap());
+        model.check(got.iter().chain([&taken]));
+    });
+}
+
+/// One who waits while another one's shortage is being ended.
+#[test]
+fn wait_against_the_end_of_a_shortage() {
+    explore(|| {
+        let model = Model::new(2, 0);
+        let (first, second) = (model.alloc().unwrap(), model.alloc().unwrap());
+        assert!(model.alloc().is_none(), "the shortage is declared");
+        let (got, ()) = waits_against(&model, [NO_VCPU; 2], move |model| {
+            model.free(first);
+            model.free(second);
+        });
+        model.check(&got);
     });
 }

@@ -181,6 +181,78 @@ fn make_readonly_against_xen_pinning_for_write_v2() {
     make_readonly_against_xen(2);
 }
 
+/// What was written to a page before it was made writable is seen by the peer that writes to it then.
+fn make_writable_against_xen(version: u32) {
+    explore(version, |granted| {
+        granted.grant();
+        granted.entry().make_readonly().unwrap();
+        let xen = granted.clone();
+        let xen = thread::spawn(move || xen.map_and_unmap(true));
+        // Nobody may write yet.
+        granted.touch();
+        granted.entry().make_writable();
+        xen.join().unwrap();
+    });
+}
+
+#[test]
+fn make_writable_against_xen_mapping_for_write_v1() {
+    make_writable_against_xen(1);
+}
+
+#[test]
+fn make_writable_against_xen_mapping_for_write_v2() {
+    make_writable_against_xen(2);
+}
+
+/// A grant that could not be ended, or made read-only, is what it was.
+fn restored_after_a_peer_was_faster(version: u32) {
+    explore(version, |granted| {
+        granted.grant();
+        let xen = granted.clone();
+        let xen = thread::spawn(move || xen.map_and_unmap(false));
+        let ended = granted.entry().end_access();
+        xen.join().unwrap();
+        assert_eq!(granted.map_and_unmap(false), ended.is_err());
+    });
+}
+
+#[test]
+fn a_grant_that_could_not_be_ended_grants_again_v1() {
+    restored_after_a_peer_was_faster(1);
+}
+
+#[test]
+fn a_grant_that_could_not_be_ended_grants_again_v2() {
+    restored_after_a_peer_was_faster(2);
+}
+
+/// A slot that is offered again after it was withdrawn: what its owner did in between is seen by Xen, and what Xen did
+/// before is seen by the owner.
+#[test]
+fn withdraw_against_a_transfer_that_is_refused() {
+    explore(1, |slot| {
+        let offered = EntryFlags::ACCEPT_TRANSFER;
+        slot.touch();
+        slot.entry().publish(offered, PEER, Payload::Frame(Gfn(0))).unwrap();
+        let xen = slot.clone();
+        let xen = thread::spawn(move || {
+            let word = u32::from(PEER.0) << 16 | u32::from(offered.bits());
+            let committed = word | u32::from(EntryFlags::TRANSFER_COMMITTED.bits());
+            if xen.word.compare_exchange(word, committed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                xen.touch();
+                // It fails, and lets go of the slot again.
+                xen.word.fetch_and(!u32::from(EntryFlags::TRANSFER_COMMITTED.bits()), Ordering::Release);
+            }
+        });
+        while slot.entry().withdraw().is_err() {
+            thread::yield_now();
+        }
+        slot.touch();
+        xen.join().unwrap();
+    });
+}
+
 /// A slot is withdrawn, or a page comes; never both.
 #[test]
 fn withdraw_against_transfer() {

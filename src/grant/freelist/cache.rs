@@ -1,69 +1,49 @@
-//! A vCPU's own references, in front of the shared stack. Only code of its vCPU outside of interrupt
-//! handlers uses a cache, so there is no locked instruction here; what others may take is the one chain in
-//! `spare`.
+//! A vCPU's own references. Only code of that vCPU, outside of interrupt handlers, uses them, so there is no locked
+//! instruction here.
 
-use core::num::NonZeroU64;
+use crate::sync::primitive::{AtomicU32, Ordering};
 
-use super::stack::{Chain, Links};
-use crate::sync::primitive::{AtomicU32, AtomicU64, Ordering};
-
-/// References that move between a cache and the shared part at once. Models are small.
-pub const BATCH: u32 = if cfg!(granite_loom) { 2 } else { 32 };
-/// References that a cache holds: two batches, so that going up and down around a full or empty batch stays
-/// inside.
-pub const SLOTS: usize = 2 * BATCH as usize;
+/// References that a cache holds at most. Models are small.
+pub const SLOTS: usize = if cfg!(granite_loom) { 2 } else { 64 };
 
 /// One vCPU's references.
-#[repr(align(128))] // two lines: the processor fetches neighbours
+#[repr(C, align(512))] // a power of two, so that its address is one addition
 pub struct Cache {
-    /// An `OwnedRef` that was freed, as it was, or 0: one that comes and goes touches nothing else.
-    hot: AtomicU64,
-    /// How many slots are filled.
     filled: AtomicU32,
-    /// References that came in from the shared part, less those that went back, modulo 2^32.
-    imported: AtomicU32,
+    /// How many it may hold: less than [`SLOTS`] while the table is small.
+    most: AtomicU32,
+    /// The word of the shared set in which this vCPU searches first.
+    hint: AtomicU32,
     slots: [AtomicU32; SLOTS],
-    spare: Spare,
 }
 
-#[repr(align(128))]
-struct Spare(AtomicU64);
-
 impl Cache {
-    pub fn new() -> Self {
+    /// The cache of a vCPU. Each begins to search in other lines of the shared words, so that vCPUs keep out of each
+    /// other's way.
+    pub fn new(vcpu: u32) -> Self {
+        const APART: u32 = 16;
         Self {
-            hot: AtomicU64::new(0),
             filled: AtomicU32::new(0),
-            imported: AtomicU32::new(0),
+            most: AtomicU32::new(0),
+            hint: AtomicU32::new(vcpu.wrapping_mul(APART)),
             slots: core::array::from_fn(|_| AtomicU32::new(0)),
-            spare: Spare(AtomicU64::new(0)),
         }
     }
 
-    /// How many references it holds, without the spare ones.
+    /// How many references it holds: exact while its vCPU leaves it alone.
     pub fn held(&self) -> u32 {
-        self.filled() + u32::from(self.hot.load(Ordering::Relaxed) != 0)
-    }
-
-    #[inline]
-    fn filled(&self) -> u32 {
         self.filled.load(Ordering::Relaxed)
     }
 
-    /// How many references are out by way of this cache, modulo 2^32. Exact while its vCPU is not at work.
-    pub fn out(&self) -> u32 {
-        self.imported.load(Ordering::Relaxed).wrapping_sub(self.held())
+    #[inline]
+    fn slot(&self, index: u32) -> &AtomicU32 {
+        // It is below SLOTS: no more are held than `limit` lets in.
+        &self.slots[index as usize % SLOTS]
     }
 
-    /// Takes the spare chain; any vCPU may.
-    #[inline]
-    pub fn take_spare(&self) -> Option<Chain> {
-        if self.spare.0.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        // Acquire: pairs with the Release of `put_spare`: the chain's links come with it. A swap takes all
-        // that is there or nothing, so no two can take one chain (where Xen's list broke, XSA-228).
-        Chain::from_word(self.spare.0.swap(0, Ordering::Acquire)) // take_spare
+    /// Lets it hold so many.
+    pub fn limit(&self, most: u32) {
+        self.most.store(most.min(SLOTS as u32), Ordering::Relaxed);
     }
 }
 
@@ -72,115 +52,61 @@ impl Cache {
 pub struct Own<'c>(pub &'c Cache);
 
 impl Own<'_> {
-    /// Takes the hot one.
+    /// Takes the reference that came last.
     #[inline]
-    pub fn pop_hot(self) -> Option<NonZeroU64> {
-        let hot = NonZeroU64::new(self.0.hot.load(Ordering::Relaxed))?;
-        self.0.hot.store(0, Ordering::Relaxed);
-        Some(hot)
-    }
-
-    /// Keeps one as the hot one; `false` if there is one.
-    #[inline]
-    pub fn push_hot(self, reference: NonZeroU64) -> bool {
-        let free = self.0.hot.load(Ordering::Relaxed) == 0;
-        if free {
-            self.0.hot.store(reference.get(), Ordering::Relaxed);
-        }
-        free
-    }
-
-    /// Takes the reference that came last to the slots; then the hot one.
     pub fn pop(self) -> Option<u32> {
-        self.pop_slot().or_else(|| self.pop_hot().map(|hot| hot.get() as u32))
-    }
-
-    /// Takes one in; `false` if there is no slot for it.
-    pub fn push(self, reference: u32) -> bool {
-        let held = self.filled();
-        let Some(slot) = self.0.slots.get(held as usize) else { return false };
-        slot.store(reference, Ordering::Relaxed);
-        self.0.filled.store(held + 1, Ordering::Relaxed);
-        true
-    }
-
-    fn pop_slot(self) -> Option<u32> {
-        let left = self.filled().checked_sub(1)?;
-        let reference = self.0.slots.get(left as usize)?.load(Ordering::Relaxed);
+        let left = self.0.held().checked_sub(1)?;
+        let reference = self.0.slot(left).load(Ordering::Relaxed);
         self.0.filled.store(left, Ordering::Relaxed);
         Some(reference)
     }
 
-    /// Fills `into` with those that came last, if it holds so many, and returns what was filled.
+    /// Keeps one. Returns `false` if the cache is full.
     #[inline]
-    pub fn pop_many(self, into: &mut [u32]) -> &[u32] {
-        let left = (self.filled() as usize).saturating_sub(into.len());
-        let slots = self.0.slots.get(left..self.filled() as usize).unwrap_or_default();
-        slots.iter().zip(&mut *into).for_each(|(slot, place)| *place = slot.load(Ordering::Relaxed));
-        self.0.filled.store(left as u32, Ordering::Relaxed);
-        &into[..slots.len()]
+    pub fn push(self, reference: u32) -> bool {
+        let held = self.0.held();
+        let has_room = held < self.0.most.load(Ordering::Relaxed);
+        if has_room {
+            self.0.slot(held).store(reference, Ordering::Relaxed);
+            self.0.filled.store(held + 1, Ordering::Relaxed);
+        }
+        has_room
     }
 
-    /// Takes in what it has room for, and returns the rest.
-    #[inline]
-    pub fn push_many(self, references: &[u32]) -> &[u32] {
-        let held = self.filled() as usize;
-        let (kept, rest) = references.split_at(references.len().min(SLOTS - held));
-        self.0.slots[held..]
-            .iter()
-            .zip(kept)
-            .for_each(|(slot, &number)| slot.store(number, Ordering::Relaxed));
-        self.0.filled.store((held + kept.len()) as u32, Ordering::Relaxed);
-        rest
+    /// Half of what it may hold: what is moved at once, so that a vCPU that goes up and down around a full or an empty
+    /// cache stays inside of it.
+    pub fn half(self) -> u32 {
+        self.0.most.load(Ordering::Relaxed).div_ceil(2)
     }
 
-    /// How many slots are filled.
-    #[inline]
-    pub fn filled(self) -> u32 {
-        self.0.filled()
+    /// Takes out up to `count`, those that came last.
+    pub fn drain(self, count: u32) -> impl ExactSizeIterator<Item = u32> {
+        let held = self.0.held();
+        let left = held.saturating_sub(count);
+        self.0.filled.store(left, Ordering::Relaxed);
+        let slots = self.0.slots.get(left as usize..held as usize).unwrap_or_default();
+        slots.iter().map(|slot| slot.load(Ordering::Relaxed))
     }
 
-    /// How many are not.
-    pub fn room(self) -> u32 {
-        SLOTS as u32 - self.filled()
+    /// Keeps as many as there is room for.
+    pub fn push_all(self, references: &mut impl Iterator<Item = u32>) {
+        let held = self.0.held() as usize;
+        let most = self.0.most.load(Ordering::Relaxed) as usize;
+        let slots = self.0.slots.get(held..most).unwrap_or_default();
+        // The slots come first: what finds no slot isn't taken from the references.
+        let kept =
+            slots.iter().zip(references).map(|(slot, reference)| slot.store(reference, Ordering::Relaxed));
+        let kept = kept.count();
+        self.0.filled.store((held + kept) as u32, Ordering::Relaxed);
     }
 
-    /// Counts references that came in from the shared part.
-    #[inline]
-    pub fn import(self, count: u32) {
-        self.0.imported.store(self.0.imported.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    /// Where it searches first.
+    pub fn hint(self) -> u32 {
+        self.0.hint.load(Ordering::Relaxed)
     }
 
-    /// Counts references that went back.
-    #[inline]
-    pub fn export(self, count: u32) {
-        self.import(0u32.wrapping_sub(count));
-    }
-
-    /// Takes in what fits of a chain from the shared part, `most` at the utmost; returns the rest.
-    pub fn load(self, links: &Links, chain: Chain, most: u32) -> Option<Chain> {
-        let taken = most.min(self.room()).min(chain.len);
-        self.import(taken);
-        chain.split(links, taken, |reference| {
-            self.push(reference);
-        })
-    }
-
-    /// Makes a chain of up to `count` references, the last to come, for the shared part.
-    pub fn unload(self, links: &Links, count: u32) -> Option<Chain> {
-        let mut left = count;
-        let references = core::iter::from_fn(|| {
-            left = left.checked_sub(1)?;
-            self.pop()
-        });
-        let chain = Chain::link(links, references)?;
-        self.export(chain.len);
-        Some(chain)
-    }
-
-    /// Puts a chain where others may take it; returns the one that was there.
-    pub fn put_spare(self, chain: Chain) -> Option<Chain> {
-        // Release: pairs with the Acquire of `take_spare`. Acquire: for the chain that comes back.
-        Chain::from_word(self.0.spare.0.swap(chain.into_word(), Ordering::AcqRel)) // put_spare
+    /// Has it search there first.
+    pub fn search_at(self, word: u32) {
+        self.0.hint.store(word, Ordering::Relaxed);
     }
 }

@@ -1,53 +1,48 @@
-//! Which references are free: a lock-free list in two layers, safe from any context.
+//! Which references are free: a lock-free set in two layers, safe from any context.
 //!
 //! ```text
-//!   vCPU 0: cache ──┐ batches              fresh: never handed out, taken from the front
-//!   vCPU 1: cache ──┼──────── shared stack of chains
+//!   vCPU 0: cache ──┐
+//!   vCPU 1: cache ──┼── a bit for each reference, in words that all vCPUs share
 //!   vCPU 2: cache ──┘
 //! ```
 //!
-//! - A vCPU allocates and frees in its own cache, with plain loads and stores. Interrupt handlers
-//!   go to the shared part: they have no vCPU's number ([`Vcpu`]).
-//! - Caches exchange whole batches with the shared stack, one compare-and-exchange each, and keep
-//!   one more batch where other vCPUs can take it when all else is empty.
-//! - References that were never handed out are a range, `fresh..limit`; growth moves the limit.
-//! - Nothing is allocated after set-up.
+//! - A vCPU allocates and frees in its own cache, with plain loads and stores. Interrupt handlers go to the shared
+//!   words: they have no vCPU's number ([`Vcpu`]).
+//! - Caches exchange up to 32 references with the shared words by one atomic AND or OR each. All caches together hold
+//!   at most a quarter of the references. A vCPU that halts gives its own back ([`flush`](Freelist::flush)).
+//! - [`grow`](Freelist::grow) adds references, and memory for their bits.
 //!
-//! A reference that is out is an [`OwnedRef`]: it can't be copied or made up, so it can't be freed twice,
-//! and it knows its list. [`leak`](Freelist::leak) makes a plain number of it for code that keeps numbers,
-//! and [`adopt`](Freelist::adopt) takes exactly those back.
+//! A reference that is out is an [`OwnedRef`]: it can't be copied or made up, so it can't be freed twice, and it knows
+//! its list. One that is out and has no owner is [parked](Freelist::park).
 
-mod batch;
+mod bits;
 mod cache;
-mod leak;
-mod local;
-mod lot;
+mod many;
 mod reference;
-mod run;
-mod stack;
-mod supply;
 mod waiters;
 
-pub use leak::AdoptError;
-pub use local::Local;
-pub use lot::Lot;
+pub use many::RefRange;
 pub use reference::OwnedRef;
-pub use run::Run;
 pub use waiters::MAX_WAITERS;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::abi::grant::GrantRef;
 use crate::sync::Vcpu;
 use crate::sync::primitive::{AtomicU32, Ordering};
-use cache::{Cache, Own};
-use stack::{Chain, Links, MAX_REFS, Stack};
+use bits::Bits;
+use cache::{Cache, Own, SLOTS};
 use waiters::Waiters;
 
 /// No reference is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Exhausted;
+
+/// Memory for the list is short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
 
 /// How many references there are, and where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,72 +63,110 @@ pub struct Freelist<V> {
     /// Tells this list from others.
     id: u32,
     first: u32,
-    /// References from here to `limit` were never handed out.
-    fresh: Line<AtomicU32>,
-    /// The end of what the table has room for.
-    limit: Line<AtomicU32>,
-    /// Somebody found nothing. Frees go past the caches, so that all see them.
+    /// The end of the references that there are.
+    limit: AtomicU32,
+    /// An allocation found nothing: the next free goes past the caches.
     scarce: AtomicU32,
-    shared: Line<Stack>,
-    /// References out by other ways than the caches, modulo 2^32.
-    bypassed: AtomicU32,
-    /// How many are collecting a run: they have all free references, for a moment.
-    collecting: AtomicU32,
-    tickets: AtomicU32,
+    free: Bits,
+    parked: Bits,
+    /// Where `unpark` looks next.
+    next_parked: AtomicU32,
     caches: Box<[Cache]>,
-    links: Links,
     waiters: Waiters,
 }
 
-/// A value with its cache line to itself.
-#[repr(align(128))]
-struct Line<T>(T);
-
 impl<V: Vcpu> Freelist<V> {
-    /// A list of references from `first` on, none of which is handed out until [`grow`](Self::grow) says how
-    /// many there are. There will be `max` at most, the reserved ones below `first` counted, and `vcpus` of
-    /// `caches` numbers at once; more vCPUs than that share what is shared.
+    /// A list of references from `first` on, with a cache for each of the first `caches` vCPUs. It is empty until it
+    /// [grows](Self::grow). Reference 0 is never handed out, whatever `first` is.
     ///
-    /// Reference 0 is never handed out, whatever `first` is.
-    pub fn new(vcpus: V, first: GrantRef, max: u32, caches: usize) -> Self {
+    /// # Errors
+    ///
+    /// [`OutOfMemory`] for the caches.
+    pub fn new(vcpus: V, first: GrantRef, caches: usize) -> Result<Self, OutOfMemory> {
         // Not of `primitive`: lists are told apart in models too, but it isn't what they model.
         static NEXT_ID: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
-        let max = max.clamp(1, MAX_REFS);
-        let first = first.0.clamp(1, max);
-        Self {
+        let mut all = Vec::new();
+        all.try_reserve_exact(caches).map_err(|_| OutOfMemory)?;
+        all.extend((0..caches as u32).map(Cache::new));
+        let first = first.0.max(1);
+        Ok(Self {
             vcpus,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             first,
-            fresh: Line(AtomicU32::new(first)),
-            limit: Line(AtomicU32::new(first)),
+            limit: AtomicU32::new(first),
             scarce: AtomicU32::new(0),
-            shared: Line(Stack::new()),
-            bypassed: AtomicU32::new(0),
-            collecting: AtomicU32::new(0),
-            tickets: AtomicU32::new(0),
-            caches: (0..caches).map(|_| Cache::new()).collect(),
-            links: Links::new(max),
+            free: Bits::new(),
+            parked: Bits::new(),
+            next_parked: AtomicU32::new(0),
+            caches: all.into_boxed_slice(),
             waiters: Waiters::new(),
-        }
+        })
     }
 
-    /// Says that references below `limit` exist from now on. It never shrinks.
-    pub fn grow(&self, limit: u32) {
-        // Release: pairs with the Acquire of `take_fresh`: what was done to make the entries is seen by
-        // whoever gets their references.
-        self.limit.0.fetch_max(limit.min(self.links.count()), Ordering::Release); // grow
-        self.wake_if_scarce();
+    /// Allocates what [`grow`](Self::grow) to this limit needs, so that it can't fail.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`], also for more than 2^25 references.
+    pub fn make_room(&self, limit: u32) -> Result<(), OutOfMemory> {
+        self.free.make_room(limit)?;
+        self.parked.make_room(limit)
+    }
+
+    /// Adds all references below `limit` that it hasn't yet. It never shrinks.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`], and nothing is added.
+    pub fn grow(&self, limit: u32) -> Result<(), OutOfMemory> {
+        self.make_room(limit)?;
+        // Relaxed: of several that grow at once, each adds those from the limit that it found on. The words hand over
+        // what was done before.
+        let before = self.limit.fetch_max(limit, Ordering::Relaxed);
+        let total = limit.max(before) - self.first;
+        let share = total / (4 * self.caches.len().max(1) as u32);
+        self.caches.iter().for_each(|cache| cache.limit(share));
+        self.free.insert(before..limit);
+        self.wake_if_scarce(); // grow
+        Ok(())
     }
 
     /// Takes a free reference.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`]. References that idle vCPUs have cached, at most 64 each, don't count; see
-    /// [`flush`](Self::flush).
+    /// [`Exhausted`]. References that other vCPUs have cached, at most 64 each, don't count; see [`flush`](Self::flush).
     #[inline]
     pub fn alloc(&self) -> Result<OwnedRef, Exhausted> {
-        self.local().alloc()
+        let cache = self.cache();
+        match cache.and_then(Own::pop) {
+            Some(number) => Ok(self.own(number)),
+            None => self.alloc_shared(cache),
+        }
+    }
+
+    #[cold]
+    fn alloc_shared(&self, cache: Option<Own<'_>>) -> Result<OwnedRef, Exhausted> {
+        let again = || {
+            self.declare_scarce();
+            self.refill(cache)
+        };
+        // While references are short, the first look is the second one of a shortage that is known.
+        let first = if self.is_scarce() { None } else { self.refill(cache) };
+        first.or_else(again).map(|number| self.own(number)).ok_or(Exhausted)
+    }
+
+    /// Takes one out of the shared words, and a few more into the cache.
+    fn refill(&self, cache: Option<Own<'_>>) -> Option<u32> {
+        let Some(cache) = cache else { return self.free.remove(0) };
+        let most = if self.is_scarce() { 1 } else { cache.half().max(1) };
+        let mut first = None;
+        let word = self.free.remove_some(cache.hint(), most, |number| match first {
+            None => first = Some(number),
+            Some(_) => drop(cache.push(number)), // no more than half of its room
+        })?;
+        cache.search_at(word);
+        first
     }
 
     /// Gives a reference back. Its entry must grant nothing any more.
@@ -143,31 +176,74 @@ impl<V: Vcpu> Freelist<V> {
     /// The reference itself, if it is of another list.
     #[inline]
     pub fn free(&self, reference: OwnedRef) -> Result<(), OwnedRef> {
-        self.local().free(reference)
+        if reference.list() != self.id {
+            return Err(reference);
+        }
+        let (number, cache) = (reference.number(), self.cache());
+        if self.is_scarce() || !cache.is_some_and(|cache| cache.push(number)) {
+            self.free_shared(number, cache);
+        }
+        Ok(())
     }
 
-    /// The list as the calling vCPU has it, for code that allocates and frees over and over: which vCPU it is
-    /// is asked once.
-    #[inline]
-    pub fn local(&self) -> Local<'_, V> {
-        Local::new(self)
+    #[cold]
+    fn free_shared(&self, number: u32, cache: Option<Own<'_>>) {
+        let mut shared = Some(number);
+        if let Some(cache) = cache {
+            let count = if self.is_scarce() { u32::MAX } else { cache.half() };
+            cache.search_at(number / u64::BITS);
+            self.free.insert(cache.drain(count));
+            shared = shared.filter(|&number| count == u32::MAX || !cache.push(number));
+        }
+        self.free.insert(shared.into_iter());
+        self.wake_if_scarce(); // free
     }
 
-    /// Gives back what this vCPU has cached, so that others can have it.
+    /// Gives back what this vCPU has cached, so that others can have it. A vCPU does so before it halts.
     pub fn flush(&self) {
-        let Some(cache) = self.cache() else { return };
-        self.unload_all(cache);
-        self.wake_if_scarce();
+        if let Some(cache) = self.cache() {
+            self.free.insert(cache.drain(SLOTS as u32));
+        }
+        self.wake_if_scarce(); // flush
+    }
+
+    /// Leaves a reference that is out to the list, which only keeps it for [`unpark`](Self::unpark).
+    ///
+    /// # Errors
+    ///
+    /// The reference itself, if it is of another list.
+    pub fn park(&self, reference: OwnedRef) -> Result<(), OwnedRef> {
+        if reference.list() != self.id {
+            return Err(reference);
+        }
+        self.parked.insert(core::iter::once(reference.number()));
+        Ok(())
+    }
+
+    /// Takes a parked reference. They come in turns, so that each is looked at.
+    pub fn unpark(&self) -> Option<OwnedRef> {
+        // Relaxed: where to begin is a hint. The bit itself hands the reference over.
+        let number = self.parked.remove(self.next_parked.load(Ordering::Relaxed))?;
+        self.next_parked.store(number + 1, Ordering::Relaxed);
+        Some(self.own(number))
+    }
+
+    /// The references that are parked, as it is while they are read.
+    pub fn parked(&self) -> impl Iterator<Item = GrantRef> {
+        self.parked.iter().map(GrantRef)
+    }
+
+    /// The end of the references that there are.
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// How many references are where. Exact while nobody allocates or frees; a snapshot otherwise.
     pub fn stats(&self) -> Stats {
-        let total = self.limit.0.load(Ordering::Relaxed) - self.first;
-        let out =
-            self.caches.iter().map(Cache::out).fold(self.bypassed.load(Ordering::Relaxed), u32::wrapping_add);
-        let in_use = if out > total { 0 } else { out }; // a snapshot may be torn
-        let cached = self.caches.iter().map(Cache::held).sum();
-        Stats { total, in_use, free: total - in_use, cached }
+        let total = self.limit() - self.first;
+        let cached = self.caches.iter().map(Cache::held).sum::<u32>();
+        let free = (self.free.count() + cached).min(total);
+        Stats { total, in_use: total - free, free, cached }
     }
 
     #[inline]
@@ -179,29 +255,6 @@ impl<V: Vcpu> Freelist<V> {
     #[inline]
     fn cache(&self) -> Option<Own<'_>> {
         self.caches.get(self.vcpus.index()).map(Own)
-    }
-
-    fn free_chain(&self, cache: Option<Own<'_>>, chain: Option<Chain>) {
-        if let Some(chain) = chain {
-            self.count_in(cache, chain.len);
-            self.shared.0.push(&self.links, chain);
-        }
-    }
-
-    #[inline]
-    fn count_out(&self, cache: Option<Own<'_>>, count: u32) {
-        match cache {
-            Some(cache) => cache.import(count),
-            None => drop(self.bypassed.fetch_add(count, Ordering::Relaxed)),
-        }
-    }
-
-    #[inline]
-    fn count_in(&self, cache: Option<Own<'_>>, count: u32) {
-        match cache {
-            Some(cache) => cache.export(count),
-            None => drop(self.bypassed.fetch_sub(count, Ordering::Relaxed)),
-        }
     }
 }
 

@@ -1,94 +1,80 @@
-//! Who is to be told when references come free.
+//! Who is told when references come free.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, Poll, Waker};
+use core::task::Waker;
 
-use super::{Exhausted, Freelist, OwnedRef};
-use crate::sync::primitive::fence;
+use super::Freelist;
+use crate::sync::primitive::{Ordering, fence};
 use crate::sync::{IrqMutex, Vcpu};
 
 /// How many may wait at once without waking each other.
 pub const MAX_WAITERS: usize = 16;
 
 /// Wakers. They are few, and only touched when references are short, so a lock does; it is held for a copy.
-pub struct Waiters {
-    /// There may be some.
-    any: AtomicBool,
-    wakers: IrqMutex<heapless::Vec<Waker, MAX_WAITERS>>,
-}
+pub struct Waiters(IrqMutex<heapless::Vec<Waker, MAX_WAITERS>>);
 
 impl Waiters {
-    pub fn new() -> Self {
-        Self { any: AtomicBool::new(false), wakers: IrqMutex::new(heapless::Vec::new()) }
+    pub const fn new() -> Self {
+        Self(IrqMutex::new(heapless::Vec::new()))
     }
 
     fn add(&self, waker: &Waker) {
-        let crowded_out = self.wakers.with(|wakers| {
+        let crowded_out = self.0.with(|wakers| {
             if wakers.iter().any(|known| known.will_wake(waker)) {
                 return None;
             }
-            // Where there is no room, the oldest is woken: it will look for itself, and wait again.
+            // If there is no room the oldest is woken: it looks for itself, and waits again.
             let oldest = wakers.is_full().then(|| wakers.remove(0));
             let _ = wakers.push(waker.clone()); // there is room now
             oldest
         });
-        self.any.store(true, Ordering::SeqCst);
-        if let Some(waker) = crowded_out {
-            waker.wake();
-        }
-    }
-
-    fn any(&self) -> bool {
-        self.any.load(Ordering::SeqCst)
+        crowded_out.into_iter().for_each(Waker::wake);
     }
 
     fn wake_all(&self) {
-        if self.any.swap(false, Ordering::SeqCst) {
-            // Called outside the lock: a waker may do anything.
-            let wakers = self.wakers.with(core::mem::take);
-            wakers.into_iter().for_each(Waker::wake);
-        }
+        // Called outside the lock: a waker may do anything.
+        self.0.with(core::mem::take).into_iter().for_each(Waker::wake);
     }
 }
 
 impl<V: Vcpu> Freelist<V> {
-    /// Takes a free reference, or sees to it that `context` is woken when one is freed.
+    /// Wakes `waker` when references are next freed. Call it after an allocation failed, and then try again: what was
+    /// freed in between wakes no one.
     ///
-    /// What is in the cache of another vCPU wakes nobody until that vCPU frees something or
-    /// [flushes](Self::flush): put a deadline on the wait.
-    pub fn poll_alloc(&self, context: &mut Context<'_>) -> Poll<OwnedRef> {
-        match self.alloc().or_else(|Exhausted| {
-            self.waiters.add(context.waker());
-            self.alloc() // it looks again after it has told of the shortage
-        }) {
-            Ok(reference) => Poll::Ready(reference),
-            Err(Exhausted) => Poll::Pending,
-        }
+    /// References that another vCPU has cached wake no one until that vCPU frees one, [flushes](Self::flush) or halts.
+    pub fn wait(&self, waker: &Waker) {
+        self.waiters.add(waker);
+        self.declare_scarce();
     }
 
-    /// To be called by whoever put something into the shared part.
+    #[inline]
+    pub(super) fn is_scarce(&self) -> bool {
+        self.scarce.load(Ordering::Relaxed) != 0
+    }
+
+    /// To be called when nothing was found. The next free goes past the caches, so that all vCPUs see it. The caller looks
+    /// once more after this.
+    pub(super) fn declare_scarce(&self) {
+        self.scarce.swap(1, Ordering::Relaxed); // not a store: it follows the end of the last shortage
+        // Pairs with the fence of `wake_if_scarce`: either the next look here finds what was freed, or the freeing vCPU
+        // sees the shortage.
+        fence(Ordering::SeqCst); // declare_scarce
+    }
+
+    /// To be called after references were added to the shared set.
     pub(super) fn wake_if_scarce(&self) {
-        // Pairs with the fence of `declare_scarce`: either the next look there sees what was put in, or the
-        // shortage is seen here.
+        // Pairs with the fence of `declare_scarce`.
         fence(Ordering::SeqCst); // wake_if_scarce
-        if self.scarce.load(Ordering::Relaxed) != 0 {
+        if self.is_scarce() {
             self.wake();
         }
     }
 
-    /// Wakes those that wait. If nobody does, the shortage is over, until somebody finds nothing again.
+    /// Ends the shortage and wakes those who wait. In this order: a waiter adds its waker first and declares the shortage
+    /// after that, so it is either woken here or leaves the shortage declared.
     #[cold]
-    pub(super) fn wake(&self) {
-        if self.waiters.any() {
-            return self.waiters.wake_all();
-        }
+    fn wake(&self) {
         self.scarce.store(0, Ordering::Relaxed);
-        // Pairs with the fence of `declare_scarce`: whoever came to wait before this store took the shortage
-        // away is seen here; whoever comes later declares another.
-        fence(Ordering::SeqCst);
-        if self.waiters.any() {
-            self.scarce.store(1, Ordering::Relaxed);
-        }
+        self.waiters.wake_all();
     }
 }
 
@@ -96,10 +82,10 @@ impl<V: Vcpu> Freelist<V> {
 mod tests {
     use super::MAX_WAITERS;
     use crate::abi::grant::GrantRef;
-    use crate::grant::freelist::Freelist;
+    use crate::grant::freelist::{Freelist, OwnedRef};
     use crate::sync::HostThread;
     use core::sync::atomic::{AtomicU32, Ordering};
-    use core::task::{Context, Poll, Waker};
+    use core::task::Waker;
     use std::sync::Arc;
     use std::task::Wake;
     use std::vec::Vec;
@@ -113,29 +99,36 @@ mod tests {
         }
     }
 
+    fn poll(list: &Freelist<HostThread>, waker: &Waker) -> Option<OwnedRef> {
+        list.alloc()
+            .or_else(|_| {
+                list.wait(waker);
+                list.alloc()
+            })
+            .ok()
+    }
+
     #[test]
     fn all_who_wait_are_woken_and_whoever_is_crowded_out_is_too() {
-        let list = Freelist::new(HostThread, GrantRef::FIRST_FREE, 9, 64);
-        list.grow(9);
+        let list = Freelist::new(HostThread, GrantRef::FIRST_FREE, 64).unwrap();
+        list.grow(9).unwrap();
         let only = list.alloc().unwrap();
         let counters: Vec<_> = (0..=MAX_WAITERS).map(|_| Arc::new(Counter::default())).collect();
         let wakers: Vec<_> = counters.iter().map(|counter| Waker::from(counter.clone())).collect();
         for waker in &wakers {
             // Twice: who waits already waits once.
             for _ in 0..2 {
-                assert!(list.poll_alloc(&mut Context::from_waker(waker)).is_pending());
+                assert!(poll(&list, waker).is_none());
             }
         }
         let woken = || counters.iter().map(|counter| counter.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
         assert_eq!((woken()[0], woken()[1..].iter().sum::<u32>()), (1, 0), "the first made room");
         list.free(only).unwrap();
         assert!(woken().iter().all(|&times| times == 1), "{:?}", woken());
-        let Poll::Ready(only) = list.poll_alloc(&mut Context::from_waker(&wakers[3])) else {
-            panic!("it is free");
-        };
-        assert!(list.poll_alloc(&mut Context::from_waker(&wakers[4])).is_pending());
-        list.grow(10); // there is only room for 9
+        let only = poll(&list, &wakers[3]).unwrap();
+        assert!(poll(&list, &wakers[4]).is_none());
+        list.grow(10).unwrap();
+        assert_eq!(woken()[4], 2, "growth wakes, too");
         list.free(only).unwrap();
-        assert_eq!(woken()[4], 2);
     }
 }

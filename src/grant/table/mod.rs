@@ -1,26 +1,26 @@
 //! The table: what it has, and where an entry's words lie.
 
-mod growth;
+mod area;
+mod references;
 mod version;
 
 pub use version::Version;
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-
-use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::GrantError;
-use super::entry::Entry;
+use super::entry::{Entry, Snapshot};
 use super::freelist::{Freelist, OwnedRef};
 use super::quarantine::Quarantine;
 use crate::abi::DomId;
 use crate::abi::grant::{EntryFlags, GrantRef};
+use crate::abi::memory::MAP_INDEX_STATUS;
 use crate::hypercall::Hypercall;
 use crate::hypercall::grant::{self as op, OpError};
-use crate::mm::windows::{Window, Windows};
+use crate::mm::windows::Windows;
 use crate::sync::primitive::{u16_at, u32_at, u64_at};
-use growth::EMPTY;
+use area::Area;
 use version::STATUS_PER_FRAME;
 
 /// What a table is to be like.
@@ -34,11 +34,13 @@ pub struct Config {
     pub max_frames: u32,
     /// vCPUs that will allocate references.
     pub vcpus: usize,
+    /// Pages that one peer may keep in quarantine; with so many there it is granted no more.
+    pub peer_quota: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { version: Version::V1, frames: 1, max_frames: u32::MAX, vcpus: 1 }
+        Self { version: Version::V1, frames: 1, max_frames: u32::MAX, vcpus: 1, peer_quota: 256 }
     }
 }
 
@@ -47,14 +49,15 @@ pub struct GrantTable<X: Hypercall> {
     pub(super) xen: X,
     pub(super) windows: &'static Windows,
     version: Version,
-    entries: Window,
-    status: Option<Window>,
+    entries: Area,
+    /// Only in version 2.
+    status: Option<Area>,
     max_frames: u32,
-    /// Which frames are placed, entries' and status words'.
-    placed: Box<[AtomicU8]>,
-    status_placed: Box<[AtomicU8]>,
     /// Frames placed without a gap, from the first on.
     frames: AtomicU32,
+    pub(super) peer_quota: u32,
+    /// This domain may map its own grants.
+    pub(super) maps_own: AtomicBool,
     pub(super) list: Freelist<X>,
     pub(super) quarantine: Quarantine,
     /// Pages of windows that couldn't be emptied, and won't be used again.
@@ -113,27 +116,48 @@ impl<X: Hypercall + Clone> GrantTable<X> {
         }
         let (_, most) = op::query_size(&xen, DomId::SELF)?;
         let max_frames = most.min(config.max_frames).max(1);
-        let max_status = (max_frames * version.entries_per_frame()).div_ceil(STATUS_PER_FRAME);
-        let max = max_frames.saturating_mul(version.entries_per_frame());
-        let table = Self {
-            list: Freelist::new(xen.clone(), GrantRef::FIRST_FREE, max, config.vcpus),
+        let list = Freelist::new(xen.clone(), GrantRef::FIRST_FREE, config.vcpus);
+        let list = list.map_err(|_| GrantError::OutOfMemory)?;
+        let entries = Area::new(windows, max_frames, 0)?;
+        let status = match version {
+            Version::V1 => Ok(None),
+            Version::V2 => {
+                let frames = (max_frames * version.entries_per_frame()).div_ceil(STATUS_PER_FRAME);
+                Area::new(windows, frames, MAP_INDEX_STATUS).map(Some)
+            }
+        };
+        let mut table = Self {
+            list,
             xen,
             windows,
             version,
-            entries: windows.take(max_frames as usize)?,
-            status: match version {
-                Version::V1 => None,
-                Version::V2 => Some(windows.take(max_status as usize)?),
-            },
+            entries,
+            status: None,
             max_frames,
-            placed: (0..max_frames).map(|_| AtomicU8::new(EMPTY)).collect(),
-            status_placed: (0..max_status).map(|_| AtomicU8::new(EMPTY)).collect(),
             frames: AtomicU32::new(0),
+            peer_quota: config.peer_quota,
+            maps_own: AtomicBool::new(false),
             quarantine: Quarantine::new(),
             lost: AtomicU32::new(0),
         };
-        table.grow_to(config.frames.clamp(1, max_frames))?;
-        Ok(table)
+        let set_up = status.and_then(|status| {
+            table.status = status;
+            table.grow_to(config.frames.clamp(1, max_frames))
+        });
+        match set_up {
+            Ok(()) => Ok(table),
+            Err(error) => {
+                table.dismantle();
+                Err(error)
+            }
+        }
+    }
+
+    /// Undoes a set-up that failed, so that another one can be tried.
+    fn dismantle(self) {
+        let Self { xen, windows, entries, status, .. } = self;
+        // SAFETY: the table is new, and nobody has a reference yet.
+        core::iter::once(entries).chain(status).for_each(|area| unsafe { area.dismantle(&xen, windows) });
     }
 }
 
@@ -153,11 +177,6 @@ impl<X: Hypercall> GrantTable<X> {
         self.windows
     }
 
-    /// The references.
-    pub fn references(&self) -> &Freelist<X> {
-        &self.list
-    }
-
     /// The table in numbers. Exact while nobody changes it; a snapshot otherwise.
     pub fn stats(&self) -> Stats {
         let list = self.list.stats();
@@ -172,13 +191,6 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Gives a reference back.
-    #[inline]
-    pub(super) fn give_back(&self, reference: OwnedRef) {
-        // It can't be of another list: references of a table stay with it.
-        let _ = self.list.free(reference);
-    }
-
     /// The entry of a reference that is out.
     #[inline]
     pub(super) fn entry(&self, reference: &OwnedRef) -> Entry<'_> {
@@ -187,17 +199,22 @@ impl<X: Hypercall> GrantTable<X> {
 
     /// Whether a peer uses what a reference grants, whoever has it.
     pub(super) fn is_used(&self, gref: GrantRef) -> bool {
-        let count = self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame();
-        gref.0 < count && !self.entry_of(gref).use_of().is_empty()
+        self.has(gref) && !self.entry_of(gref).use_of().is_empty()
     }
 
+    /// Whether the table has such a reference.
+    pub(super) fn has(&self, gref: GrantRef) -> bool {
+        gref.0 < self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame()
+    }
+
+    /// The entry of a reference that the table [has](Self::has).
     #[inline]
-    fn entry_of(&self, gref: GrantRef) -> Entry<'_> {
+    pub(super) fn entry_of(&self, gref: GrantRef) -> Entry<'_> {
         let index = u64::from(gref.0);
-        match (self.version, &self.status) {
-            (Version::V2, Some(status)) => {
-                let entry = self.entries.first().address() + index * 16;
-                let status = status.first().address() + index * 2;
+        match &self.status {
+            Some(status) => {
+                let entry = self.entries.address() + index * 16;
+                let status = status.address() + index * 2;
                 // SAFETY: references are handed out when their frames have been placed, and these stay in
                 // place as long as the table lives. Xen and the guest use them atomically, and the offsets
                 // are those of `EntryV2`.
@@ -210,8 +227,8 @@ impl<X: Hypercall> GrantTable<X> {
                     }
                 }
             }
-            _ => {
-                let entry = self.entries.first().address() + index * 8;
+            None => {
+                let entry = self.entries.address() + index * 8;
                 // SAFETY: as above; the offsets are those of `EntryV1`.
                 unsafe {
                     Entry::V1 { word: u32_at(entry as *mut u32), frame: u32_at((entry + 4) as *mut u32) }
@@ -220,11 +237,22 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Every entry that grants something, by its reference; those of the toolstack too.
-    pub fn entries(&self) -> impl Iterator<Item = (GrantRef, Entry<'_>)> {
+    /// Every entry that grants something, as it was when it was read, by its reference; those of the toolstack too.
+    pub fn entries(&self) -> impl Iterator<Item = (GrantRef, Snapshot)> {
         let count = self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame();
-        let live = |entry: &Entry<'_>| entry.flags().entry_type() != EntryFlags::INVALID;
-        (0..count).map(GrantRef).map(|gref| (gref, self.entry_of(gref))).filter(move |(_, entry)| live(entry))
+        let read = (0..count).map(GrantRef).map(|gref| (gref, self.entry_of(gref).snapshot()));
+        read.filter(|(_, entry)| entry.flags.entry_type() != EntryFlags::INVALID)
+    }
+
+    /// Lets the domain map its own grants, which is refused otherwise: Xen takes a page away from its own address when
+    /// the domain maps it at another, and doesn't put it back.
+    ///
+    /// # Safety
+    ///
+    /// Of each page that this domain grants to itself and maps, another mapping at the page's own address stays for as
+    /// long as the page is used. (Xen 4.20 refuses such a mapping.)
+    pub unsafe fn allow_own_mappings(&self) {
+        self.maps_own.store(true, Ordering::Relaxed);
     }
 
     /// How large the table is, by Xen's word, and may become, in frames.
@@ -254,17 +282,6 @@ impl<X: Hypercall> GrantTable<X> {
     pub(super) fn swap(&self, a: &OwnedRef, b: &OwnedRef) -> Result<(), OpError> {
         // SAFETY: both are borrowed from their owners by the caller, who exchanges the pages as well.
         unsafe { op::swap(&self.xen, a.get(), b.get()) }
-    }
-}
-
-impl<X: Hypercall> Drop for GrantTable<X> {
-    fn drop(&mut self) {
-        // The windows stay taken: frames of Xen's are in them. Nobody has grants of the table any more, but
-        // what is quarantined is lost with it.
-        let quarantined = self.quarantine.count();
-        if quarantined > 0 {
-            log::warn!("a grant table goes with {quarantined} grants in quarantine");
-        }
     }
 }
 

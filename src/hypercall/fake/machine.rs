@@ -11,7 +11,7 @@ use super::grants::Table;
 use super::{FakeXen, lock};
 use crate::abi::memory::{
     ADD_TO_PHYSMAP, AddToPhysmap, DECREASE_RESERVATION, MAP_INDEX_STATUS, MapSpace, POPULATE_PHYSMAP,
-    Reservation,
+    REMOVE_FROM_PHYSMAP, RemoveFromPhysmap, Reservation,
 };
 use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
 
@@ -207,6 +207,16 @@ impl Machine {
                 // SAFETY: the caller's word.
                 let request = unsafe { *(argument as *const AddToPhysmap) };
                 self.add_to_physmap(state, domain, request).map(|()| 0)
+            }
+            REMOVE_FROM_PHYSMAP => {
+                // SAFETY: the caller's word.
+                let request = unsafe { *(argument as *const RemoveFromPhysmap) };
+                let domain = state.domains.get_mut(&domain.0).ok_or(XenErrno::SRCH)?;
+                match domain.p2m.get(&request.gpfn.0) {
+                    Some(Slot::Xen(_)) => drop(self.place(domain, request.gpfn, None)),
+                    _ => return Err(XenErrno::INVAL),
+                }
+                Ok(0)
             }
             POPULATE_PHYSMAP | DECREASE_RESERVATION => {
                 // SAFETY: the caller's word.

@@ -10,6 +10,7 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::string::String;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::vec::Vec;
 
 use super::{Hypercall, Number};
@@ -38,6 +39,8 @@ pub enum Fault {
     Lie(Op, XenErrno),
     /// The next placement or release of a page.
     Memory(XenErrno),
+    /// The next placement or release of a page works: the one after it is the next.
+    MemoryWorks,
 }
 
 /// What is done in the middle of things.
@@ -65,6 +68,8 @@ pub struct FakeXen {
     pub shutdown: Mutex<Option<Shutdown>>,
     /// How often it called for a grant operation.
     pub calls: Mutex<Vec<Op>>,
+    /// How long it takes to place a page.
+    pub(crate) placing: Mutex<Duration>,
     /// Done before the next grant operation.
     pub(crate) hook: Mutex<Option<Hook>>,
     pub(crate) machine: Arc<Machine>,
@@ -101,6 +106,7 @@ impl FakeXen {
             console: Mutex::default(),
             shutdown: Mutex::default(),
             calls: Mutex::default(),
+            placing: Mutex::default(),
             hook: Mutex::default(),
             machine,
             domain,
@@ -142,6 +148,11 @@ impl FakeXen {
         *lock(&self.hook) = Some(Box::new(hook));
     }
 
+    /// Has it take so long to place a page.
+    pub fn delay_placing(&self, duration: Duration) {
+        *lock(&self.placing) = duration;
+    }
+
     /// Takes the first fault that fits.
     fn fault<T>(&self, fits: impl Fn(&Fault) -> Option<T>) -> Option<T> {
         let mut faults = lock(&self.faults);
@@ -160,6 +171,10 @@ unsafe impl Vcpu for FakeXen {
 
 // SAFETY: each arm reads and writes only what the interface defines for that call.
 unsafe impl Hypercall for FakeXen {
+    fn domain(&self) -> DomId {
+        self.domain
+    }
+
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
         let call_fails = |fault: &Fault| match fault {
             Fault::Call(errno) => Some(*errno),
@@ -198,14 +213,14 @@ unsafe impl Hypercall for FakeXen {
             }
             (Number::MEMORY_OP, op) => {
                 let memory_fails = |fault: &Fault| match fault {
-                    Fault::Memory(errno) => Some(*errno),
+                    Fault::Memory(errno) => Some(Err(*errno)),
+                    Fault::MemoryWorks => Some(Ok(())),
                     _ => None,
                 };
-                match self.fault(memory_fails) {
-                    Some(errno) => Err(errno),
-                    // SAFETY: the caller gives a pointer to what the operation wants.
-                    None => unsafe { self.machine.memory_op(self.domain, op as u32, second) },
-                }
+                self.fault(memory_fails).unwrap_or(Ok(()))?;
+                std::thread::sleep(*lock(&self.placing));
+                // SAFETY: the caller gives a pointer to what the operation wants.
+                unsafe { self.machine.memory_op(self.domain, op as u32, second) }
             }
             (Number::GRANT_TABLE_OP, op) => {
                 let op = Op(op as u32);

@@ -5,7 +5,6 @@ use alloc::string::ToString;
 use granite::abi::Gfn;
 use granite::abi::grant::op::MapFlags;
 use granite::abi::grant::{GrantRef, Status};
-use granite::grant::freelist::AdoptError;
 use granite::grant::{GrantError, ReadOnly, Version};
 
 #[cfg(not(granite_guest))]
@@ -16,7 +15,6 @@ use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
 
 grant_cases! {
-    numbers_that_are_no_references on WITH_XEN;
     frame_of_more_than_32_bits on WITH_XEN;
     map_flags_that_pvh_may_not_use on BOTH_AT_HAND;
     foreign_references on WITH_XEN;
@@ -25,30 +23,12 @@ grant_cases! {
     #[cfg(not(granite_guest))] call_that_disagrees_with_its_statuses on FAKE;
     #[cfg(not(granite_guest))] call_that_says_nothing on FAKE;
     #[cfg(not(granite_guest))] unmap_that_never_works on FAKE;
+    #[cfg(not(granite_guest))] a_mapping_that_was_half_unmapped_shows_nothing on FAKE;
+    #[cfg(not(granite_guest))] losses_are_those_of_the_call on FAKE;
+    #[cfg(not(granite_guest))] own_pages_are_not_mapped on FAKE;
     #[cfg(not(granite_guest))] busy_grant_dropped_a_million_times on FAKE;
     #[cfg(not(granite_guest))] occupied_window_is_the_end on FAKE;
     #[cfg(not(granite_guest))] no_window_is_free on FAKE;
-}
-
-/// Reserved, out of range, free, and taken back before.
-fn numbers_that_are_no_references(bed: &Bed) -> Result<(), NotPassed> {
-    let list = bed.us.references();
-    for reserved in 0..8 {
-        check_same!(list.adopt(GrantRef(reserved)).err(), Some(AdoptError::Reserved(GrantRef(reserved))));
-    }
-    let beyond = GrantRef(bed.us.stats().references + 8);
-    for number in [beyond, GrantRef(u32::MAX), GrantRef(1 << 24)] {
-        check_same!(list.adopt(number).err(), Some(AdoptError::OutOfRange(number)));
-    }
-    let owned = list.alloc().map_err(|_| fail("exhausted"))?;
-    let number = owned.get();
-    check_same!(list.adopt(number).err(), Some(AdoptError::NotLeaked(number)));
-    check_same!(list.leak(owned).ok(), Some(number));
-    let owned = list.adopt(number).map_err(fail)?;
-    check_same!(list.adopt(number).err(), Some(AdoptError::NotLeaked(number)));
-    check!(list.free(owned).is_ok());
-    check_same!(list.adopt(number).err(), Some(AdoptError::NotLeaked(number)));
-    bed.nothing_lost()
 }
 
 fn frame_of_more_than_32_bits(bed: &Bed) -> Result<(), NotPassed> {
@@ -90,14 +70,21 @@ fn map_flags_that_pvh_may_not_use(bed: &Bed) -> Result<(), NotPassed> {
 /// A reference of one list is none of another's.
 fn foreign_references(bed: &Bed) -> Result<(), NotPassed> {
     use granite::grant::freelist::Freelist;
-    let other = Freelist::new(bed.us.xen(), GrantRef::FIRST_FREE, 100, 1);
-    other.grow(100);
-    let ours = bed.us.references().alloc().map_err(|_| fail("exhausted"))?;
+    let list = || {
+        let list = Freelist::new(bed.us.xen(), GrantRef::FIRST_FREE, 1).map_err(|_| fail("no memory"))?;
+        list.grow(100).map_err(|_| fail("no memory"))?;
+        Ok::<_, NotPassed>(list)
+    };
+    let (one, other) = (list()?, list()?);
+    let ours = one.alloc().map_err(|_| fail("exhausted"))?;
     let Err(ours) = other.free(ours) else { return Err(fail("a foreign reference was freed")) };
-    let Err(ours) = other.leak(ours) else { return Err(fail("a foreign reference was leaked")) };
-    let theirs = other.alloc().map_err(|_| fail("exhausted"))?;
-    check_same!(bed.us.references().free_batch([ours, theirs]), Err(1));
-    check_same!(other.stats().in_use, 1);
+    let Err(ours) = other.park(ours) else { return Err(fail("a foreign reference was parked")) };
+    check!(other.unpark().is_none());
+    let mut both = alloc::vec![ours, other.alloc().map_err(|_| fail("exhausted"))?];
+    one.free_many(&mut both);
+    check_same!((both.len(), one.stats().in_use, other.stats().in_use), (1, 0, 1));
+    other.free_many(&mut both);
+    check_same!((both.len(), other.stats().in_use), (0, 0));
     bed.nothing_lost()
 }
 
@@ -262,6 +249,65 @@ mod fake {
         bed.nothing_lost()
     }
 
+    /// A view of pages that are gone would be a fault, in safe code.
+    pub fn a_mapping_that_was_half_unmapped_shows_nothing(bed: &Bed) -> Result<(), NotPassed> {
+        let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+        let mapping = bed.them.map_all::<ReadWrite>(bed.our_id, &[grant.gref(); 3]).map_err(fail)?;
+        // The first page stays, the others go.
+        bed.fake.them.fail(Fault::Status(Op::UNMAP, Status::GENERAL_ERROR));
+        let Err(failed) = mapping.unmap() else { return Err(fail("all were unmapped")) };
+        check_same!(failed.error.status(), Some(Status::GENERAL_ERROR));
+        let mapping = failed.value;
+        check_same!((mapping.pages(), mapping.bytes().len(), mapping.reader().len()), (3, 0, 0));
+        check!(mapping.bytes().read(4096, &mut [0]).is_err());
+        // None of them, and it is as it was.
+        let whole = bed.them.map_all::<ReadWrite>(bed.our_id, &[grant.gref(); 3]).map_err(fail)?;
+        bed.fake.them.fail(Fault::Op(Op::UNMAP, XenErrno::FAULT));
+        let Err(failed) = whole.unmap() else { return Err(fail("unmapped")) };
+        failed.value.bytes().write(2 * 4096, b"whole").map_err(fail)?;
+        failed.value.unmap().map_err(fail)?;
+        mapping.unmap().map_err(fail)?;
+        grant.end_access().map_err(fail)?;
+        bed.nothing_lost()
+    }
+
+    /// What other vCPUs lose meanwhile is none of ours.
+    pub fn losses_are_those_of_the_call(bed: &Bed) -> Result<(), NotPassed> {
+        let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+        let map = || bed.them.map::<ReadOnly>(bed.our_id, grant.gref()).map_err(fail);
+        let (good, bad) = (map()?, map()?);
+        let them = bed.them;
+        let fake = bed.fake.them;
+        fake.before_next(move || {
+            // Each is tried twice.
+            (0..2).for_each(|_| fake.fail(Fault::Status(Op::UNMAP, Status::GENERAL_ERROR)));
+            drop(bad);
+        });
+        check_same!(them.unmap_all([good]), Ok(()));
+        check_same!(them.stats().lost, 1);
+        Ok(())
+    }
+
+    /// Xen would take the page away from its own address, and not put it back.
+    pub fn own_pages_are_not_mapped(bed: &Bed) -> Result<(), NotPassed> {
+        let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.our_id).map_err(fail)?;
+        let refused = bed.us.map::<ReadOnly>(bed.our_id, grant.gref()).err();
+        check_same!(refused, Some(GrantError::OwnPage));
+        let refused = bed.us.map_all::<ReadOnly>(bed.our_id, &[grant.gref()]).err();
+        check_same!(refused.map(GrantError::from), Some(GrantError::OwnPage));
+        let refused =
+            bed.us.map_batch::<ReadOnly>(&[(bed.their_id, grant.gref()), (bed.our_id, grant.gref())]);
+        check_same!(refused.err(), Some(GrantError::OwnPage));
+        check!(grant.in_use().is_empty());
+        // Xen may copy it.
+        let mut page = bed.page()?;
+        let copied = granite::grant::Source::granted(bed.our_id, grant.gref(), 0);
+        bed.us.copy_one(copied, granite::grant::Dest::page(&mut page, 0), 8).map_err(fail)?;
+        grant.end_access().map_err(fail)?;
+        check_same!(bed.fake.us.machine().leaked(bed.our_id), 0);
+        bed.nothing_lost()
+    }
+
     /// What the fake punishes as Xen does, and what the windows are there to prevent.
     pub fn occupied_window_is_the_end(bed: &Bed) -> Result<(), NotPassed> {
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
@@ -291,7 +337,8 @@ mod fake {
 
 #[cfg(not(granite_guest))]
 use fake::{
-    busy_grant_dropped_a_million_times, call_that_disagrees_with_its_statuses, call_that_fails_whole,
-    call_that_says_nothing, no_window_is_free, occupied_window_is_the_end, table_that_cannot_grow,
-    unmap_that_never_works,
+    a_mapping_that_was_half_unmapped_shows_nothing, busy_grant_dropped_a_million_times,
+    call_that_disagrees_with_its_statuses, call_that_fails_whole, call_that_says_nothing,
+    losses_are_those_of_the_call, no_window_is_free, occupied_window_is_the_end, own_pages_are_not_mapped,
+    table_that_cannot_grow, unmap_that_never_works,
 };

@@ -134,6 +134,8 @@ impl Bed {
         }
         if KEPT.with(|kept| kept.insert(page.gfn().0)) {
             let gfn = page.gfn();
+            // SAFETY: pages that this domain maps are kept at their own address, here.
+            unsafe { self.us.allow_own_mappings() };
             // SAFETY: a second owner of the page, which is never dropped.
             let grant =
                 self.us.grant::<ReadWrite>(unsafe { Page::from_gfn(gfn) }, self.our_id).map_err(fail)?;
@@ -176,6 +178,7 @@ pub mod host {
     fn domain(
         xen: FakeXen,
         version: Version,
+        peer_quota: u32,
     ) -> Result<(&'static FakeXen, &'static Pool, &'static Table), NotPassed> {
         let xen: &'static FakeXen = Box::leak(Box::new(xen));
         let [ram, windows] = xen.machine().layout(xen.dom_id());
@@ -183,7 +186,7 @@ pub mod host {
         let pool = Box::leak(Box::new(unsafe { Pool::new(ram) }));
         // SAFETY: the addresses are empty, and this domain's.
         let windows = Box::leak(Box::new(unsafe { Windows::new(windows) }));
-        let config = Config { version, vcpus: 8, ..Config::default() };
+        let config = Config { version, vcpus: 8, peer_quota, ..Config::default() };
         // SAFETY: it is the only table of a new domain.
         let table = unsafe { GrantTable::new(xen, windows, config) }.map_err(fail)?;
         Ok((xen, pool, Box::leak(Box::new(table))))
@@ -197,12 +200,24 @@ pub mod host {
 
         /// The same, for cases without a context.
         pub fn on_new_machine(version: Version) -> Result<Self, NotPassed> {
+            Self::with(version, 8, u32::MAX)
+        }
+
+        /// The same, where our table may have so many frames.
+        pub fn with_frames(version: Version, frames: u32) -> Result<Self, NotPassed> {
+            Self::with(version, frames, u32::MAX)
+        }
+
+        /// The same, where a peer may keep so many pages.
+        pub fn with(version: Version, frames: u32, peer_quota: u32) -> Result<Self, NotPassed> {
             let machine = Machine::new();
-            let (us, our_pool, our_table) = domain(machine.domain(), version)?;
-            let (them, their_pool, their_table) = domain(machine.domain(), version)?;
+            let us = machine.domain();
+            machine.limit_frames(us.dom_id(), frames as usize);
+            let (us, our_pool, our_table) = domain(us, version, peer_quota)?;
+            let (them, their_pool, their_table) = domain(machine.domain(), version, u32::MAX)?;
             let mut pv = machine.domain();
             pv.pv = true;
-            let (pv, pv_pool, pv_table) = domain(pv, version)?;
+            let (pv, pv_pool, pv_table) = domain(pv, version, u32::MAX)?;
             let pools = [our_pool, their_pool, pv_pool];
             Ok(Self {
                 us: our_table,

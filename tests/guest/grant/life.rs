@@ -183,7 +183,7 @@ fn consecutive_references(bed: &Bed) -> Result<(), NotPassed> {
 fn reserved_references_are_kept(bed: &Bed) -> Result<(), NotPassed> {
     let reserved = || {
         let entries = bed.us.entries().take_while(|(gref, _)| gref.is_reserved());
-        entries.map(|(gref, entry)| (gref, entry.flags(), entry.frame())).collect::<Vec<_>>()
+        entries.map(|(gref, entry)| (gref, entry)).collect::<Vec<_>>()
     };
     let before = reserved();
     let mut grants = Vec::new();
@@ -260,70 +260,65 @@ fn waits_for_a_reference(bed: &Bed) -> Result<(), NotPassed> {
     use core::future::Future;
     use core::pin::pin;
     use core::task::{Context, Poll, Waker};
-    let list = bed.us.references();
+    let page = bed.page()?;
     // The whole table, as large as it may become.
-    let mut all = Vec::new();
-    loop {
-        while let Ok(reference) = list.alloc() {
-            all.push(reference);
-        }
-        let stats = bed.us.stats();
-        if stats.frames == stats.max_frames {
-            break;
-        }
-        bed.us.grow_to(stats.max_frames).map_err(fail)?;
-    }
-    let page = bed.page();
-    // On a domain that maps its own pages, a page may need a reference itself.
-    let Ok(page) = page else {
-        check!(list.free_batch(all).is_ok());
-        return bed.nothing_lost();
-    };
+    bed.us.grow_to(bed.us.stats().max_frames).map_err(fail)?;
+    let mut all = bed.us.reserve(bed.us.stats().free as usize).map_err(fail)?;
     let mut context = Context::from_waker(Waker::noop());
     let mut waits = pin!(bed.us.grant_when_free::<ReadOnly>(page, bed.their_id));
     check!(waits.as_mut().poll(&mut context).is_pending());
     check!(waits.as_mut().poll(&mut context).is_pending());
-    let last = all.pop();
-    check!(last.is_some_and(|last| list.free(last).is_ok()));
+    // One comes free.
+    // SAFETY: a page that is never used, or dropped.
+    let none = unsafe { granite::mm::Page::from_gfn(granite::abi::Gfn(0)) };
+    let one = all.grant::<ReadOnly>(none, bed.their_id).map_err(fail)?;
+    let _ = one.end_access().map_err(fail)?.into_gfn();
     let Poll::Ready(grant) = waits.as_mut().poll(&mut context) else { return Err(fail("it waits on")) };
     grant.map_err(fail)?.end_access().map_err(fail)?;
-    check!(list.free_batch(all).is_ok());
+    drop(all);
     bed.nothing_lost()
 }
 
 /// A handler takes and frees references while what it interrupts does; it never touches the vCPU's cache.
 #[cfg(granite_guest)]
 fn references_in_an_interrupt_handler(bed: &Bed) -> Result<(), NotPassed> {
-    use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+    use core::sync::atomic::{AtomicU32, Ordering};
     use granite::arch::trap::{self, TrapFrame};
+    use granite::grant::freelist::Freelist;
+    use granite::hypercall::Xen;
     use granite::sync::{NO_VCPU, Vcpu, this_vcpu};
+    use spin::Once;
 
     const VECTOR: u8 = 0x8a;
-    static TABLE: AtomicPtr<super::bed::Table> = AtomicPtr::new(core::ptr::null_mut());
+    static LIST: Once<Freelist<Xen>> = Once::new();
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     static WRONG: AtomicU32 = AtomicU32::new(0);
 
     fn handler(_: &TrapFrame) {
-        // SAFETY: it is the domain's table, which stays for ever.
-        let Some(table) = (unsafe { TABLE.load(Ordering::Relaxed).as_ref() }) else { return };
-        let inside = this_vcpu::is_handling() && table.xen().index() == NO_VCPU;
-        let taken = table.references().alloc().map(|reference| table.references().free(reference).is_ok());
+        let Some(list) = LIST.get() else { return };
+        let inside = this_vcpu::is_handling() && Xen::enabled().is_some_and(|xen| xen.index() == NO_VCPU);
+        let taken = list.alloc().map(|reference| list.free(reference).is_ok());
         TAKEN.fetch_add(u32::from(taken == Ok(true)), Ordering::Relaxed);
         WRONG.fetch_add(u32::from(!inside), Ordering::Relaxed);
     }
 
-    TABLE.store(core::ptr::from_ref(bed.us).cast_mut(), Ordering::Relaxed);
+    let new = || {
+        let list = Freelist::new(*bed.us.xen(), GrantRef::FIRST_FREE, 8).map_err(|_| fail("no memory"))?;
+        list.grow(512).map_err(|_| fail("no memory"))?;
+        Ok::<_, NotPassed>(list)
+    };
+    let list = LIST.try_call_once(new)?;
     // SAFETY: the handler leaves interrupts masked. The other version's boot is another one.
     let handled = unsafe { trap::handle(VECTOR, handler) };
     check!(handled.is_ok());
     let mut held = Vec::new();
     for round in 0..240 {
-        let reference = bed.us.references().alloc().map_err(|_| fail("exhausted"))?;
+        let reference = list.alloc().map_err(|_| fail("exhausted"))?;
         // SAFETY: the vector has a handler, which keeps every register.
         unsafe { core::arch::asm!("int {vector}", vector = const VECTOR) };
         held.push(reference);
         if round % 3 == 0 {
-            check!(held.pop().is_some_and(|reference| bed.us.references().free(reference).is_ok()));
+            check!(held.pop().is_some_and(|reference| list.free(reference).is_ok()));
         }
     }
     check!(!this_vcpu::is_handling());
@@ -332,6 +327,7 @@ fn references_in_an_interrupt_handler(bed: &Bed) -> Result<(), NotPassed> {
     numbers.sort_unstable();
     numbers.dedup();
     check_same!(numbers.len(), held.len());
-    check!(bed.us.references().free_batch(held).is_ok());
+    list.free_many(&mut held);
+    check_same!(list.stats().in_use, 0);
     bed.nothing_lost()
 }

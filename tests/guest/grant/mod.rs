@@ -4,6 +4,7 @@
 mod bad_input;
 pub mod bed;
 mod defects;
+mod exhaustion;
 mod life;
 mod operations;
 #[cfg(granite_guest)]
@@ -20,7 +21,14 @@ use crate::harness::{Case, Rig};
 
 /// The cases, of both versions.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    let groups = [operations::CASES, life::CASES, statuses::CASES, bad_input::CASES, defects::CASES];
+    let groups = [
+        operations::CASES,
+        life::CASES,
+        exhaustion::CASES,
+        statuses::CASES,
+        bad_input::CASES,
+        defects::CASES,
+    ];
     let cases = groups.into_iter().flatten();
     #[cfg(granite_guest)]
     let cases = cases.chain(two::CASES);

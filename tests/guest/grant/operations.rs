@@ -186,7 +186,7 @@ fn op_copy(bed: &Bed) -> Result<(), NotPassed> {
         CopyOp::new(reference(100), into(50), 5).map_err(fail)?,
         CopyOp::new(reference(4096), into(4096), 0).map_err(fail)?,
     ];
-    check_same!(batch[0].result(), Err(GrantError::NotTransferred));
+    check_same!(batch[0].result(), Err(GrantError::NotMade));
     bed.their_table()?.copy(&mut batch).map_err(fail)?;
     check!(batch.iter().all(|copy| copy.result().is_ok()));
     check_same!(&ours(&target, 50)?, b"bytes");

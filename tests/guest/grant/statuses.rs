@@ -165,9 +165,10 @@ fn status_bad_copy_arg(bed: &Bed) -> Result<(), NotPassed> {
 
 #[cfg(not(granite_guest))]
 mod on_demand {
-    use super::{Bed, GrantError, NotPassed, ReadOnly, ReadWrite, Status, fail, map_status};
+    use super::{Bed, Dest, GrantError, NotPassed, ReadOnly, ReadWrite, Source, Status, fail, map_status};
     use crate::{check, check_same};
     use granite::abi::grant::op::Op;
+    use granite::grant::CopyOp;
     use granite::hypercall::fake::Fault;
 
     /// A map and an unmap that fail with a status: it is told, and nothing is lost but what can't be unmapped.
@@ -206,17 +207,43 @@ mod on_demand {
 
     /// Tried again until it works, or often enough.
     pub fn status_eagain(bed: &Bed) -> Result<(), NotPassed> {
+        use core::task::{Context, Waker};
         let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
-        for times in [1, 5] {
-            (0..times).for_each(|_| bed.fake.them.fail(Fault::Status(Op::MAP, Status::EAGAIN)));
-            bed.them.map::<ReadWrite>(bed.our_id, grant.gref()).map_err(fail)?.unmap().map_err(fail)?;
+        let gref = grant.gref();
+        let again =
+            |op, times| (0..times).for_each(|_| bed.fake.them.fail(Fault::Status(op, Status::EAGAIN)));
+        fn finish<T>(future: impl Future<Output = T>) -> T {
+            let mut future = core::pin::pin!(future);
+            loop {
+                let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                if let core::task::Poll::Ready(result) = polled {
+                    return result;
+                }
+            }
         }
-        (0..100).for_each(|_| bed.fake.them.fail(Fault::Status(Op::MAP, Status::EAGAIN)));
-        check_same!(map_status(bed, bed.our_id, grant.gref()), Some(Status::EAGAIN));
+        // As long as it takes to page a page in: milliseconds.
+        for times in [1, 5, 20] {
+            again(Op::MAP, times);
+            bed.them.map::<ReadWrite>(bed.our_id, gref).map_err(fail)?.unmap().map_err(fail)?;
+            again(Op::MAP, times);
+            drop(finish(bed.them.map_async::<ReadWrite>(bed.our_id, gref)).map_err(fail)?);
+            let mut page = bed.their_page()?;
+            again(Op::COPY, times);
+            bed.them
+                .copy_one(Source::granted(bed.our_id, gref, 0), Dest::page(&mut page, 0), 8)
+                .map_err(fail)?;
+            again(Op::COPY, times);
+            let copy = CopyOp::new(Source::granted(bed.our_id, gref, 0), Dest::page(&mut page, 0), 8);
+            finish(bed.them.copy_async(&mut [copy.map_err(fail)?])).map_err(fail)?;
+        }
+        // One of a batch, and not for ever.
+        again(Op::MAP, 1);
+        drop(bed.them.map_all::<ReadOnly>(bed.our_id, &[gref; 3]).map_err(fail)?);
+        again(Op::MAP, 100_000);
+        check_same!(map_status(bed, bed.our_id, gref), Some(Status::EAGAIN));
+        let mapped = finish(bed.them.map_async::<ReadOnly>(bed.our_id, gref));
+        check_same!(mapped.err().and_then(GrantError::status), Some(Status::EAGAIN));
         bed.fake.them.heal();
-        // One of a batch.
-        bed.fake.them.fail(Fault::Status(Op::MAP, Status::EAGAIN));
-        drop(bed.them.map_all::<ReadOnly>(bed.our_id, &[grant.gref(); 3]).map_err(fail)?);
         grant.end_access().map_err(fail)?;
         bed.nothing_lost()
     }

@@ -12,34 +12,73 @@ use crate::paths;
 /// What is taken out: the case's name, a file, and two texts, of which the first is in it once.
 type Mutant = (&'static str, &'static str, &'static str, &'static str);
 
-const STACK: &str = "src/grant/freelist/stack.rs";
-const CACHE: &str = "src/grant/freelist/cache.rs";
+const BITS: &str = "src/grant/freelist/bits.rs";
 const LIST: &str = "src/grant/freelist/mod.rs";
+const MANY: &str = "src/grant/freelist/many.rs";
 const WAITERS: &str = "src/grant/freelist/waiters.rs";
 const ENTRY: &str = "src/grant/entry.rs";
 const RING: &str = "src/ring/mod.rs";
 
 const MUTANTS: &[Mutant] = &[
-    ("push_without_release", STACK, "Ordering::Release, // push", "Ordering::Relaxed,"),
-    ("pop_without_acquire", STACK, "load(Ordering::Acquire); // pop", "load(Ordering::Relaxed);"),
-    ("head_without_tag", STACK, "wrapping_add(1 << BITS)", "wrapping_add(0)"),
-    ("spare_without_release", CACHE, "Ordering::AcqRel)) // put_spare", "Ordering::Relaxed))"),
+    ("insert_without_release", BITS, "Ordering::Release); // insert", "Ordering::Relaxed);"),
+    ("take_without_acquire", BITS, "Ordering::Acquire) & wanted; // take", "Ordering::Relaxed) & wanted;"),
     (
-        "steal_without_acquire",
-        CACHE,
-        "swap(0, Ordering::Acquire)) // take_spare",
-        "swap(0, Ordering::Relaxed))",
+        "take_what_another_took",
+        BITS,
+        "word.fetch_and(!wanted, Ordering::Acquire) & wanted; // take",
+        "{ word.fetch_and(!wanted, Ordering::Acquire); wanted };",
     ),
-    ("growth_without_release", LIST, "Ordering::Release); // grow", "Ordering::Relaxed);"),
+    ("take_gives_up", BITS, "        // Other vCPUs took all of them meanwhile.", "        return 0;"),
+    ("run_not_put_back", BITS, "                self.insert_word(index, taken);", ""),
+    (
+        "run_put_back_in_part",
+        BITS,
+        "                self.insert(range.start..(index * BITS).max(range.start));",
+        "",
+    ),
+    ("shortage_without_fence", WAITERS, "fence(Ordering::SeqCst); // declare_scarce", ""),
     ("wake_without_fence", WAITERS, "fence(Ordering::SeqCst); // wake_if_scarce", ""),
+    (
+        "wait_before_it_is_known",
+        WAITERS,
+        "        self.waiters.add(waker);\n        self.declare_scarce();",
+        "        self.declare_scarce();\n        self.waiters.add(waker);",
+    ),
+    (
+        "shortage_ended_too_late",
+        WAITERS,
+        "        self.scarce.store(0, Ordering::Relaxed);\n        self.waiters.wake_all();",
+        "        self.waiters.wake_all();\n        self.scarce.store(0, Ordering::Relaxed);",
+    ),
+    ("exhausted_without_a_second_look", LIST, "first.or_else(again).map(", "first.map("),
+    ("free_wakes_no_one", LIST, "self.wake_if_scarce(); // free", ""),
+    ("flush_wakes_no_one", LIST, "self.wake_if_scarce(); // flush", ""),
+    ("growth_wakes_no_one", LIST, "self.wake_if_scarce(); // grow", ""),
+    ("many_wake_no_one", MANY, "self.flush(); // and wakes", ""),
+    ("run_wakes_no_one", MANY, "self.wake_if_scarce(); // run", ""),
     ("publish_without_release", ENTRY, "Ordering::Release); // publish", "Ordering::Relaxed);"),
     ("end_access_without_acquire", ENTRY, "Ordering::Acquire, // end_access", "Ordering::Relaxed,"),
     ("end_access_v2_without_fence", ENTRY, "fence(Ordering::SeqCst); // end_access, version 2", ""),
+    (
+        "end_access_v2_not_restored",
+        ENTRY,
+        "self.word().store(word, Ordering::Release); // end_access, version 2: restored",
+        "",
+    ),
+    ("make_readonly_without_acquire", ENTRY, "Ordering::Acquire, // make_readonly", "Ordering::Relaxed, //"),
+    ("make_readonly_v2_without_fence", ENTRY, "fence(Ordering::SeqCst); // make_readonly, version 2", ""),
+    (
+        "make_readonly_v2_not_restored",
+        ENTRY,
+        "self.word().store(word, Ordering::Release); // make_readonly, version 2: restored",
+        "",
+    ),
+    ("make_writable_without_release", ENTRY, "Ordering::Release); // make_writable", "Ordering::Relaxed);"),
+    ("withdraw_without_acquire", ENTRY, "Ordering::Acquire, // withdraw", "Ordering::Relaxed,"),
     ("ring_publish_without_release", RING, "Ordering::Release); // publish", "Ordering::Relaxed);"),
     ("ring_publish_without_fence", RING, "fence(Ordering::SeqCst); // publish", ""),
     ("ring_look_without_acquire", RING, "Ordering::Acquire); // look", "Ordering::Relaxed);"),
     ("ring_arm_without_fence", RING, "fence(Ordering::SeqCst); // arm", ""),
-    ("make_readonly_v2_without_fence", ENTRY, "fence(Ordering::SeqCst); // make_readonly, version 2", ""),
 ];
 
 /// What a build of the models reads.

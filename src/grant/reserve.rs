@@ -1,0 +1,136 @@
+//! References that a driver has for itself: granting a page by one of them can't be refused later.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::future::poll_fn;
+use core::task::Poll;
+
+use super::error::Failed;
+use super::freelist::OwnedRef;
+use super::table::GrantTable;
+use super::{Access, Ended, Grant, GrantError};
+use crate::abi::DomId;
+use crate::hypercall::Hypercall;
+use crate::mm::Page;
+
+/// References that were taken in advance. Dropping it gives those back that are not out.
+///
+/// It is also a driver's quota: it never has more. Linux has the same as `gnttab_alloc_grant_references`.
+#[doc(alias = "gnttab_alloc_grant_references")]
+#[must_use = "dropping it gives the references back"]
+pub struct Reserve<'t, X: Hypercall> {
+    table: &'t GrantTable<X>,
+    quota: usize,
+    references: Vec<OwnedRef>,
+}
+
+impl<X: Hypercall> GrantTable<X> {
+    /// Takes `count` references in advance, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantError::Exhausted`] if fewer are free, [`GrantError::OutOfMemory`], and [`GrantError::Memory`] if Xen
+    /// refuses to let the table grow.
+    pub fn reserve(&self, count: usize) -> Result<Reserve<'_, X>, GrantError> {
+        let mut references = Vec::new();
+        self.take_many(count, &mut references)?;
+        Ok(Reserve { table: self, quota: count, references })
+    }
+
+    /// As [`reserve`](Self::reserve), but waits until `count` references are free at once.
+    ///
+    /// # Errors
+    ///
+    /// As there, but [`GrantError::Exhausted`] only if the table can never have so many.
+    pub async fn reserve_when_free(&self, count: usize) -> Result<Reserve<'_, X>, GrantError> {
+        if count > self.max_references() as usize {
+            return Err(self.exhausted());
+        }
+        self.when_free(|| self.reserve(count)).await
+    }
+
+    /// Tries again after references were freed, for as long as none is free.
+    pub(super) async fn when_free<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, GrantError>,
+    ) -> Result<T, GrantError> {
+        poll_fn(|context| {
+            let mut result = attempt();
+            if let Err(GrantError::Exhausted { .. }) = result {
+                self.list.wait(context.waker());
+                // Again, for what was freed before the waker was known woke no one.
+                result = attempt();
+            }
+            match result {
+                Err(GrantError::Exhausted { .. }) => Poll::Pending,
+                result => Poll::Ready(result),
+            }
+        })
+        .await
+    }
+}
+
+impl<'t, X: Hypercall> Reserve<'t, X> {
+    /// References that are not out.
+    pub fn free(&self) -> usize {
+        self.references.len()
+    }
+
+    /// As [`GrantTable::grant`], by a reference of the reserve.
+    ///
+    /// # Errors
+    ///
+    /// The page, and [`GrantError::Exhausted`] if all references of the reserve are out, or what
+    /// [`GrantTable::grant`] says of the page and the peer.
+    pub fn grant<A: Access>(&mut self, page: Page, peer: DomId) -> Result<Grant<'t, A, X>, Failed<Page>> {
+        if let Err(error) = self.table.check_quota(peer) {
+            return Err(Failed { error, value: page });
+        }
+        match self.references.pop() {
+            Some(reference) => self.table.grant_by_reference(reference, page, peer),
+            None => {
+                let error = GrantError::Exhausted { references: self.quota as u32 };
+                Err(Failed { error, value: page })
+            }
+        }
+    }
+
+    /// As [`Grant::end_access`], and keeps the reference, up to the quota. A grant that is ended otherwise gives its
+    /// reference to the table.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn end_access<A: Access>(&mut self, grant: Grant<'t, A, X>) -> Ended<'t, A, X> {
+        let (page, reference) = grant.end()?;
+        if self.references.len() < self.quota {
+            // There is room for the quota since `reserve`.
+            self.references.push(reference);
+        } else {
+            self.table.give_back(reference);
+        }
+        Ok(page)
+    }
+
+    /// Takes references from the table until the reserve has its quota again, with `out` of them out.
+    ///
+    /// # Errors
+    ///
+    /// As [`GrantTable::reserve`]; the reserve stays as it is.
+    pub fn refill(&mut self, out: usize) -> Result<(), GrantError> {
+        let missing = self.quota.saturating_sub(out).saturating_sub(self.references.len());
+        self.table.take_many(missing, &mut self.references)
+    }
+}
+
+impl<X: Hypercall> Drop for Reserve<'_, X> {
+    fn drop(&mut self) {
+        self.table.list.free_many(&mut self.references);
+    }
+}
+
+impl<X: Hypercall> fmt::Debug for Reserve<'_, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reserve({} of {})", self.references.len(), self.quota)
+    }
+}
