@@ -183,7 +183,7 @@ fn consecutive_references(bed: &Bed) -> Result<(), NotPassed> {
 fn reserved_references_are_kept(bed: &Bed) -> Result<(), NotPassed> {
     let reserved = || {
         let entries = bed.us.entries().take_while(|(gref, _)| gref.is_reserved());
-        entries.map(|(gref, entry)| (gref, entry)).collect::<Vec<_>>()
+        entries.collect::<Vec<_>>()
     };
     let before = reserved();
     let mut grants = Vec::new();
