@@ -44,25 +44,33 @@ pvh_entry:
     add eax, 4096
     add ebx, 8
     loop 1b
-    mov eax, 0x83                       // present, writable, 2 MiB
-    mov ebx, offset boot_pd
-    mov ecx, 4 * 512
-2:  mov [ebx], eax
-    add eax, 0x200000
-    add ebx, 8
-    loop 2b
-
     mov eax, offset boot_pml4
     mov cr3, eax
     mov eax, 0x620                      // PAE, OSFXSR, OSXMMEXCPT
     mov cr4, eax
+
+    // Two entries at once. A PVH loader leaves EM and TS of CR0 clear, so SSE is ours to use.
+    movdqa xmm0, [boot_pd_first]
+    movdqa xmm1, [boot_pd_step]
+    mov ebx, offset boot_pd
+    mov ecx, 4 * 512 / 8
+2:  movdqa [ebx], xmm0
+    paddq xmm0, xmm1
+    movdqa [ebx + 16], xmm0
+    paddq xmm0, xmm1
+    movdqa [ebx + 32], xmm0
+    paddq xmm0, xmm1
+    movdqa [ebx + 48], xmm0
+    paddq xmm0, xmm1
+    add ebx, 64
+    loop 2b
+
+    // EFER and CR0 are written whole: to read them would be two traps more, and all that is wanted of them is known.
     mov ecx, 0xc0000080                 // EFER
-    rdmsr
-    or eax, (1 << 8) | (1 << 11)        // LME, NXE
+    mov eax, (1 << 8) | (1 << 11)       // LME, NXE
+    xor edx, edx
     wrmsr
-    mov eax, cr0
-    and eax, ~((1 << 2) | (1 << 3))     // not EM, not TS: SSE is ours to use
-    or eax, 0x80010023                  // PG, WP, NE, MP, PE
+    mov eax, 0x80010033                 // PG, WP, NE, ET, MP, PE
     mov cr0, eax
 
     lgdt [boot_gdt_pointer]
@@ -110,7 +118,11 @@ long_mode:
 .size long_mode, . - long_mode
 
 .section .rodata.boot, "a", @progbits
-.balign 8
+.balign 16
+boot_pd_first:
+    .quad 0x83, 0x200083                // present, writable, 2 MiB
+boot_pd_step:
+    .quad 0x400000, 0x400000
 boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff            // 0x08: 64-bit code

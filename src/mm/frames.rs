@@ -114,7 +114,8 @@ impl Frames {
             for i in index..index + count {
                 span.set(i);
             }
-            if index == span.hint {
+            // A single frame is the lowest that is free: whatever lies below is out.
+            if count == 1 || index == span.hint {
                 span.hint = index + count;
             }
             self.free -= count;

@@ -21,6 +21,7 @@ use spin::Once;
 use crate::abi::Gfn;
 use crate::sync::IrqMutex;
 use frames::Frames;
+use layout::{Access, Mapping};
 use page_tables::{Identity, PageTables};
 use windows::Windows;
 
@@ -37,22 +38,32 @@ static MEMORY: Once<IrqMutex<Memory>> = Once::new();
 static WINDOWS_AT: Once<Option<Range<u64>>> = Once::new();
 static WINDOWS: Once<Windows> = Once::new();
 
-/// Makes `memory` the one that the heap grows from, and `windows` the addresses of windows. The first call counts.
+/// Makes `memory` the one that the heap grows from, and `windows` the addresses of windows, which are mapped when the first
+/// of them is wanted. The first call counts.
 ///
 /// # Safety
 ///
-/// `memory` is all of the domain's, its tables are in use, and `windows` is mapped in them, is no RAM, and is used for
+/// `memory` is all of the domain's, its tables are in use, and `windows` is not mapped in them, is no RAM, and is used for
 /// nothing else.
 pub unsafe fn adopt(memory: Memory, windows: Option<Range<u64>>) {
     MEMORY.call_once(|| IrqMutex::new(memory));
     WINDOWS_AT.call_once(|| windows);
 }
 
-/// The domain's windows; nothing before src/start has found a place for them, or where there is none.
+/// The domain's windows. `None` before src/start has found a place for them, if there is none, or without memory for them.
 pub fn windows() -> Option<&'static Windows> {
     let range = WINDOWS_AT.get()?.clone()?;
-    // SAFETY: the word of who called `adopt`; they are used through this alone.
-    Some(WINDOWS.call_once(|| unsafe { Windows::new(range) }))
+    let make = || {
+        let mapping = Mapping { range: range.clone(), access: Access::ReadWrite };
+        // SAFETY: the memory map names nothing there: what will be placed there is data.
+        let map = |Memory { frames, tables }: &mut Memory| unsafe { tables.map_identity(&mapping, frames) };
+        memory().ok_or(())?.with(map).map_err(|_| ())?;
+        // SAFETY: the word of who called `adopt`; they are mapped now, and used through this alone.
+        let windows = unsafe { Windows::try_new(range.clone()) }.ok_or(())?;
+        shared_info::reserve(&windows);
+        Ok::<_, ()>(windows)
+    };
+    WINDOWS.try_call_once(make).ok()
 }
 
 /// The domain's memory, once src/start has set it up. The heap takes this lock when it grows: hold it for

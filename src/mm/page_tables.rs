@@ -6,9 +6,8 @@ use x86_64::structures::paging::mapper::{
     MapToError, MappedPageTable, MapperFlush, PageTableFrameMapping, TranslateResult, UnmapError,
 };
 use x86_64::structures::paging::page_table::PageTableFlags as Flags;
-use x86_64::structures::paging::{
-    FrameAllocator, Mapper, Page, PageTable, PhysFrame, Size2MiB, Size4KiB, Translate,
-};
+use x86_64::structures::paging::page_table::PageTableLevel;
+use x86_64::structures::paging::{FrameAllocator, Mapper, Page, PageTable, PhysFrame, Size4KiB, Translate};
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::frames::Frames;
@@ -100,7 +99,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         let table = reach.frame_to_pointer(root);
         // SAFETY: the frame was just allocated, so by the caller's word the table is memory of ours.
         let table = unsafe {
-            table.write(PageTable::new());
+            table.write_bytes(0, 1);
             &mut *table
         };
         // SAFETY: all tables of the tree come from `frames`, where `reach` is right by the caller's word.
@@ -127,26 +126,66 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         frames: &mut impl FrameAllocator<Size4KiB>,
     ) -> Result<(), MapError> {
         let flags = mapping.access.flags();
-        let mut address = mapping.range.start;
-        while address < mapping.range.end {
+        let (mut address, end) = (mapping.range.start, mapping.range.end);
+        while address < end {
             let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
-            let large = address.is_multiple_of(LARGE_PAGE) && address + LARGE_PAGE <= mapping.range.end;
-            // SAFETY: the caller vouches for the range and its rights.
-            address += unsafe {
-                if large {
-                    let frame = PhysFrame::<Size2MiB>::containing_address(PhysAddr::new(address));
-                    let mapped = self.mapper.identity_map(frame, flags, frames);
-                    mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))?;
-                    LARGE_PAGE
-                } else {
-                    let frame = PhysFrame::<Size4KiB>::containing_address(PhysAddr::new(address));
-                    let mapped = self.mapper.identity_map(frame, flags, frames);
-                    mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))?;
-                    PAGE_SIZE
-                }
+            // As many entries of one table as there are, of the largest pages that fit.
+            let large = address.is_multiple_of(LARGE_PAGE) && address + LARGE_PAGE <= end;
+            let (level, size, entry_flags) = if large {
+                (PageTableLevel::Two, LARGE_PAGE, flags | Flags::HUGE_PAGE)
+            } else {
+                (PageTableLevel::One, PAGE_SIZE, flags)
             };
+            let first = at.page_table_index(level);
+            let table_end = address + (512 - u64::from(first)) * size;
+            let behind = table_end.min(end & !(size - 1));
+            let table = self.table(at, level, flags, frames)?;
+            let count = ((behind - address) / size) as usize;
+            // What isn't present no processor remembers: there is nothing to flush.
+            let mut value = address | entry_flags.bits();
+            for entry in &mut table[first.into()..][..count] {
+                if *entry != 0 {
+                    return Err(MapError::Occupied(value & 0x000f_ffff_ffff_f000 & !(size - 1)));
+                }
+                *entry = value;
+                value += size;
+            }
+            address = behind;
         }
         Ok(())
+    }
+
+    /// The table of this level that an address is in, made if it must be; those above it allow what `flags` does.
+    fn table(
+        &mut self,
+        at: VirtAddr,
+        wanted: PageTableLevel,
+        flags: Flags,
+        frames: &mut impl FrameAllocator<Size4KiB>,
+    ) -> Result<&mut [u64; 512], MapError> {
+        let flags = flags & (Flags::PRESENT | Flags::WRITABLE);
+        let mut table: *mut PageTable = self.mapper.level_4_table_mut();
+        let mut level = PageTableLevel::Four;
+        while level != wanted {
+            // SAFETY: it is a table of this tree, which is borrowed.
+            let entry = unsafe { &mut (&mut *table)[at.page_table_index(level)] };
+            if entry.is_unused() {
+                let frame = frames.allocate_frame().ok_or(MapError::OutOfFrames)?;
+                table = self.mapper.page_table_frame_mapping().frame_to_pointer(frame);
+                // SAFETY: the frame was just allocated, and is reached there.
+                unsafe { table.write_bytes(0, 1) };
+                entry.set_frame(frame, flags);
+            } else {
+                let frame = entry.frame().map_err(|_| MapError::Occupied(at.as_u64()))?;
+                if !entry.flags().contains(flags) {
+                    entry.set_flags(entry.flags() | flags);
+                }
+                table = self.mapper.page_table_frame_mapping().frame_to_pointer(frame);
+            }
+            level = level.next_lower_level().ok_or(MapError::BadAddress(at.as_u64()))?;
+        }
+        // SAFETY: as above; an entry is a word.
+        Ok(unsafe { &mut *table.cast() })
     }
 
     /// Maps one frame to read and write.

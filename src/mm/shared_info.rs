@@ -1,6 +1,6 @@
 //! The page that Xen shares with the domain: where it is, and where each vCPU's part of it is.
 
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use spin::Once;
 
@@ -19,16 +19,25 @@ static PAGE: Once<&'static SharedInfo> = Once::new();
 static REGISTERED: [AtomicPtr<VcpuInfo>; MAX_VCPUS - LEGACY_MAX_VCPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS - LEGACY_MAX_VCPUS];
 
+/// The window where the page will be. It is taken with the first of all, so that nobody who counts windows finds one
+/// gone because somebody else asked for the time.
+static PLACE: Once<Option<Gfn>> = Once::new();
+
+/// Takes the window where the page will be. The first call counts.
+pub(super) fn reserve(windows: &Windows) {
+    PLACE.call_once(|| windows.take(1).ok().map(|window| window.first()));
+}
+
 /// Has Xen place the page. The first call counts.
 ///
 /// # Errors
 ///
 /// What Xen says; `ENOMEM` where there is no window for it.
-pub fn place(xen: &impl Hypercall, windows: &'static Windows) -> Result<&'static SharedInfo, XenErrno> {
+pub fn place(xen: &impl Hypercall) -> Result<&'static SharedInfo, XenErrno> {
     let place = || {
-        let window = windows.take(1).map_err(|_| XenErrno::NOMEM)?;
-        let gfn = window.first();
-        // SAFETY: the window is empty, and it is never given back.
+        super::windows();
+        let gfn = PLACE.get().copied().flatten().ok_or(XenErrno::NOMEM)?;
+        // SAFETY: the window is empty, and it was taken for this.
         unsafe { memory::add_to_physmap(xen, MapSpace::SHARED_INFO, 0, gfn) }?;
         // SAFETY: the page is there, mapped at its physical address, for ever. Whatever others write in it is
         // an atomic.
@@ -37,8 +46,31 @@ pub fn place(xen: &impl Hypercall, windows: &'static Windows) -> Result<&'static
     PAGE.try_call_once(place).copied()
 }
 
-/// The page, once it is placed.
+/// What has the page placed, and events delivered, when somebody first asks for it.
+static STARTER: Once<fn()> = Once::new();
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Has `start` called when the page is first asked for: a domain that has no use for events doesn't pay for them. It
+/// calls [`place`]. The first call counts.
+pub fn on_first_use(start: fn()) {
+    STARTER.call_once(|| start);
+}
+
+/// The page; nothing where there is none. The first call has it placed.
 pub fn page() -> Option<&'static SharedInfo> {
+    if let Some(page) = PAGE.get() {
+        return Some(page);
+    }
+    first_use()
+}
+
+#[cold]
+fn first_use() -> Option<&'static SharedInfo> {
+    let start = STARTER.get()?;
+    // Relaxed: there is one vCPU until events have been started, which another one needs.
+    if !STARTED.swap(true, Ordering::Relaxed) {
+        start();
+    }
     PAGE.get().copied()
 }
 

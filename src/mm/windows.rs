@@ -7,8 +7,7 @@
 use core::fmt;
 use core::ops::Range;
 
-use alloc::boxed::Box;
-use alloc::vec;
+use alloc::vec::Vec;
 
 use super::frames::Frames;
 use super::ram::Ram;
@@ -77,17 +76,36 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Windows of these addresses, whole pages.
+    /// Windows of these addresses, whole pages. `None` without memory for the bookkeeping.
     ///
     /// # Safety
     ///
     /// They are no RAM and nobody else's, nothing is placed there, and they are mapped at their physical
     /// addresses, or will be before a window is used.
-    pub unsafe fn new(range: Range<u64>) -> Self {
+    pub unsafe fn try_new(range: Range<u64>) -> Option<Self> {
         let addresses = Ram::new([(range.start, range.end - range.start)].into_iter(), core::iter::empty());
-        let bitmap = Box::leak(vec![0; Frames::words_for(&addresses)].into_boxed_slice());
+        let words = Frames::words_for(&addresses);
+        let mut bitmap = Vec::new();
+        bitmap.try_reserve_exact(words).ok()?;
+        bitmap.resize(words, 0);
         // SAFETY: the caller's word.
-        Self { frames: IrqMutex::new(unsafe { Frames::new(&addresses, bitmap) }), range }
+        Some(Self { frames: IrqMutex::new(unsafe { Frames::new(&addresses, bitmap.leak()) }), range })
+    }
+
+    /// The same, for who has memory.
+    ///
+    /// # Safety
+    ///
+    /// As [`try_new`](Self::try_new).
+    ///
+    /// # Panics
+    ///
+    /// If the host has no memory for it.
+    #[cfg(not(granite_guest))]
+    #[allow(clippy::expect_used, reason = "for tests alone")]
+    pub unsafe fn new(range: Range<u64>) -> Self {
+        // SAFETY: the caller's word.
+        unsafe { Self::try_new(range) }.expect("memory for windows")
     }
 
     /// Takes consecutive pages.

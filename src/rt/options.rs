@@ -21,7 +21,7 @@ pub struct BadOption<'n, 'a> {
 
 impl fmt::Display for BadOption<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "option {}: {:?} is not a value that it takes", self.name, self.value)
+        write!(f, "option {}: \"{}\" is not a value that it takes", self.name, self.value)
     }
 }
 
@@ -89,7 +89,7 @@ fn next_word(line: &str) -> Option<(&str, &str)> {
         quoted ^= byte == b'"';
         byte.is_ascii_whitespace() && !quoted
     });
-    Some(line.split_at(end.unwrap_or(line.len())))
+    line.split_at_checked(end.unwrap_or(line.len()))
 }
 
 /// Takes off the quotes around a value; those inside, or without a partner, are part of it.

@@ -7,7 +7,7 @@ use crate::abi::{DomId, Features, PAGE_SIZE, XenErrno};
 use crate::driver::console::{self, Output};
 use crate::grant::{Config, GrantError, GrantTable, Version};
 use crate::hypercall::grant::OpError;
-use crate::hypercall::{Xen, version};
+use crate::hypercall::{self, Hypercall, Xen, version};
 use crate::mm;
 use crate::mm::windows::NoWindow;
 use crate::rt::Options;
@@ -30,25 +30,31 @@ pub struct Platform {
     pub(crate) ram_bytes: u64,
 }
 
-/// What Xen says of itself and of the domain. All but `vcpus` are empty where there is no Xen.
-#[derive(Clone, Copy, Debug)]
+/// What Xen says of itself and of the domain, each asked for once, when it is wanted: a question costs thousands of
+/// instructions. All but `vcpus` are empty where there is no Xen.
+#[derive(Debug)]
 pub struct Domain {
-    /// The hypervisor.
-    pub xen: Option<Xen>,
-    /// Its version.
-    pub version: version::Version,
-    /// Its features.
-    pub features: Features,
-    /// The domain's number; [`DomId::SELF`] where Xen doesn't tell.
-    pub dom_id: DomId,
-    /// How many virtual processors the domain may run.
-    pub vcpus: u32,
+    xen: Option<Xen>,
+    version: Once<version::Version>,
+    features: Once<Features>,
+    vcpus: Once<u32>,
+}
+
+impl Domain {
+    #[cfg(granite_guest)]
+    pub(crate) const fn new(xen: Option<Xen>) -> Self {
+        Self { xen, version: Once::new(), features: Once::new(), vcpus: Once::new() }
+    }
+
+    fn ask<T: Copy>(&self, answer: &Once<T>, otherwise: T, ask: impl FnOnce(Xen) -> Option<T>) -> T {
+        *answer.call_once(|| self.xen.and_then(ask).unwrap_or(otherwise))
+    }
 }
 
 impl Platform {
     /// The domain's number; [`DomId::SELF`] where Xen doesn't tell.
     pub fn dom_id(&self) -> DomId {
-        self.domain.dom_id
+        self.domain.xen.map_or(DomId::SELF, |xen| xen.domain())
     }
 
     /// Whether this is the control domain, which Xen itself started.
@@ -58,12 +64,13 @@ impl Platform {
 
     /// The version of Xen.
     pub fn xen_version(&self) -> version::Version {
-        self.domain.version
+        let ask = |xen| version::version(&xen).ok();
+        self.domain.ask(&self.domain.version, version::Version::default(), ask)
     }
 
     /// What this Xen offers.
     pub fn features(&self) -> Features {
-        self.domain.features
+        self.domain.ask(&self.domain.features, Features::empty(), |xen| version::features(&xen).ok())
     }
 
     /// The hypervisor; nothing only for an application that may run without.
@@ -74,7 +81,7 @@ impl Platform {
     /// How many vCPUs the domain has. The application runs on the first; [`start_vcpus`](Self::start_vcpus) starts the
     /// others.
     pub fn vcpus(&self) -> u32 {
-        self.domain.vcpus
+        self.domain.ask(&self.domain.vcpus, 1, |xen| Some(hypercall::vcpu::count(&xen)))
     }
 
     /// Starts all vCPUs of the domain; [`vcpu`] gives them work. Returns how many run.

@@ -1,5 +1,6 @@
 //! The order of things at boot. Each floor is up before the next one needs it.
 
+use core::fmt;
 use core::ops::Range;
 
 use spin::Once;
@@ -8,15 +9,13 @@ use super::find_ram::{Found, find_ram};
 use super::start_info::{MAX_MODULES, PhysicalMemory, StartInfo};
 use super::take_over::take_over;
 use super::{BOOT_MAPPED, StartError, joined};
-use crate::abi::{DomId, Features, XenErrno};
 use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
 use crate::event::delivery;
-use crate::hypercall::version::{self, Version};
-use crate::hypercall::{self, Hypercall, NotXen, Xen};
+use crate::hypercall::{NotXen, Xen};
 use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
-use crate::mm::{self, shared_info};
+use crate::mm::shared_info;
 use crate::rt::{self, Application, Domain, End, Modules, Platform, report};
 use crate::{twin, vcpu};
 
@@ -42,6 +41,9 @@ static PLATFORM: Once<Platform> = Once::new();
 extern "sysv64" fn rust_entry(start_info: u64) -> ! {
     arch::load_tables(report::exception);
     let xen = Xen::enable();
+    if xen.is_err() {
+        arch::silence_legacy_interrupts();
+    }
     console::direct_to(xen.map_or(Output::Serial, Output::Xen));
     rt::install_logger();
 
@@ -77,21 +79,28 @@ fn bring_up(
         crate::println!("granite: {not_xen}. Boot this as a PVH guest of Xen, as `cargo xtask run` does.");
         rt::end(End::NoXen);
     }
-    let domain = domain(xen.ok());
-    if let Ok(xen) = xen {
-        start_events(xen)?;
+    let domain = Domain::new(xen.ok());
+    if xen.is_ok() {
+        shared_info::on_first_use(first_event);
+        arch::unmask_interrupts();
     }
     Ok(PLATFORM.call_once(|| Platform { start_info, domain, modules, ram_bytes: ram.bytes() }))
 }
 
+/// What is done when somebody first asks for events, or the time.
+fn first_event() {
+    if let Some(xen) = Xen::enabled()
+        && let Err(error) = start_events(xen)
+    {
+        log::error!("{error}");
+    }
+}
+
 /// The page that Xen shares, events, and the first vCPU's timer; from here on interrupts come.
 fn start_events(xen: Xen) -> Result<(), StartError> {
-    let windows = mm::windows().ok_or(StartError::NoEvents(XenErrno::NOMEM))?;
-    let page = shared_info::place(&xen, windows).map_err(StartError::NoEvents)?;
+    let page = shared_info::place(&xen).map_err(StartError::NoEvents)?;
     delivery::start(xen, page).map_err(StartError::NoEvents)?;
-    vcpu::start_first(xen).map_err(StartError::FirstVcpu)?;
-    arch::unmask_interrupts();
-    Ok(())
+    vcpu::start_first(xen).map_err(StartError::FirstVcpu)
 }
 
 fn read_options(start_info: &StartInfo, application: &[&str]) {
@@ -105,7 +114,17 @@ fn read_options(start_info: &StartInfo, application: &[&str]) {
     }
     log::debug!("command line: {}", options.line());
     for name in options.unknown(&[RUNTIME_OPTIONS, application]) {
-        log::warn!("option {name} is unknown and ignored; known are {RUNTIME_OPTIONS:?} and {application:?}");
+        let (runtime, application) = (Names(RUNTIME_OPTIONS), Names(application));
+        log::warn!("option {name} is unknown and ignored; known are{runtime}{application}");
+    }
+}
+
+/// Names of options, as text: `Debug` of text takes kilobytes of tables along.
+struct Names<'a>(&'a [&'a str]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|name| write!(f, " {name}"))
     }
 }
 
@@ -133,20 +152,6 @@ unsafe fn slices(modules: &[Range<u64>]) -> Modules {
     };
     // More than there is room for are left out, as in the loader's own list.
     modules.iter().map(slice).flat_map(joined::split).take(MAX_MODULES).collect()
-}
-
-fn domain(xen: Option<Xen>) -> Domain {
-    let Some(hypervisor) = xen else {
-        let (version, features) = (Version::default(), Features::empty());
-        return Domain { xen, version, features, dom_id: DomId::SELF, vcpus: 1 };
-    };
-    Domain {
-        xen,
-        version: version::version(&hypervisor).unwrap_or_default(),
-        features: version::features(&hypervisor).unwrap_or(Features::empty()),
-        dom_id: hypervisor.domain(),
-        vcpus: hypercall::vcpu::count(&hypervisor),
-    }
 }
 
 /// Memory as boot/entry.S maps it.

@@ -11,6 +11,9 @@ use crate::hypercall::{self, Hypercall};
 use crate::mm::ram::{self, Ram};
 use crate::mm::windows;
 
+/// Below this every processor that virtualises has addresses.
+const LIMIT_OF_ALL: u64 = 1 << 36;
+
 /// What the memory map says.
 #[derive(Debug)]
 pub struct Found {
@@ -41,8 +44,9 @@ pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Found,
 }
 
 fn read(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Found {
-    let limit = paging::physical_limit().min(ram::LIMIT);
-    let windows = windows::place(map.clone().map(|entry| ram::outward(entry.addr, entry.size)), limit);
+    let place = |limit| windows::place(map.clone().map(|entry| ram::outward(entry.addr, entry.size)), limit);
+    // The processor is asked only where it matters: CPUID is a trap.
+    let windows = place(LIMIT_OF_ALL).or_else(|| place(paging::physical_limit().min(ram::LIMIT)));
     Found { ram: ram_of(map), windows }
 }
 

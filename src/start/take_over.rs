@@ -8,7 +8,7 @@ use super::{BOOT_MAPPED, StartError};
 use crate::abi::PAGE_SIZE;
 use crate::arch::{paging, stack};
 use crate::mm::frames::Frames;
-use crate::mm::layout::{self, Access, Image, Mapping, NULL_PAGE};
+use crate::mm::layout::{self, Image, NULL_PAGE};
 use crate::mm::page_tables::{Identity, PageTables};
 use crate::mm::ram::Ram;
 use crate::mm::{self, Memory};
@@ -26,19 +26,18 @@ pub fn take_over(
     let image = Image::running();
     let mut frames = frame_allocator(ram, &image, reserved)?;
 
-    let mut guards: heapless::Vec<Range<u64>, 8> = stack::in_image().map(|span| span.guard).collect();
-    guards.sort_unstable_by_key(|guard| guard.start);
+    // In order. There are five: a sort of the library's would be as large as the page tables' code.
+    let mut guards: heapless::Vec<Range<u64>, 8> = heapless::Vec::new();
+    for guard in stack::in_image().map(|span| span.guard) {
+        let at = guards.iter().position(|other| other.start > guard.start).unwrap_or(guards.len());
+        let _ = guards.insert(at, guard); // there is room
+    }
     let mut low = LowFrames(&mut frames);
     // SAFETY: the boot tables map these frames, as the new ones will; what is in use was reserved.
     let mut tables = unsafe { PageTables::new(Identity, &mut low) }.map_err(StartError::PageTables)?;
     for mapping in layout::mappings(ram, &image, &guards, &layout::holes(&image)) {
-        log::debug!("map {:#x?}..{:#x?} {:?}", mapping.range.start, mapping.range.end, mapping.access);
+        log::debug!("map {:#x}..{:#x} {:?}", mapping.range.start, mapping.range.end, mapping.access);
         // SAFETY: the plan gives each part of the image the rights that its contents need.
-        unsafe { tables.map_identity(&mapping, &mut low) }.map_err(StartError::PageTables)?;
-    }
-    if let Some(range) = &windows {
-        let mapping = Mapping { range: range.clone(), access: Access::ReadWrite };
-        // SAFETY: the memory map names nothing there: what will be placed there is data.
         unsafe { tables.map_identity(&mapping, &mut low) }.map_err(StartError::PageTables)?;
     }
     // SAFETY: the plan covers the image, the stacks and all RAM, where the tables are too. What it

@@ -12,24 +12,36 @@ use crate::sync::{MAX_VCPUS, Masked, this_vcpu};
 /// Nothing is set.
 const NEVER: u64 = u64::MAX;
 
-/// One vCPU's, in nanoseconds since boot. Only that vCPU uses it, with interrupts masked.
+/// A time in nanoseconds since boot, kept as its complement: so one that is [`NEVER`] takes no room in the image.
+struct At(AtomicU64);
+
+impl At {
+    const fn never() -> Self {
+        Self(AtomicU64::new(!NEVER))
+    }
+
+    fn load(&self, order: Ordering) -> u64 {
+        !self.0.load(order)
+    }
+
+    fn store(&self, at: u64, order: Ordering) {
+        self.0.store(!at, order);
+    }
+}
+
+/// One vCPU's. Only that vCPU uses it, with interrupts masked.
 struct Timer {
-    wait: AtomicU64,
-    alarm: AtomicU64,
+    wait: At,
+    alarm: At,
     /// 1 once the time that is waited for has come.
     fired: AtomicU64,
     /// When Xen's will fire.
-    set: AtomicU64,
+    set: At,
 }
 
-static TIMERS: [Timer; MAX_VCPUS] = [const {
-    Timer {
-        wait: AtomicU64::new(NEVER),
-        alarm: AtomicU64::new(NEVER),
-        fired: AtomicU64::new(0),
-        set: AtomicU64::new(NEVER),
-    }
-}; MAX_VCPUS];
+static TIMERS: [Timer; MAX_VCPUS] =
+    [const { Timer { wait: At::never(), alarm: At::never(), fired: AtomicU64::new(0), set: At::never() } };
+        MAX_VCPUS];
 
 static ON_ALARM: Once<fn()> = Once::new();
 

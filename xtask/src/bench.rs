@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::arguments::Bench;
 use crate::boot::{self, Line};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::guest::{self, Program};
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
+use crate::setup::Tools;
 use crate::setup::provision::Effort;
 use crate::{paths, setup};
 
@@ -70,5 +71,53 @@ fn in_guests(arguments: &Bench) -> Result<u8> {
         }
         code = code.max(boot.outcome.exit_code());
     }
+    if arguments.rigs.contains(&Rig::Solo) {
+        code = code.max(life(&tools)?);
+    }
     Ok(code)
+}
+
+/// Instructions that the whole life of the smallest application may take, and bytes of its image.
+const LIFE: u64 = 230_000;
+const IMAGE: u64 = 64 << 10;
+
+/// What the smallest application costs, from Xen's last message before its first instruction to Xen's word that it has
+/// halted: traps to Xen are in it.
+fn life(tools: &Tools) -> Result<u8> {
+    let image = guest::build(&Program::Example("hello".into()), true)?;
+    let machine = Machine { counted: true, timed_by_xen: true, ..Machine::default() };
+    say!("the life of examples/hello, 1 vCPU, instructions counted (this takes some seconds):");
+    let boot = boot::boot(&machine, tools, &image, "", Some(DEADLINE), |_| ())?;
+    if boot.outcome != Outcome::Success {
+        complain!("{}", boot.outcome);
+        return Ok(boot.outcome.exit_code());
+    }
+    let stamp = |message: &str| boot.log.iter().find(|line| line.contains(message)).and_then(|line| xens_stamp(line));
+    let (Some(begun), Some(ended)) = (stamp("init memory"), stamp("Hardware Dom0 halted")) else {
+        return Err(Error::new("Xen's messages don't tell when the guest began and ended"));
+    };
+    let bytes = std::fs::metadata(&image.stripped).context("looking at", &image.stripped)?.len();
+    for (what, is, most) in [("instructions", ended.wrapping_sub(begun), LIFE), ("bytes of image", bytes, IMAGE)] {
+        let verdict = if is <= most { "ok  " } else { "MISS" };
+        say!("{verdict} {is} {what} (wanted: at most {most})");
+    }
+    Ok(0)
+}
+
+/// The time of a message of Xen's, in ticks: `(XEN) [000000012d5f7a31] text`.
+fn xens_stamp(line: &str) -> Option<u64> {
+    let stamp = line.strip_prefix("(XEN) [")?.split_once(']')?.0;
+    u64::from_str_radix(stamp.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::xens_stamp;
+
+    #[test]
+    fn stamps_are_hexadecimal_ticks() {
+        assert_eq!(xens_stamp("(XEN) [000000000000ff10] Freed 656kB init memory"), Some(0xff10));
+        assert_eq!(xens_stamp("(XEN) [    1.031449] Freed"), None);
+        assert_eq!(xens_stamp("guest: (XEN) [10]"), None);
+    }
 }

@@ -83,14 +83,16 @@ pub fn boot(
             last_line = Some(end.to_owned());
         }
         xen_gave_up = xen_gave_up.take().or_else(|| why_xen_gave_up(&text, &log));
+        let has_halted = machine.timed_by_xen && text.starts_with("(XEN)") && text.contains("Hardware Dom0 halted");
         log.push(text);
-        if xen_gave_up.is_some() { Next::Stop } else { Next::Line }
+        if xen_gave_up.is_some() || has_halted { Next::Stop } else { Next::Line }
     })
     .map_err(|error| Error::new(format!("cannot run {}: {error}", tools.qemu)))?;
     let outcome = match finish {
         Finish::Exited(status) => end(status, &log, last_line.as_deref(), &errors),
         Finish::Deadline => Outcome::Deadline,
-        Finish::Stopped => Outcome::Crash(xen_gave_up.unwrap_or_default()),
+        // With nothing wrong it was stopped because the guest has halted.
+        Finish::Stopped => xen_gave_up.map_or(Outcome::Success, Outcome::Crash),
     };
     Ok(Boot { outcome, duration: started.elapsed(), log })
 }

@@ -62,7 +62,8 @@ pub fn rustflags() -> Vec<String> {
         "-Clink-arg=-static",
         "-Clink-arg=-no-pie",
         "-Clink-arg=-Wl,--build-id=none",
-        "-Clink-arg=-Wl,-z,max-page-size=4096",
+        // The file needs no padding to pages: loaders copy.
+        "-Clink-arg=-Wl,-z,max-page-size=16",
     ]
     .into_iter()
     .map(str::to_owned)

@@ -112,7 +112,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
         if matches!(section.sh_type(LE), SHT_REL | SHT_RELA) && section.sh_size(LE) != 0 {
             return Err(Unfit::Relocations(name()));
         }
-        const PLACES: [&str; 5] = [".text", ".note.Xen", ".rodata", ".data", ".bss"];
+        const PLACES: [&str; 6] = [".text", ".hypercall_page", ".note.Xen", ".rodata", ".data", ".bss"];
         if section.sh_flags(LE) & u64::from(SHF_ALLOC) != 0 && !PLACES.contains(&name().as_str()) {
             return Err(Unfit::Orphan(name()));
         }
@@ -189,13 +189,33 @@ pub fn strip(bytes: &[u8]) -> Vec<u8> {
     let mut stripped = bytes[..end].to_vec();
     stripped[40..48].fill(0); // e_shoff
     stripped[58..64].fill(0); // e_shentsize, e_shnum, e_shstrndx
+    // What has nothing in the file may be said to lie behind its end, which loaders take for a file cut short.
+    for header in empty_segments(bytes) {
+        if let Some(offset) = stripped.get_mut(header + 8..header + 16) {
+            offset.fill(0); // p_offset
+        }
+    }
     stripped
+}
+
+/// Where the headers of loaded segments are that have nothing in the file.
+fn empty_segments(bytes: &[u8]) -> Vec<usize> {
+    let headers = || {
+        let elf = Elf::parse(bytes).ok()?;
+        let (first, size) = (elf.e_phoff.get(LE) as usize, usize::from(elf.e_phentsize.get(LE)));
+        let segments = elf.program_headers(LE, bytes).ok()?.iter().enumerate();
+        let empty =
+            segments.filter(|(_, segment)| segment.p_type(LE) == PT_LOAD && segment.p_filesz(LE) == 0);
+        Some(empty.map(|(index, _)| first + index * size).collect())
+    };
+    headers().unwrap_or_default()
 }
 
 fn loaded_end(bytes: &[u8]) -> Option<usize> {
     let elf = Elf::parse(bytes).ok()?;
     let segments = elf.program_headers(LE, bytes).ok()?;
-    let ends = segments.iter().map(|segment| segment.p_offset(LE).saturating_add(segment.p_filesz(LE)));
+    let filled = segments.iter().filter(|segment| segment.p_filesz(LE) != 0);
+    let ends = filled.map(|segment| segment.p_offset(LE).saturating_add(segment.p_filesz(LE)));
     let end = usize::try_from(ends.max()?).ok()?;
     (64..=bytes.len()).contains(&end).then_some(end)
 }

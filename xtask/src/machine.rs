@@ -65,6 +65,9 @@ pub struct Machine {
     pub parallel: bool,
     /// Have QEMU count instructions: a tick of the time-stamp counter is one. It is slow.
     pub counted: bool,
+    /// Let Xen's messages tell how long the guest lived: their times are ticks, and the guest has no port by which it ends
+    /// QEMU, so it ends by telling Xen.
+    pub timed_by_xen: bool,
     /// Wait for a debugger on this port of the loopback.
     pub gdb: Option<u16>,
 }
@@ -81,6 +84,7 @@ impl Default for Machine {
             module: None,
             parallel: false,
             counted: false,
+            timed_by_xen: false,
             gdb: None,
         }
     }
@@ -114,7 +118,9 @@ impl Machine {
             "-serial",
             "stdio",
         ]);
-        command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        if !self.timed_by_xen {
+            command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        }
         command.args(["-smp", &self.smp.to_string()]);
         match self.accelerator {
             Accelerator::Tcg if self.counted => {
@@ -173,10 +179,11 @@ impl Machine {
         let level = if self.verbose { "all" } else { "warning" };
         // With several processors, vCPUs that move have met a fault of QEMU's SVM.
         let pinned = if self.smp > 1 { " dom0_vcpus_pin" } else { "" };
+        let stamps = if self.timed_by_xen { "raw" } else { "boot" };
         // What other domains print comes as a message of that level, and without a limit to how much of it.
         format!(
             "dom0=pvh dom0-iommu=none dom0_mem={}M dom0_max_vcpus={} com1=115200,8n1 console=com1 \
-             loglvl={level} guest_loglvl=all console_timestamps=boot{pinned}",
+             loglvl={level} guest_loglvl=all console_timestamps={stamps}{pinned}",
             self.memory, self.smp
         )
     }

@@ -205,6 +205,8 @@ const USES: &[Use] = &[
             "interrupt, to its handler and back",
             "event to oneself, to its handler and back",
             "interrupt of another vCPU, and back",
+            "(wanted: at most 230000)",
+            "(wanted: at most 65536)",
         ],
     ),
     solo(
