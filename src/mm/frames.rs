@@ -6,6 +6,9 @@ use core::ops::Range;
 use super::ram::{self, MAX_RANGES, Ram};
 use crate::abi::{Gfn, PAGE_SIZE};
 
+/// Frames of a large page: 2 MiB.
+pub const LARGE_FRAMES: usize = 512;
+
 /// Hands out frames of RAM, singly or in consecutive runs, lowest first.
 pub struct Frames {
     spans: heapless::Vec<Span, MAX_RANGES>,
@@ -123,6 +126,23 @@ impl Frames {
         })
     }
 
+    /// Takes the frames of a large page, and returns the first.
+    pub fn allocate_large(&mut self) -> Option<Gfn> {
+        self.spans.iter_mut().find_map(|span| {
+            // The first that lies at a multiple of its size.
+            let first = span.first.next_multiple_of(LARGE_FRAMES as u64) - span.first;
+            let places = (first as usize..).step_by(LARGE_FRAMES);
+            let index = places.take_while(|index| index + LARGE_FRAMES <= span.count);
+            let mut index = index.skip_while(|index| index + LARGE_FRAMES <= span.hint);
+            let index = index.find(|&index| span.find_used(index, LARGE_FRAMES).is_none())?;
+            for frame in index..index + LARGE_FRAMES {
+                span.set(frame);
+            }
+            self.free -= LARGE_FRAMES;
+            Some(Gfn(span.first + index as u64))
+        })
+    }
+
     /// Gives a frame back.
     ///
     /// # Errors
@@ -170,10 +190,27 @@ impl Span {
                 start += 64; // a full word, stepped over at once
                 continue;
             }
-            match (start..start + count).rev().find(|&index| self.is_used(index)) {
+            match self.find_used(start, count) {
                 None => return Some(start),
                 Some(last_used) => start = last_used + 1,
             }
+        }
+        None
+    }
+
+    /// The last of so many frames that is out.
+    fn find_used(&self, start: usize, count: usize) -> Option<usize> {
+        let mut end = start + count;
+        while end > start {
+            let word = (end - 1) / 64;
+            let low = start.max(word * 64);
+            // Those of the word that are asked for.
+            let mask = (!0 >> (63 - (end - 1) % 64)) & (!0 << (low % 64));
+            let used = self.used[word] & mask;
+            if used != 0 {
+                return Some(word * 64 + 63 - used.leading_zeros() as usize);
+            }
+            end = low;
         }
         None
     }
@@ -236,6 +273,46 @@ mod tests {
         assert_eq!(frames.allocate_run(25), Some(Gfn(75)));
         assert_eq!(frames.allocate_run(0), None);
         assert_eq!(frames.free(), 0);
+    }
+
+    /// Frames come lowest first, whatever was taken in between.
+    #[test]
+    fn a_hole_below_a_run_is_not_forgotten() {
+        let mut frames = frames();
+        frames.reserve(4 * PAGE_SIZE..5 * PAGE_SIZE);
+        // 1 to 3 are too few for it.
+        assert_eq!(frames.allocate_run(5), Some(Gfn(5)));
+        assert_eq!(
+            (frames.allocate(), frames.allocate_run(2), frames.allocate()),
+            (Some(Gfn(1)), Some(Gfn(2)), Some(Gfn(10)))
+        );
+        assert_eq!(release(&mut frames, 2), Ok(()));
+        assert_eq!((frames.allocate_run(2), frames.allocate()), (Some(Gfn(11)), Some(Gfn(2))));
+    }
+
+    /// Behind a frame that is reserved, as the null page is, every frame would be looked for from there on.
+    #[test]
+    fn the_search_begins_where_the_last_one_ended() {
+        let mut frames = frames();
+        frames.reserve(0..2 * PAGE_SIZE);
+        (2..100).for_each(|number| assert_eq!(frames.allocate(), Some(Gfn(number))));
+        assert_eq!(frames.spans[0].hint, 99);
+    }
+
+    #[test]
+    fn large_pages_lie_at_multiples_of_their_size() {
+        let map = [(300 * PAGE_SIZE, 1800 * PAGE_SIZE)]; // 512, 1024 and 1536 begin one
+        let ram = Ram::new(map.into_iter(), core::iter::empty());
+        // SAFETY: nobody ever uses these frames.
+        let mut frames = unsafe { Frames::new(&ram, vec![0; Frames::words_for(&ram)].leak()) };
+        frames.reserve(1535 * PAGE_SIZE..1536 * PAGE_SIZE);
+        assert_eq!(frames.allocate(), Some(Gfn(300)));
+        assert_eq!((frames.allocate_large(), frames.allocate_large()), (Some(Gfn(512)), Some(Gfn(1536))));
+        assert_eq!((frames.allocate_large(), frames.free()), (None, 1800 - 2 - 2 * 512));
+        for number in 512..1024 {
+            assert_eq!(release(&mut frames, number), Ok(()));
+        }
+        assert_eq!(frames.allocate_large(), Some(Gfn(512)));
     }
 
     #[test]

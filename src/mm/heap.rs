@@ -1,13 +1,14 @@
-//! The heap: `linked_list_allocator` in a window of addresses of its own, which grows a piece at a time out
-//! of the frame allocator.
+//! The heap: small objects by TLSF (the crate `rlsf`), which allocates and frees in bounded time however many there
+//! are, in a window of addresses that grows a piece at a time out of the frame allocator; large ones as pages of their
+//! own ([`large`](super::large)), which go back to the frame allocator when they are freed.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
 use core::ptr::{self, NonNull};
 
-use linked_list_allocator::Heap as List;
+use rlsf::Tlsf;
 
-use super::Memory;
+use super::{Memory, large};
 use crate::abi::PAGE_SIZE;
 use crate::sync::IrqMutex;
 
@@ -15,16 +16,20 @@ use crate::sync::IrqMutex;
 pub const WINDOW: u64 = super::ram::LIMIT;
 /// The heap grows by this much, or more where one allocation needs it.
 const STEP: usize = 64 << 10;
-/// What the list may spend on one allocation beside the bytes themselves.
-const OVERHEAD: usize = 4 * size_of::<usize>();
+/// Lists by size, so many that a pool may be of any size: only then does it grow at its end.
+const CLASSES: usize = (usize::BITS - rlsf::GRANULARITY.trailing_zeros()) as usize;
+/// Lists of each class.
+const LISTS: usize = 8;
+
+type List = Tlsf<'static, u64, u8, CLASSES, LISTS>;
 
 /// Where a heap's memory comes from.
 ///
 /// # Safety
 ///
-/// Memory that is given is valid, writable, and nobody else's, and stays so.
+/// Memory that is given is valid, writable, and nobody else's, and stays so. It begins and ends at multiples of a page.
 pub unsafe trait Supply {
-    /// Gives `bytes` more, rounded up to pages, right behind all that it gave before, and returns them.
+    /// Gives `bytes` more, in whole pages, right behind all that it gave before, and returns them.
     /// Where there isn't so much, it gives none: a request that can't be met must not use up what others
     /// could have.
     fn extend(&mut self, bytes: usize) -> (*mut u8, usize);
@@ -38,6 +43,7 @@ pub struct Heap<S> {
 struct State<S> {
     list: List,
     supply: S,
+    usage: Usage,
 }
 
 /// How much of a heap is in use.
@@ -52,36 +58,60 @@ pub struct Usage {
 impl<S: Supply> Heap<S> {
     /// An empty heap, which grows with its first allocation.
     pub const fn new(supply: S) -> Self {
-        Self { state: IrqMutex::new(State { list: List::empty(), supply }) }
+        let usage = Usage { used: 0, size: 0 };
+        Self { state: IrqMutex::new(State { list: List::new(), supply, usage }) }
     }
 
     /// How much is in use.
     pub fn usage(&self) -> Usage {
-        self.state.with(|state| Usage { used: state.list.used(), size: state.list.size() })
+        self.state.with(|state| state.usage)
     }
 }
 
 impl<S: Supply> State<S> {
     fn allocate(&mut self, layout: Layout) -> Option<NonNull<u8>> {
-        if let Ok(memory) = self.list.allocate_first_fit(layout) {
-            return Some(memory);
-        }
-        let needed = layout.size().checked_add(layout.align())?.checked_add(OVERHEAD)?;
-        // In larger steps while there is plenty; near the end by what is needed and no more.
-        if !self.grow(needed.max(STEP)) && !self.grow(needed) {
-            return None;
-        }
-        self.list.allocate_first_fit(layout).ok()
+        let memory = match self.list.allocate(layout) {
+            Some(memory) => memory,
+            None => {
+                // What the list looks for, rounded up to the next of its lists, and its own words.
+                let bytes = layout.size().checked_add(layout.align())?.checked_add(3 * rlsf::GRANULARITY)?;
+                let needed = bytes.checked_add(bytes / LISTS)?;
+                // In larger steps while there is plenty; near the end by what is needed and no more.
+                if !self.grow(needed.max(STEP)) && !self.grow(needed) {
+                    return None;
+                }
+                self.list.allocate(layout)?
+            }
+        };
+        self.usage.used += layout.size();
+        Some(memory)
+    }
+
+    /// # Safety
+    ///
+    /// `allocate` gave it, for this layout, and nobody uses it any more.
+    unsafe fn deallocate(&mut self, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's word.
+        unsafe { self.list.deallocate(memory, layout.align()) };
+        self.usage.used -= layout.size();
     }
 
     fn grow(&mut self, wanted: usize) -> bool {
         let (start, bytes) = self.supply.extend(wanted);
-        if bytes == 0 {
+        let Some(piece) = NonNull::new(ptr::slice_from_raw_parts_mut(start, bytes)).filter(|_| bytes != 0)
+        else {
             return false;
+        };
+        // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which is where the
+        // pool ends. A piece is at least a page, more than the smallest that the list takes.
+        unsafe {
+            if self.usage.size == 0 {
+                let _ = self.list.insert_free_block_ptr(piece); // how much of it is used
+            } else {
+                let _ = self.list.append_free_block_ptr(piece);
+            }
         }
-        // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which
-        // is where the list ends. A piece is at least a page, more than the smallest that the list takes.
-        unsafe { if self.list.size() == 0 { self.list.init(start, bytes) } else { self.list.extend(bytes) } }
+        self.usage.size += bytes;
         bytes >= wanted
     }
 }
@@ -96,7 +126,7 @@ unsafe impl<S: Supply> GlobalAlloc for Heap<S> {
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if let Some(memory) = NonNull::new(memory) {
             // SAFETY: the caller says that `alloc` gave it, for this layout, and that it is done with it.
-            self.state.with(|state| unsafe { state.list.deallocate(memory, layout) });
+            self.state.with(|state| unsafe { state.deallocate(memory, layout) });
         }
     }
 }
@@ -154,12 +184,41 @@ const fn table_frames(pages: usize) -> usize {
     pages / 512 + 4
 }
 
-#[cfg_attr(granite_guest, global_allocator)]
-static HEAP: Heap<Window> = Heap::new(Window::new());
+/// The kernel's memory: a heap for what is small, and pages for what is large.
+#[derive(Debug)]
+struct Kernel {
+    heap: Heap<Window>,
+}
 
-/// How much of the kernel's heap is in use.
+#[cfg_attr(granite_guest, global_allocator)]
+static KERNEL: Kernel = Kernel { heap: Heap::new(Window::new()) };
+
+// SAFETY: either of the two is an allocator, and the size says which one has an allocation.
+unsafe impl GlobalAlloc for Kernel {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if large::is_large(layout) {
+            return large::allocate(layout);
+        }
+        // SAFETY: the caller's word.
+        unsafe { self.heap.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's word, for the one that allocated it.
+        unsafe {
+            if large::is_large(layout) {
+                large::free(memory, layout);
+            } else {
+                self.heap.dealloc(memory, layout);
+            }
+        }
+    }
+}
+
+/// How much of the kernel's heap is in use, large objects included.
 pub fn usage() -> Usage {
-    HEAP.usage()
+    let (small, large) = (KERNEL.heap.usage(), large::used());
+    Usage { used: small.used + large, size: small.size + large }
 }
 
 #[cfg(test)]
@@ -189,7 +248,9 @@ mod tests {
     }
 
     fn heap(bytes: usize) -> Heap<Block> {
-        Heap::new(Block { memory: vec![0; bytes].leak(), given: 0 })
+        let memory = vec![0; bytes + 4096].leak();
+        let first = memory.as_ptr().align_offset(4096);
+        Heap::new(Block { memory: &mut memory[first..][..bytes], given: 0 })
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod heap;
+mod large;
 pub mod layout;
 pub mod page;
 pub mod page_tables;

@@ -7,7 +7,9 @@ use x86_64::structures::paging::mapper::{
 };
 use x86_64::structures::paging::page_table::PageTableFlags as Flags;
 use x86_64::structures::paging::page_table::PageTableLevel;
-use x86_64::structures::paging::{FrameAllocator, Mapper, Page, PageTable, PhysFrame, Size4KiB, Translate};
+use x86_64::structures::paging::{
+    FrameAllocator, Mapper, Page, PageTable, PhysFrame, Size2MiB, Size4KiB, Translate,
+};
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::frames::Frames;
@@ -232,6 +234,48 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         Ok(Gfn::containing(frame.start_address().as_u64()))
     }
 
+    /// Maps a large page of 2 MiB, of consecutive frames from `first` on, to read and write.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`], and nothing is changed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`map_page`](Self::map_page), for all of the frames.
+    pub unsafe fn map_large_page(
+        &mut self,
+        address: u64,
+        first: Gfn,
+        frames: &mut impl FrameAllocator<Size4KiB>,
+    ) -> Result<(), MapError> {
+        let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
+        let page = Page::<Size2MiB>::from_start_address(at).map_err(|_| MapError::BadAddress(address))?;
+        let physical = PhysAddr::try_new(first.0.saturating_mul(PAGE_SIZE)).ok();
+        let frame = physical.and_then(|physical| PhysFrame::from_start_address(physical).ok());
+        let frame = frame.ok_or(MapError::BadAddress(address))?;
+        // SAFETY: the caller vouches for the frames.
+        let mapped = unsafe { self.mapper.map_to(page, frame, Access::ReadWrite.flags(), frames) };
+        mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))
+    }
+
+    /// Unmaps a large page and returns its first frame.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::NotMapped`], also where pages of 4 KiB are mapped.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may use the page any more.
+    pub unsafe fn unmap_large_page(&mut self, address: u64) -> Result<Gfn, MapError> {
+        let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
+        let page = Page::<Size2MiB>::from_start_address(at).map_err(|_| MapError::BadAddress(address))?;
+        let (frame, flush) = self.mapper.unmap(page).map_err(|_| MapError::NotMapped(address))?;
+        flush.flush_here();
+        Ok(Gfn::containing(frame.start_address().as_u64()))
+    }
+
     /// What `address` is mapped to; nothing if it isn't.
     pub fn lookup(&self, address: u64) -> Option<Mapped> {
         let at = VirtAddr::try_new(address).ok()?;
@@ -348,6 +392,30 @@ mod tests {
                 let mapped = tables.map_page(window, Gfn(no_frame), &mut frames);
                 assert_eq!(mapped, Err(MapError::BadAddress(window)));
             }
+        }
+    }
+
+    #[test]
+    fn large_pages_come_and_go() {
+        let (mut tables, mut frames) = tables(16);
+        let window = 5 << 44;
+        // SAFETY: these tables are never used.
+        unsafe {
+            tables.map_large_page(window, Gfn(512), &mut frames).unwrap();
+            let mapped = Mapped { physical: (512 << 12) + 0x12345, writable: true, executable: false };
+            assert_eq!(tables.lookup(window + 0x12345), Some(mapped));
+            assert_eq!(tables.unmap_page(window), Err(MapError::NotMapped(window)));
+            assert_eq!(tables.unmap_large_page(window), Ok(Gfn(512)));
+            assert_eq!(tables.unmap_large_page(window), Err(MapError::NotMapped(window)));
+            assert_eq!(tables.lookup(window), None);
+            for (address, frame) in [(window + 4096, 512), (window, 513), (window, u64::MAX), (1 << 50, 512)]
+            {
+                let mapped = tables.map_large_page(address, Gfn(frame), &mut frames);
+                assert_eq!(mapped, Err(MapError::BadAddress(address)));
+            }
+            tables.map_page(window, Gfn(7), &mut frames).unwrap();
+            assert_eq!(tables.map_large_page(window, Gfn(512), &mut frames), Err(MapError::Occupied(window)));
+            assert_eq!(tables.unmap_large_page(window), Err(MapError::NotMapped(window)));
         }
     }
 

@@ -23,6 +23,9 @@ pub const CASES: &[Case] = &[
     Case::new("memory::a_frame_is_not_released_twice", GUESTS, double_release),
     Case::new("memory::the_heap_grows_and_counts", GUESTS, heap_grows),
     Case::new("memory::allocations_keep_their_contents", ALL, contents),
+    Case::new("memory::an_address_forgets_the_page_that_was_there", GUESTS, remapped),
+    Case::new("memory::large_objects_come_and_go", GUESTS, large_objects),
+    Case::new("memory::a_large_object_that_does_not_fit_takes_nothing", GUESTS, too_large),
     Case::new("memory::copies_overlap_either_way", ALL, copies),
     Case::new("memory::fills_and_comparisons_by_bytes", ALL, fills_and_comparisons),
     Case::new("memory::an_impossible_allocation_is_refused", ALL, impossible),
@@ -30,6 +33,83 @@ pub const CASES: &[Case] = &[
 
 fn live() -> Result<&'static IrqMutex<Memory>, NotPassed> {
     mm::memory().ok_or_else(|| NotPassed::Fail("memory was not taken over".into()))
+}
+
+/// What is mapped anew is read anew.
+fn remapped(_: &Context) -> Result<(), NotPassed> {
+    // Between the large objects and the stacks.
+    const AT: u64 = (6 << 44) - PAGE_SIZE;
+    let frame = |byte: u8| {
+        let frame = live()?.with(|memory| memory.frames.allocate());
+        let frame = frame.ok_or_else(|| NotPassed::Fail("no memory".into()))?;
+        // SAFETY: the frame was just allocated, and is mapped at its own address.
+        unsafe { (frame.address() as *mut u8).write_bytes(byte, PAGE_SIZE as usize) };
+        Ok::<_, NotPassed>(frame)
+    };
+    for (first, second) in [(1, 2), (3, 4)] {
+        for byte in [first, second] {
+            let frame = frame(byte)?;
+            // SAFETY: nothing else uses the address.
+            let mapped =
+                live()?.with(|memory| unsafe { memory.tables.map_page(AT, frame, &mut memory.frames) });
+            check_same!(mapped, Ok(()));
+            // SAFETY: it was just mapped.
+            check_same!(unsafe { (AT as *const u8).read_volatile() }, byte);
+            // SAFETY: nobody uses it any more.
+            let released = live()?.with(|memory| unsafe {
+                let unmapped = memory.tables.unmap_page(AT);
+                unmapped.map(|frame| memory.frames.release(frame).is_ok())
+            });
+            check_same!(released, Ok(true));
+        }
+    }
+    Ok(())
+}
+
+/// Of whole large pages, and of a part; aligned, whole, and given back.
+fn large_objects(_: &Context) -> Result<(), NotPassed> {
+    use alloc::alloc::{Layout, alloc, dealloc};
+    let free = || live().map(|live| live.with(|memory| memory.frames.free()));
+    let used = heap::usage().used;
+    // The page tables of the first stay.
+    for round in 0..3 {
+        let before = free()?;
+        for (bytes, align) in [(2 << 20, 8), ((4 << 20) + 5, 4096), ((3 << 20) - 4096, 4 << 20)] {
+            let layout =
+                Layout::from_size_align(bytes, align).map_err(|_| NotPassed::Fail("a layout".into()))?;
+            // SAFETY: the layout isn't empty.
+            let memory = unsafe { alloc(layout) };
+            check!(!memory.is_null() && memory.addr().is_multiple_of(align), "{layout:?}");
+            for at in (0..bytes).step_by(4096).chain([bytes - 1]) {
+                // SAFETY: it lies in the object.
+                unsafe { memory.add(at).write(at as u8 ^ 0x5a) };
+            }
+            for at in (0..bytes).step_by(4096) {
+                // SAFETY: as above.
+                check_same!((at, unsafe { memory.add(at).read() }), (at, at as u8 ^ 0x5a));
+            }
+            check!(heap::usage().used >= used + bytes, "{:?}", heap::usage());
+            let end = lookup((memory.addr() + bytes.next_multiple_of(4096)) as u64)?;
+            check_same!(end, None);
+            // SAFETY: it was allocated with this layout.
+            unsafe { dealloc(memory, layout) };
+            check_same!(lookup(memory.addr() as u64)?, None);
+        }
+        check!(free()? + 8 >= before, "round {round}: {} free, {before} before", free()?);
+    }
+    check_same!(heap::usage().used, used);
+    Ok(())
+}
+
+fn too_large(context: &Context) -> Result<(), NotPassed> {
+    let free = || live().map(|live| live.with(|memory| memory.frames.free()));
+    let before = free()?;
+    for bytes in [context.platform()?.memory() as usize, isize::MAX as usize - 4096] {
+        let mut vector = Vec::<u8>::new();
+        check!(vector.try_reserve_exact(bytes).is_err(), "{bytes} bytes");
+        check_same!(free()?, before);
+    }
+    Ok(())
 }
 
 unsafe extern "C" {

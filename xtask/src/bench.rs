@@ -92,12 +92,15 @@ fn life(tools: &Tools) -> Result<u8> {
         complain!("{}", boot.outcome);
         return Ok(boot.outcome.exit_code());
     }
-    let stamp = |message: &str| boot.log.iter().find(|line| line.contains(message)).and_then(|line| xens_stamp(line));
+    let stamp =
+        |message: &str| boot.log.iter().find(|line| line.contains(message)).and_then(|line| xens_stamp(line));
     let (Some(begun), Some(ended)) = (stamp("init memory"), stamp("Hardware Dom0 halted")) else {
         return Err(Error::new("Xen's messages don't tell when the guest began and ended"));
     };
     let bytes = std::fs::metadata(&image.stripped).context("looking at", &image.stripped)?.len();
-    for (what, is, most) in [("instructions", ended.wrapping_sub(begun), LIFE), ("bytes of image", bytes, IMAGE)] {
+    for (what, is, most) in
+        [("instructions", ended.wrapping_sub(begun), LIFE), ("bytes of image", bytes, IMAGE)]
+    {
         let verdict = if is <= most { "ok  " } else { "MISS" };
         say!("{verdict} {is} {what} (wanted: at most {most})");
     }

@@ -83,7 +83,8 @@ pub fn boot(
             last_line = Some(end.to_owned());
         }
         xen_gave_up = xen_gave_up.take().or_else(|| why_xen_gave_up(&text, &log));
-        let has_halted = machine.timed_by_xen && text.starts_with("(XEN)") && text.contains("Hardware Dom0 halted");
+        let has_halted =
+            machine.timed_by_xen && text.starts_with("(XEN)") && text.contains("Hardware Dom0 halted");
         log.push(text);
         if xen_gave_up.is_some() || has_halted { Next::Stop } else { Next::Line }
     })
