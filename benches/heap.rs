@@ -124,7 +124,10 @@ fn main() {
         last = ours;
     }
     let verdict = |holds: bool| if holds { "ok  " } else { "MISS" };
-    println!("\n{} from 1000 objects on, against the other: {worst:.1} (wanted: at least 1)", verdict(worst >= 1.0));
+    println!(
+        "\n{} from 1000 objects on, against the other: {worst:.1} (wanted: at least 1)",
+        verdict(worst >= 1.0)
+    );
     let growth = last / first;
     println!(
         "{} with 500 times the objects: {growth:.1} times as long (wanted: at most 10)",

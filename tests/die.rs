@@ -48,6 +48,15 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
                 core::hint::spin_loop();
             }
         }
+        Some("vcpus-end") => {
+            return match vcpus_end(platform) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(what) => {
+                    println!("{what}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Some("wrong-exit") => return ExitCode(7),
         Some("open-line") => {
             print!("no end of line");
@@ -57,6 +66,66 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
     }
     println!("still alive");
     ExitCode::SUCCESS
+}
+
+/// All vCPUs but the first end, for good: nothing that they had to do is lost, and nothing waits for them.
+fn vcpus_end(platform: &'static Platform) -> Result<(), &'static str> {
+    use core::time::Duration;
+    use granite::event::{Interdomain, Unbound};
+    use granite::time::{Deadline, sleep};
+    use granite::vcpu::{self, NotSpawned, StopError};
+    let soon = || Deadline::after(Duration::from_secs(20));
+    let running = platform.start_vcpus().map_err(|_| "not all vCPUs start")?;
+    if running < 3 {
+        return Err("it takes three vCPUs");
+    }
+    let xen = platform.xen().ok_or("no Xen")?;
+    let listens = Unbound::new(xen, platform.dom_id()).map_err(|_| "no port")?;
+    let sends = Interdomain::connect(xen, platform.dom_id(), listens.port()).map_err(|_| "no port")?;
+    drop(listens.take());
+    listens.bind_to(1).map_err(|_| "the port doesn't move")?;
+    // Another vCPU can't end itself.
+    let refused = vcpu::spawn(1, move || vcpu::stop(soon())).map_err(|_| "no job")?;
+    if refused.join(soon()).ok() != Some(Err(StopError::NotTheFirst)) {
+        return Err("vCPU 1 ended the others");
+    }
+    // A job that lasts is finished first.
+    let lasting = vcpu::spawn(2, || {
+        sleep(Duration::from_millis(50));
+        // The others have ended by now: a call waits for none of them.
+        let called = vcpu::on_all(&|_| (), Deadline::after(Duration::from_secs(5)));
+        if called.is_ok() { 5 } else { 6 }
+    })
+    .map_err(|_| "no job")?;
+    if vcpu::stop(Deadline::after(Duration::from_millis(1))) != Err(StopError::TimedOut) {
+        return Err("it ended in the middle of a job");
+    }
+    vcpu::stop(soon()).map_err(|_| "they don't end")?;
+    if lasting.join(soon()).ok() != Some(5) || vcpu::running() != 1 {
+        return Err("a job was lost");
+    }
+    for number in 1..running {
+        let deadline = soon();
+        while granite::hypercall::vcpu::is_up(&xen, number as u32) != Ok(false) {
+            if deadline.has_passed() {
+                return Err("a vCPU that ended is up");
+            }
+            granite::time::pause();
+        }
+        let refused = vcpu::spawn(number, || ()).err().map(|refused| refused.error);
+        if refused != Some(NotSpawned::NoSuchVcpu(number)) {
+            return Err("a vCPU that ended takes a job");
+        }
+    }
+    // A call waits for none of them, and an event that would have come to one comes here.
+    vcpu::on_all(&|_| (), soon()).map_err(|_| "a call waits for a vCPU that ended")?;
+    sends.send().map_err(|_| "it can't be sent")?;
+    drop(listens.wait(soon()).map_err(|_| "an event went to a vCPU that ended")?);
+    if listens.bind_to(1).is_ok() {
+        return Err("a port moved to a vCPU that ended");
+    }
+    println!("all but the first have ended");
+    Ok(())
 }
 
 /// The crash of another vCPU ends the guest, with one report, while the others are at work.

@@ -64,6 +64,7 @@ struct Shared {
 }
 
 static SHARED: Once<Shared> = Once::new();
+static ALARM: Once<timer::Alarm> = Once::new();
 static PORTS: IrqMutex<Vec<Arc<Ipi>>> = IrqMutex::new(Vec::new());
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -110,13 +111,19 @@ fn on_timer() {
     if let Some(shared) = SHARED.get() {
         add(&shared.timers, 1);
     }
-    timer::set_alarm(Deadline::after(TICK));
+    set_alarm(Deadline::after(TICK));
+}
+
+fn set_alarm(deadline: Deadline) {
+    if let Some(alarm) = ALARM.get() {
+        alarm.set(deadline);
+    }
 }
 
 /// One vCPU's share of the work.
 fn work(number: usize, share: u64) {
     let Some(shared) = SHARED.get() else { return };
-    timer::set_alarm(Deadline::after(TICK));
+    set_alarm(Deadline::after(TICK));
     let next = PORTS.with(|ports| ports.get((number + 1) % ports.len()).cloned());
     let mut random = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(number as u64 + 1);
     let mut held: Vec<OwnedRef> = Vec::with_capacity(HELD);
@@ -166,7 +173,7 @@ fn work(number: usize, share: u64) {
     held.into_iter().for_each(|reference| shared.free(reference));
     shared.list.flush();
     shared.grants.idle();
-    timer::set_alarm(Deadline::NEVER);
+    set_alarm(Deadline::NEVER);
     add(&shared.done, done);
     add(&shared.granted, granted);
 }
@@ -204,7 +211,8 @@ fn stress(platform: &'static Platform) -> Result<(), &'static str> {
         failed: AtomicU64::new(0),
     });
     let shared = SHARED.get().ok_or("nothing is shared")?;
-    timer::on_alarm(on_timer);
+    let alarm = timer::on_alarm(on_timer).map_err(|_| "no alarm")?;
+    ALARM.call_once(|| alarm);
     for number in 0..running {
         let ipi = Ipi::with_handler(xen, number, |_| in_handler()).map_err(|_| "no port")?;
         PORTS.with(|ports| ports.push(Arc::new(ipi)));

@@ -7,7 +7,8 @@ use embassy_time_queue_utils::Queue;
 use spin::Once;
 
 use crate::sync::IrqMutex;
-use crate::time::{Deadline, Instant, timer};
+use crate::time::timer::{self, Alarm, NoAlarm};
+use crate::time::{Deadline, Instant};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 /// Of a tick.
@@ -27,8 +28,6 @@ impl Driver for XenTime {
     }
 
     fn schedule_wake(&self, at: u64, waker: &Waker) {
-        static HANDLED: Once<()> = Once::new();
-        HANDLED.call_once(|| timer::on_alarm(|| TIME.wake()));
         if self.queue.with(|queue| queue.schedule_wake(at, waker)) {
             self.wake();
         }
@@ -46,7 +45,22 @@ impl XenTime {
                 Some(nanoseconds) if next != u64::MAX => Deadline::at(Instant::from_nanoseconds(nanoseconds)),
                 _ => Deadline::NEVER,
             };
-            timer::set_alarm(deadline);
+            if let Some(alarm) = alarm() {
+                alarm.set(deadline);
+            }
         });
     }
+}
+
+/// The alarm of each vCPU that timers use, claimed at the first use.
+fn alarm() -> Option<Alarm> {
+    static ALARM: Once<Result<Alarm, NoAlarm>> = Once::new();
+    let claimed = ALARM.call_once(|| {
+        let claimed = timer::on_alarm(|| TIME.wake());
+        if let Err(error) = claimed {
+            log::error!("no timer of embassy-time will fire: {error}");
+        }
+        claimed
+    });
+    claimed.ok()
 }

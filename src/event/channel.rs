@@ -7,7 +7,7 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 
 use super::bits;
-use super::delivery::unmask;
+use super::delivery::{self, have_told, release};
 use super::slots::{self, Handler, Slot};
 use crate::abi::XenErrno;
 use crate::abi::event::{Port, PortState};
@@ -94,6 +94,7 @@ impl From<XenErrno> for EventError {
 pub struct Event<'c> {
     xen: Xen,
     page: &'static SharedInfo,
+    slot: &'static Slot,
     port: Port,
     _channel: core::marker::PhantomData<&'c ()>,
 }
@@ -107,7 +108,7 @@ impl Event<'_> {
 
 impl Drop for Event<'_> {
     fn drop(&mut self) {
-        unmask(self.xen, self.page, self.port);
+        release(self.page, self.slot, self.port, |port| have_told(self.xen, port));
     }
 }
 
@@ -130,7 +131,7 @@ impl<K: Kind> Channel<K> {
             return Err(EventError::NoEvents);
         };
         slot.open(vcpu, handler);
-        unmask(xen, page, port);
+        release(page, slot, port, |port| have_told(xen, port));
         Ok(Self { xen, page, slot, port, _kind: core::marker::PhantomData })
     }
 
@@ -151,19 +152,13 @@ impl<K: Kind> Channel<K> {
         (self.slot.take_mark() || unmarked()).then(|| self.event())
     }
 
-    /// Takes what is pending, and masks the port for as long as it is worked on.
     fn claim(&self) -> bool {
-        let masked_here = bits::mask(self.page, self.port);
-        let taken = bits::take_pending(self.page, self.port);
-        if masked_here && !taken {
-            self.unmask(); // its vCPU was first, and marks it
-        }
-        taken
+        delivery::claim(self.page, self.slot, self.port, |port| have_told(self.xen, port))
     }
 
     fn event(&self) -> Event<'_> {
-        let (xen, page, port) = (self.xen, self.page, self.port);
-        Event { xen, page, port, _channel: core::marker::PhantomData }
+        let (xen, page, slot, port) = (self.xen, self.page, self.slot, self.port);
+        Event { xen, page, slot, port, _channel: core::marker::PhantomData }
     }
 
     /// Waits until something comes. On the vCPU that the events come to it halts meanwhile; on another one nothing
@@ -215,7 +210,7 @@ impl<K: Kind> Channel<K> {
             }
             if deadline.has_passed() {
                 if masked_here {
-                    self.unmask();
+                    self.release();
                 }
                 return Err(TimedOut);
             }
@@ -229,22 +224,23 @@ impl<K: Kind> Channel<K> {
     }
 
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Event<'_>> {
-        if let Some(event) = self.take() {
-            return Poll::Ready(event);
-        }
-        self.slot.wake_by(context.waker());
-        // Again, for what came in between woke nobody.
-        self.take().map_or(Poll::Pending, Poll::Ready)
+        self.slot.poll(context.waker(), || self.take())
     }
 
-    /// Masks the port: what comes waits.
+    /// Masks the port until [`unmask`](Self::unmask): what comes waits.
     pub fn mask(&self) {
+        self.slot.hold(true);
         bits::mask(self.page, self.port);
     }
 
-    /// Unmasks it: what came meanwhile is delivered.
+    /// Ends a [`mask`](Self::mask), and unmasks the port: what came meanwhile is delivered.
     pub fn unmask(&self) {
-        unmask(self.xen, self.page, self.port);
+        self.slot.hold(false);
+        self.release();
+    }
+
+    fn release(&self) {
+        release(self.page, self.slot, self.port, |port| have_told(self.xen, port));
     }
 
     /// Whether the port is masked.
@@ -257,15 +253,7 @@ impl<K: Kind> Channel<K> {
     }
 
     pub(super) fn move_to(&self, vcpu: usize) -> Result<(), EventError> {
-        let was_unmasked = bits::mask(self.page, self.port);
-        let moved = event::bind_vcpu(&self.xen, self.port, vcpu as u32);
-        if moved.is_ok() {
-            self.slot.move_to(vcpu);
-        }
-        if was_unmasked {
-            unmask(self.xen, self.page, self.port);
-        }
-        Ok(moved?)
+        Ok(delivery::move_to(self.xen, self.page, self.slot, self.port, vcpu)?)
     }
 }
 

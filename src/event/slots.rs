@@ -1,7 +1,7 @@
 //! What is known of each port: whose vCPU it is, what is done about its events, and whether one is marked.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-use core::task::Waker;
+use core::task::{Poll, Waker};
 
 use alloc::boxed::Box;
 use spin::Once;
@@ -24,6 +24,8 @@ pub struct Slot {
     pub marked: AtomicBool,
     /// It was another vCPU's before.
     moved: AtomicBool,
+    /// The program masked it: no event's end unmasks it.
+    held: AtomicBool,
     /// How often it was visited by an interrupt's handler, since it was opened.
     pub visits: AtomicU64,
     state: IrqMutex<State>,
@@ -36,11 +38,12 @@ struct State {
 }
 
 impl Slot {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             vcpu: AtomicUsize::new(NO_VCPU),
             marked: AtomicBool::new(false),
             moved: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             visits: AtomicU64::new(0),
             state: IrqMutex::new(State { handler: None, waker: None }),
         }
@@ -51,12 +54,24 @@ impl Slot {
         self.state.with(|state| *state = State { handler, waker: None });
         self.marked.store(false, Ordering::Relaxed);
         self.moved.store(false, Ordering::Relaxed);
+        self.held.store(false, Ordering::Relaxed);
         self.visits.store(0, Ordering::Relaxed);
         // Release: pairs with the Acquire of the upcall: it finds the handler.
         self.vcpu.store(vcpu, Ordering::Release);
     }
 
-    /// Gives the port to another vCPU, once Xen does.
+    /// Says whether the program keeps the port masked.
+    pub fn hold(&self, held: bool) {
+        // SeqCst: whoever unmasks looks at it again after that; see `delivery::release`.
+        self.held.store(held, Ordering::SeqCst);
+    }
+
+    /// Whether the program keeps the port masked.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst) // SeqCst: see `hold`
+    }
+
+    /// Gives the port to another vCPU, before Xen does: an upcall that still comes to the old one passes it on.
     pub fn move_to(&self, vcpu: usize) {
         self.moved.store(true, Ordering::Relaxed);
         // Release: pairs with the Acquire of the upcall.
@@ -101,6 +116,16 @@ impl Slot {
         old.into_iter().for_each(Waker::wake);
     }
 
+    /// What a task gets: an event, by `take`, or a wake-up by the next one.
+    pub fn poll<T>(&self, waker: &Waker, mut take: impl FnMut() -> Option<T>) -> Poll<T> {
+        if let Some(event) = take() {
+            return Poll::Ready(event);
+        }
+        self.wake_by(waker);
+        // Again, for an event before the waker was registered woke no one.
+        take().map_or(Poll::Pending, Poll::Ready)
+    }
+
     /// Marks an event, and wakes whoever waits for it.
     pub fn mark(&self) {
         // Release: pairs with the Acquire of `take_mark`.
@@ -114,6 +139,12 @@ impl Slot {
         // Looked at first, since it is asked for over and over. Acquire: pairs with the Release of `mark`.
         self.marked.load(Ordering::Relaxed) && self.marked.swap(false, Ordering::Acquire)
     }
+}
+
+/// The ports whose events come to a vCPU.
+pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = (Port, &'static Slot)> {
+    let ports = (0..MAX_PORTS).map(Port).filter_map(|port| Some((port, get(port)?)));
+    ports.filter(move |(_, slot)| slot.vcpu.load(Ordering::Relaxed) == vcpu)
 }
 
 /// As many slots as a word has bits.
@@ -166,6 +197,35 @@ mod tests {
         slot.mark();
         assert_eq!(second.0.load(Ordering::Relaxed), 1);
         assert!(slot.take_mark() && !slot.take_mark());
+    }
+
+    #[test]
+    fn a_port_that_is_opened_again_has_nothing_of_before() {
+        let slot = Slot::new();
+        slot.open(0, None);
+        slot.mark();
+        slot.hold(true);
+        slot.move_to(1);
+        slot.close();
+        slot.open(2, None);
+        assert!(!slot.take_mark() && !slot.is_held() && !slot.was_moved());
+    }
+
+    #[test]
+    fn an_event_before_the_waker_is_known_is_not_slept_over() {
+        let (slot, counter) = (Slot::new(), Arc::new(Counter(0.into())));
+        slot.open(0, None);
+        let mut looks = 0;
+        // The event comes between the first look and the second.
+        let polled = slot.poll(&Waker::from(counter), || {
+            looks += 1;
+            let taken = slot.take_mark();
+            if looks == 1 {
+                slot.mark();
+            }
+            taken.then_some(())
+        });
+        assert!(polled.is_ready());
     }
 
     #[test]

@@ -9,11 +9,32 @@ use crate::abi::{DomId, XenErrno};
 ///
 /// # Errors
 ///
-/// What Xen says.
+/// What Xen says; `EINVAL` for a vector of the processor's own, below 32: its exceptions would be taken for events.
 #[doc(alias = "HVM_PARAM_CALLBACK_IRQ")]
 pub fn deliver_events_by(xen: &impl Hypercall, vector: u8) -> Result<(), XenErrno> {
+    const FIRST_INTERRUPT: u8 = 32;
+    if vector < FIRST_INTERRUPT {
+        return Err(XenErrno::INVAL);
+    }
     let value = CALLBACK_TYPE_VECTOR << CALLBACK_TYPE_SHIFT | u64::from(vector);
     let argument = Param { domid: DomId::SELF, pad: 0, index: PARAM_CALLBACK_IRQ, value };
     // SAFETY: Xen reads the argument, which lives until the call is over.
     unsafe { xen.call(Number::HVM_OP, [SET_PARAM.into(), &raw const argument as u64, 0, 0, 0]) }.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::deliver_events_by;
+    use crate::abi::XenErrno;
+    use crate::hypercall::fake::FakeXen;
+
+    #[test]
+    fn no_exception_is_taken_for_events() {
+        let xen = FakeXen::default();
+        for vector in [0, 14, 31] {
+            assert_eq!(deliver_events_by(&xen, vector), Err(XenErrno::INVAL));
+        }
+        // The fake has no such call.
+        assert_eq!(deliver_events_by(&xen, 32), Err(XenErrno::NOSYS));
+    }
 }

@@ -1,6 +1,7 @@
 //! Floor 0: locks, atomics, and whose vCPU it is.
 
 mod irq_mutex;
+mod per_vcpu;
 #[allow(unsafe_code, reason = "atomics in memory that is Xen's as well")]
 pub mod primitive;
 #[allow(unsafe_code, reason = "what a vCPU's register points at")]
@@ -9,6 +10,10 @@ pub mod this_vcpu;
 mod vcpu;
 
 pub use irq_mutex::{IrqMutex, Masked};
+#[doc(hidden)]
+pub use per_vcpu::Line;
+pub use per_vcpu::PerVcpu;
+pub(crate) use per_vcpu::per_vcpu;
 pub use this_vcpu::MAX_VCPUS;
 #[cfg(not(granite_guest))]
 pub use vcpu::HostThread;

@@ -7,7 +7,7 @@ use spin::Once;
 
 use super::{Deadline, Instant};
 use crate::hypercall::{Xen, vcpu};
-use crate::sync::{MAX_VCPUS, Masked, this_vcpu};
+use crate::sync::{Masked, PerVcpu, per_vcpu, this_vcpu};
 
 /// Nothing is set.
 const NEVER: u64 = u64::MAX;
@@ -32,30 +32,66 @@ impl At {
 /// One vCPU's. Only that vCPU uses it, with interrupts masked.
 struct Timer {
     wait: At,
-    alarm: At,
+    alarms: [At; ALARMS],
     /// 1 once the time that is waited for has come.
     fired: AtomicU64,
     /// When Xen's will fire.
     set: At,
 }
 
-static TIMERS: [Timer; MAX_VCPUS] =
-    [const { Timer { wait: At::never(), alarm: At::never(), fired: AtomicU64::new(0), set: At::never() } };
-        MAX_VCPUS];
+static TIMERS: PerVcpu<Timer> = per_vcpu!(Timer {
+    wait: At::never(),
+    alarms: [const { At::never() }; ALARMS],
+    fired: AtomicU64::new(0),
+    set: At::never(),
+});
 
-static ON_ALARM: Once<fn()> = Once::new();
+/// Users of alarms there may be.
+const ALARMS: usize = 2;
 
-/// Has the alarms of all vCPUs handled, in the interrupt's handler. The first call counts.
-pub fn on_alarm(handler: fn()) {
-    ON_ALARM.call_once(|| handler);
+static HANDLERS: [Once<fn()>; ALARMS] = [const { Once::new() }; ALARMS];
+
+/// An alarm of each vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Alarm(usize);
+
+/// All alarms have a user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoAlarm;
+
+impl core::fmt::Display for NoAlarm {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "all {ALARMS} alarms of a vCPU are in use")
+    }
 }
 
-/// Sets this vCPU's alarm, in place of what it was set to.
-pub fn set_alarm(deadline: Deadline) {
-    with_own(|timer, xen| {
-        timer.alarm.store(nanoseconds(deadline), Ordering::Relaxed);
-        program(timer, xen, None);
+impl core::error::Error for NoAlarm {}
+
+/// An alarm of every vCPU, which `handler` handles in the interrupt's handler.
+///
+/// # Errors
+///
+/// [`NoAlarm`], if two have one already.
+pub fn on_alarm(handler: fn()) -> Result<Alarm, NoAlarm> {
+    let place = HANDLERS.iter().position(|place| {
+        let mut is_ours = false;
+        place.call_once(|| {
+            is_ours = true;
+            handler
+        });
+        is_ours
     });
+    place.map(Alarm).ok_or(NoAlarm)
+}
+
+impl Alarm {
+    /// Sets this vCPU's alarm, in place of what it was set to.
+    pub fn set(self, deadline: Deadline) {
+        with_own(|timer, xen| {
+            timer.alarms[self.0].store(nanoseconds(deadline), Ordering::Relaxed);
+            program(timer, xen, None);
+        });
+    }
 }
 
 /// Sees to it that an interrupt comes to this vCPU at the deadline. `now` is the time, if the caller has read it. Returns
@@ -89,19 +125,19 @@ pub fn fired() {
             timer.wait.store(NEVER, Ordering::Relaxed);
             timer.fired.store(1, Ordering::Relaxed);
         }
-        let alarm = timer.alarm.load(Ordering::Relaxed);
-        let alarmed = alarm <= now;
-        if alarmed {
-            timer.alarm.store(NEVER, Ordering::Relaxed);
-        }
+        let alarmed = core::array::from_fn(|index| {
+            let has_come = timer.alarms[index].load(Ordering::Relaxed) <= now;
+            if has_come {
+                timer.alarms[index].store(NEVER, Ordering::Relaxed);
+            }
+            has_come
+        });
         program(timer, xen, Some(Instant::from_nanoseconds(now)));
         alarmed
     });
-    if alarmed == Some(true)
-        && let Some(handler) = ON_ALARM.get()
-    {
-        handler();
-    }
+    let alarmed: [bool; ALARMS] = alarmed.unwrap_or_default();
+    let handlers = HANDLERS.iter().map_while(Once::get).zip(alarmed);
+    handlers.filter(|&(_, alarmed)| alarmed).for_each(|(handler, _)| handler());
 }
 
 fn nanoseconds(deadline: Deadline) -> u64 {
@@ -112,7 +148,7 @@ fn nanoseconds(deadline: Deadline) -> u64 {
 fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {
     let xen = Xen::enabled()?;
     let _masked = Masked::mask();
-    Some(access(TIMERS.get(this_vcpu::number())?, xen))
+    Some(access(TIMERS.own()?, xen))
 }
 
 /// Sets the timer to what comes first. Tells whether Xen agreed.
@@ -120,7 +156,8 @@ fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {
 /// One that fires too early is harmless: when it does it is set again. So a wait that ends in time, and the next one,
 /// make no call for their deadlines.
 fn program(timer: &Timer, xen: Xen, now: Option<Instant>) -> bool {
-    let next = timer.wait.load(Ordering::Relaxed).min(timer.alarm.load(Ordering::Relaxed));
+    let alarms = timer.alarms.iter().map(|alarm| alarm.load(Ordering::Relaxed));
+    let next = alarms.fold(timer.wait.load(Ordering::Relaxed), u64::min);
     let set = timer.set.load(Ordering::Relaxed);
     // One that should have fired, and of which nobody heard, is set anew.
     let is_to_come = |at| at != NEVER && at > now.unwrap_or_else(Instant::now).nanoseconds();

@@ -4,7 +4,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{kick, running};
-use crate::sync::{IrqMutex, MAX_VCPUS, Masked, this_vcpu};
+use crate::sync::{IrqMutex, Masked, PerVcpu, per_vcpu, this_vcpu};
 use crate::time::{Deadline, TimedOut, pause};
 
 /// A function that is called with the number of the vCPU that it runs on.
@@ -17,10 +17,10 @@ static OPEN: IrqMutex<(u64, Option<Call>)> = IrqMutex::new((0, None));
 static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// Which call each vCPU has answered last.
-static ANSWERED: [AtomicU64; MAX_VCPUS] = [const { AtomicU64::new(0) }; MAX_VCPUS];
+static ANSWERED: PerVcpu<AtomicU64> = per_vcpu!(AtomicU64::new(0));
 
 /// Each vCPU that is making the call just now.
-static ANSWERING: [AtomicBool; MAX_VCPUS] = [const { AtomicBool::new(false) }; MAX_VCPUS];
+static ANSWERING: PerVcpu<AtomicBool> = per_vcpu!(AtomicBool::new(false));
 
 /// Somebody's call is open: the next waits for its end.
 static CALLING: IrqMutex<bool> = IrqMutex::new(false);
@@ -69,7 +69,11 @@ pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
     }
     answer();
     // Acquire: pairs with the Release of `answer`: what the function did there is seen.
-    let silent = || others().find(|&vcpu| ANSWERED[vcpu].load(Ordering::Acquire) < number);
+    let silent = || {
+        others().find(|&vcpu| {
+            ANSWERED.get(vcpu).is_some_and(|answered| answered.load(Ordering::Acquire) < number)
+        })
+    };
     let answered = until(deadline, || silent().is_none());
     let result = match (answered, silent()) {
         (Err(TimedOut), Some(vcpu)) => Err(Unanswered { vcpu }),
@@ -115,7 +119,7 @@ pub(super) fn answer() {
 
 /// To be called by a vCPU that ends: no call waits for it.
 pub(super) fn end() {
-    if let Some(answered) = ANSWERED.get(this_vcpu::number()) {
+    if let Some(answered) = ANSWERED.own() {
         // Release: pairs with the Acquire of `on_all`.
         answered.store(u64::MAX, Ordering::Release);
     }
@@ -123,7 +127,7 @@ pub(super) fn end() {
 
 /// To be called by a vCPU that begins: calls from before are none of its own.
 pub(super) fn begin() {
-    if let Some(answered) = ANSWERED.get(this_vcpu::number()) {
+    if let Some(answered) = ANSWERED.own() {
         answered.store(LAST.load(Ordering::Acquire), Ordering::Relaxed);
     }
 }

@@ -4,16 +4,17 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::running;
 use crate::arch;
-use crate::hypercall::{Xen, vcpu};
-use crate::sync::{MAX_VCPUS, NO_VCPU, this_vcpu};
+use crate::hypercall::{Xen, sched, vcpu};
+use crate::sync::{NO_VCPU, PerVcpu, per_vcpu, this_vcpu};
 
 /// The vCPU that the others are to make way for.
 static ALONE: AtomicUsize = AtomicUsize::new(NO_VCPU);
 /// Which have stopped.
-static FROZEN: [AtomicBool; MAX_VCPUS] = [const { AtomicBool::new(false) }; MAX_VCPUS];
+static FROZEN: PerVcpu<AtomicBool> = per_vcpu!(AtomicBool::new(false));
 
-/// How often to look for the others' end: without a clock, which may be what is broken.
-const PATIENCE: u32 = 200_000;
+/// How long to wait for the others' end, in ticks of the processor's own counter, which nothing here can break: about a
+/// second.
+const PATIENCE: u64 = 2_000_000_000;
 
 /// Stops all vCPUs but this one, for good, by an interrupt that can't be masked. If another one is at it already, this
 /// one stops. Returns when they have stopped, or after a while. A second call returns at once.
@@ -32,11 +33,12 @@ pub fn freeze_others() {
         let _ = vcpu::send_nmi(&xen, vcpu as u32);
     }
     // Acquire: pairs with the Release of `freeze`: what they printed is out.
-    let frozen = || others().all(|vcpu| FROZEN[vcpu].load(Ordering::Acquire));
-    let _ = (0..PATIENCE).any(|_| {
-        core::hint::spin_loop();
-        frozen()
-    });
+    let frozen = || others().all(|vcpu| FROZEN.get(vcpu).is_none_or(|frozen| frozen.load(Ordering::Acquire)));
+    let start = arch::time_stamp();
+    while !frozen() && arch::time_stamp().wrapping_sub(start) < PATIENCE {
+        // Where vCPUs share a processor, they have to be let run.
+        sched::yield_now(&xen);
+    }
 }
 
 /// To be called for an interrupt that can't be masked: if another vCPU is to be alone, this one stops.
@@ -48,7 +50,7 @@ pub fn freeze_if_told() {
 }
 
 fn freeze() -> ! {
-    if let Some(frozen) = FROZEN.get(this_vcpu::number()) {
+    if let Some(frozen) = FROZEN.own() {
         // Release: pairs with the Acquire of `freeze_others`.
         frozen.store(true, Ordering::Release);
     }

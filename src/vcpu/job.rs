@@ -1,14 +1,14 @@
 //! Work that is given to a vCPU.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::start::is_stopping;
 use super::{kick, running};
-use crate::sync::{IrqMutex, MAX_VCPUS};
+use crate::sync::{IrqMutex, MAX_VCPUS, PerVcpu, per_vcpu, this_vcpu};
 use crate::time::{Deadline, TimedOut, wait_until};
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -20,15 +20,37 @@ pub(super) enum Next {
 }
 
 /// One place for each vCPU.
-static NEXT: [IrqMutex<Option<Work>>; MAX_VCPUS] = [const { IrqMutex::new(None) }; MAX_VCPUS];
+static NEXT: PerVcpu<IrqMutex<Option<Work>>> = per_vcpu!(IrqMutex::new(None));
 
-/// A job that a vCPU was given.
-#[derive(Debug)]
-pub struct Job {
-    done: Arc<AtomicBool>,
+/// A job that a vCPU was given, and its result.
+pub struct Job<T> {
+    state: Arc<State<T>>,
 }
 
-/// A job that could not be given.
+struct State<T> {
+    done: AtomicBool,
+    result: IrqMutex<Option<T>>,
+    /// The vCPUs that wait for its end, a bit for each.
+    waiting: [AtomicU64; MAX_VCPUS / 64],
+}
+
+impl<T> State<T> {
+    fn finish(&self, result: T) {
+        self.result.with(|place| *place = Some(result));
+        // SeqCst: pairs with the SeqCst of `wait`: either it sees the job done, or it is seen here. It is a Release of the
+        // result, too.
+        self.done.store(true, Ordering::SeqCst);
+        for (word, waiting) in self.waiting.iter().enumerate() {
+            let mut waiting = waiting.load(Ordering::SeqCst);
+            while waiting != 0 {
+                let _ = kick(word * 64 + waiting.trailing_zeros() as usize); // one that ended waits no more
+                waiting &= waiting - 1;
+            }
+        }
+    }
+}
+
+/// Why a job could not be given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NotSpawned {
@@ -49,37 +71,67 @@ impl fmt::Display for NotSpawned {
 
 impl core::error::Error for NotSpawned {}
 
-/// Has a vCPU do something, when it is done with what it is at.
+/// A job that could not be given, and why.
+pub struct Refused<F> {
+    /// Why.
+    pub error: NotSpawned,
+    /// The work.
+    pub work: F,
+}
+
+impl<F> fmt::Debug for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<F> fmt::Display for Refused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<F> core::error::Error for Refused<F> {}
+
+/// Queues `work` to run on a vCPU after its current job.
 ///
 /// # Errors
 ///
-/// [`NotSpawned`], and the work is dropped.
-pub fn spawn(vcpu: usize, work: impl FnOnce() + Send + 'static) -> Result<Job, NotSpawned> {
-    if !(1..running()).contains(&vcpu) {
-        return Err(NotSpawned::NoSuchVcpu(vcpu));
-    }
-    let done = Arc::new(AtomicBool::new(false));
-    let tells = Arc::clone(&done);
-    let spawner = super::current();
-    let mut work: Option<Work> = Some(Box::new(move || {
-        work();
-        // Release: pairs with the Acquire of `wait`: what the job did is seen.
-        tells.store(true, Ordering::Release);
-        let _ = kick(spawner); // who waits there looks again
-    }));
+/// The work, and [`NotSpawned`]: no such vCPU takes jobs, or one waits for it already.
+pub fn spawn<T, F>(vcpu: usize, work: F) -> Result<Job<T>, Refused<F>>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let refuse = |error, work| Err(Refused { error, work });
+    let Some(place) = NEXT.get(vcpu).filter(|_| (1..running()).contains(&vcpu)) else {
+        return refuse(NotSpawned::NoSuchVcpu(vcpu), work);
+    };
+    let state = Arc::new(State {
+        done: AtomicBool::new(false),
+        result: IrqMutex::new(None),
+        waiting: [const { AtomicU64::new(0) }; MAX_VCPUS / 64],
+    });
+    let tells = Arc::clone(&state);
+    let mut work = Some(work);
     // Under the lock that `next` has: a vCPU that ends has no job behind its last look.
-    NEXT[vcpu].with(|next| {
+    let given = place.with(|next| {
         if is_stopping() {
             return Err(NotSpawned::NoSuchVcpu(vcpu));
         }
         if next.is_some() {
             return Err(NotSpawned::Busy(vcpu));
         }
-        *next = work.take();
+        if let Some(work) = work.take() {
+            *next = Some(Box::new(move || tells.finish(work())));
+        }
         Ok(())
-    })?;
+    });
+    if let (Err(error), Some(work)) = (given, work) {
+        return refuse(error, work);
+    }
     let _ = kick(vcpu); // one that runs has a port
-    Ok(Job { done })
+    Ok(Job { state })
 }
 
 /// What a vCPU is to do next, if there is something: a job, or to end.
@@ -90,19 +142,42 @@ pub(super) fn next(vcpu: usize) -> Option<Next> {
     })
 }
 
-impl Job {
+impl<T> Job<T> {
     /// Whether it is done.
     pub fn is_done(&self) -> bool {
-        // Acquire: pairs with the Release of the job's end.
-        self.done.load(Ordering::Acquire)
+        // SeqCst: see `State::finish`.
+        self.state.done.load(Ordering::SeqCst)
     }
 
-    /// Waits until it is done: on the vCPU that gave it, which is woken.
+    /// Waits until it is done, on any vCPU.
     ///
     /// # Errors
     ///
     /// [`TimedOut`]; the job goes on.
     pub fn wait(&self, deadline: Deadline) -> Result<(), TimedOut> {
+        let own = this_vcpu::number();
+        if let Some(waiting) = self.state.waiting.get(own / 64) {
+            waiting.fetch_or(1 << (own % 64), Ordering::SeqCst); // before the first look; see `State::finish`
+        }
         wait_until(deadline, || self.is_done().then_some(()))
+    }
+
+    /// Waits until it is done, and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// The job, if it isn't done by the deadline.
+    pub fn join(self, deadline: Deadline) -> Result<T, Self> {
+        match self.wait(deadline) {
+            // Once it is done the result is there, and this is the one job that takes it.
+            Ok(()) => self.state.result.with(Option::take).ok_or(self),
+            Err(TimedOut) => Err(self),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Job<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("is_done", &self.is_done()).finish_non_exhaustive()
     }
 }

@@ -9,15 +9,15 @@ mod start;
 
 pub use call::{Call, Unanswered, on_all};
 pub use freeze::{freeze_if_told, freeze_others};
-pub use job::{Job, NotSpawned, spawn};
-pub use start::{StartError, start_all, start_first, stop};
+pub use job::{Job, NotSpawned, Refused, spawn};
+pub use start::{StartError, StopError, start_all, start_first, stop};
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::Once;
 
 use crate::event::{EventError, Ipi, VirtualIrq};
-use crate::sync::{MAX_VCPUS, this_vcpu};
+use crate::sync::{PerVcpu, per_vcpu, this_vcpu};
 
 /// How many vCPUs run.
 static RUNNING: AtomicUsize = AtomicUsize::new(1);
@@ -40,7 +40,7 @@ struct Ports {
     _timer: VirtualIrq,
 }
 
-static PORTS: [Once<Ports>; MAX_VCPUS] = [const { Once::new() }; MAX_VCPUS];
+static PORTS: PerVcpu<Once<Ports>> = per_vcpu!(Once::new());
 
 /// Interrupts a vCPU: one that waits looks again at what it waits for, and calls that are open are answered.
 ///

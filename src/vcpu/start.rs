@@ -9,7 +9,7 @@ use super::{PORTS, Ports, RUNNING, call, job, kick, running};
 use crate::abi::event::VirtualInterrupt;
 use crate::abi::{PAGE_SIZE, XenErrno};
 use crate::arch::{self, stack};
-use crate::event::{EventError, Ipi, VirtualIrq};
+use crate::event::{EventError, Ipi, VirtualIrq, delivery};
 use crate::hypercall::{Xen, vcpu};
 use crate::mm::page_tables::MapError;
 use crate::mm::{self, Memory, shared_info};
@@ -145,6 +145,9 @@ fn main() -> ! {
     while let Ok(Next::Job(job)) = wait_until(Deadline::NEVER, || job::next(own)) {
         job();
     }
+    if let Some(xen) = Xen::enabled() {
+        delivery::leave(xen, own);
+    }
     call::end();
     // Release: pairs with the Acquire of `stop`.
     ARRIVED.fetch_sub(1, Ordering::Release);
@@ -161,12 +164,37 @@ pub(super) fn is_stopping() -> bool {
     STOPPING.load(Ordering::Acquire)
 }
 
-/// Ends all vCPUs but the first, which calls it: each finishes the job that it is at. They can't be started again.
+/// Why vCPUs did not end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StopError {
+    /// Another vCPU than the first asked: it would have to end itself.
+    NotTheFirst,
+    /// One is still at a job. It ends when it is done.
+    TimedOut,
+}
+
+impl fmt::Display for StopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotTheFirst => "only the first vCPU can end the others",
+            Self::TimedOut => "a vCPU is still at a job",
+        })
+    }
+}
+
+impl core::error::Error for StopError {}
+
+/// Ends all vCPUs but the first, which calls it: each finishes the job that it is at, and channels whose events came to
+/// it move to the first. They can't be started again.
 ///
 /// # Errors
 ///
-/// [`TimedOut`] if one is still at a job at the deadline; it ends when it is done.
-pub fn stop(deadline: Deadline) -> Result<(), TimedOut> {
+/// [`StopError`]: the caller isn't the first, or one is still at a job at the deadline.
+pub fn stop(deadline: Deadline) -> Result<(), StopError> {
+    if this_vcpu::number() != 0 {
+        return Err(StopError::NotTheFirst);
+    }
     // Release: pairs with the Acquire of `is_stopping`.
     STOPPING.store(true, Ordering::Release);
     for number in 1..MAX_VCPUS {
@@ -174,7 +202,7 @@ pub fn stop(deadline: Deadline) -> Result<(), TimedOut> {
     }
     // Acquire: pairs with the Release of `main`.
     let ended = || (ARRIVED.load(Ordering::Acquire) == 1).then_some(());
-    wait_until(deadline, ended)?;
+    wait_until(deadline, ended).map_err(|TimedOut| StopError::TimedOut)?;
     RUNNING.store(1, Ordering::Relaxed);
     Ok(())
 }

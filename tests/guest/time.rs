@@ -1,5 +1,7 @@
 //! Clocks, deadlines, timers. Nothing here says how long anything takes: only what comes before what.
 
+use alloc::string::ToString;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
 use granite::sync::Masked;
@@ -15,6 +17,7 @@ pub const CASES: &[Case] = &[
     Case::new("time::a_deadline_that_has_passed_ends_at_once", ALL, passed),
     Case::new("time::the_wall_clock_goes_on", UNDER_XEN, wall),
     Case::new("time::an_alarm_and_a_wait_share_the_timer", UNDER_XEN, alarm),
+    Case::new("time::an_alarm_has_one_user", UNDER_XEN, alarms_are_claimed),
     Case::new("time::deadlines_that_are_very_far", UNDER_XEN, far),
     Case::new("time::waits_with_interrupts_masked", UNDER_XEN, masked),
 ];
@@ -62,37 +65,68 @@ fn wall(_: &Context) -> Result<(), NotPassed> {
     Ok(())
 }
 
+static ALARMS: AtomicU32 = AtomicU32::new(0);
+
+/// The alarm of these cases: it counts.
+fn claimed() -> Result<timer::Alarm, NotPassed> {
+    static ALARM: spin::Once<timer::Alarm> = spin::Once::new();
+    let count = || {
+        ALARMS.fetch_add(1, Ordering::Relaxed);
+    };
+    let claimed = ALARM.try_call_once(|| timer::on_alarm(count));
+    claimed.copied().map_err(|error| NotPassed::Fail(error.to_string()))
+}
+
 /// The earlier of the two comes first, and neither takes the other away.
 fn alarm(_: &Context) -> Result<(), NotPassed> {
-    use core::sync::atomic::{AtomicU32, Ordering};
-    static ALARMS: AtomicU32 = AtomicU32::new(0);
-    timer::on_alarm(|| {
-        ALARMS.fetch_add(1, Ordering::Relaxed);
-    });
+    let alarm = claimed()?;
+    ALARMS.store(0, Ordering::Relaxed);
     let alarms = || ALARMS.load(Ordering::Relaxed);
     // During a longer wait.
-    timer::set_alarm(Deadline::after(Duration::from_millis(1)));
+    alarm.set(Deadline::after(Duration::from_millis(1)));
     sleep(Duration::from_millis(6));
     check_same!(alarms(), 1);
-    // Behind a shorter one.
-    timer::set_alarm(Deadline::after(Duration::from_millis(4)));
+    // After a shorter one, with another wait to come, and with none.
+    alarm.set(Deadline::after(Duration::from_millis(4)));
     sleep(Duration::from_millis(1));
     check!(wait_until(Deadline::after(Duration::from_secs(30)), || (alarms() == 2).then_some(())).is_ok());
+    alarm.set(Deadline::after(Duration::from_millis(4)));
+    sleep(Duration::from_millis(1));
+    let deadline = Deadline::after(Duration::from_secs(10));
+    while alarms() == 2 {
+        check!(!deadline.has_passed(), "the wait took the alarm's timer along");
+        granite::time::pause();
+    }
     // Taken back before it can come.
     {
         let _masked = Masked::mask();
-        timer::set_alarm(Deadline::after(Duration::from_millis(2)));
-        timer::set_alarm(Deadline::NEVER);
+        alarm.set(Deadline::after(Duration::from_millis(2)));
+        alarm.set(Deadline::NEVER);
     }
     sleep(Duration::from_millis(5));
-    check_same!(alarms(), 2);
+    check_same!(alarms(), 3);
+    Ok(())
+}
+
+/// There are two users, and no third takes an alarm from one of them.
+fn alarms_are_claimed(_: &Context) -> Result<(), NotPassed> {
+    let first = claimed()?;
+    let second = timer::on_alarm(|| ());
+    check!(second.is_ok_and(|second| second != first), "{second:?}");
+    check_same!(timer::on_alarm(|| ()), Err(timer::NoAlarm));
+    // The first has its alarm still.
+    let before = ALARMS.load(Ordering::Relaxed);
+    first.set(Deadline::after(Duration::from_millis(1)));
+    let came = || (ALARMS.load(Ordering::Relaxed) > before).then_some(());
+    check!(wait_until(Deadline::after(Duration::from_secs(30)), came).is_ok());
     Ok(())
 }
 
 /// Farther than a signed number can say: they don't come at once.
 fn far(_: &Context) -> Result<(), NotPassed> {
+    let alarm = claimed()?;
     for at in [1u64 << 63, u64::MAX, i64::MAX as u64] {
-        timer::set_alarm(Deadline::at(Instant::from_nanoseconds(at)));
+        alarm.set(Deadline::at(Instant::from_nanoseconds(at)));
         let mut looks = 0;
         let twice = || {
             looks += 1;
@@ -100,7 +134,7 @@ fn far(_: &Context) -> Result<(), NotPassed> {
         };
         check!(wait_until(Deadline::at(Instant::from_nanoseconds(at)), twice).is_ok());
     }
-    timer::set_alarm(Deadline::NEVER);
+    alarm.set(Deadline::NEVER);
     Ok(())
 }
 

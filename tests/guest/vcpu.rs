@@ -24,6 +24,8 @@ pub const CASES: &[Case] = &[
     Case::new("vcpu::a_call_reaches_all", UNDER_XEN, call),
     Case::new("vcpu::calls_from_all_to_all", UNDER_XEN, calls_crosswise),
     Case::new("vcpu::jobs_are_done_and_waited_for", UNDER_XEN, jobs),
+    Case::new("vcpu::a_job_is_joined_by_any_vcpu", UNDER_XEN, joins),
+    Case::new("vcpu::a_mask_of_the_program_stays", UNDER_XEN, masks),
     Case::new("vcpu::locks_are_taken_by_one_at_a_time", UNDER_XEN, locks),
     Case::new("vcpu::interrupts_go_where_they_are_sent", UNDER_XEN, interrupts),
     Case::new("vcpu::a_vcpu_waits_for_a_channel_of_another", UNDER_XEN, waits_elsewhere),
@@ -156,8 +158,10 @@ fn jobs(context: &Context) -> Result<(), NotPassed> {
         })?;
         check_same!(DONE.load(Ordering::Relaxed), (round + 1) * running);
     }
-    check_same!(vcpu::spawn(0, || {}).err(), Some(NotSpawned::NoSuchVcpu(0)));
-    check_same!(vcpu::spawn(running, || {}).err(), Some(NotSpawned::NoSuchVcpu(running)));
+    let refused = |vcpu| vcpu::spawn(vcpu, move || vcpu).err();
+    let why = |vcpu| refused(vcpu).map(|refused| (refused.error, (refused.work)()));
+    check_same!(why(0), Some((NotSpawned::NoSuchVcpu(0), 0)));
+    check_same!(why(running), Some((NotSpawned::NoSuchVcpu(running), running)));
     if running > 1 {
         // One at work, one that waits, and no room for a third.
         let go = Arc::new(AtomicU32::new(0));
@@ -176,12 +180,56 @@ fn jobs(context: &Context) -> Result<(), NotPassed> {
             }
             granite::time::pause(); // no interrupt tells that the first was taken
         };
-        check_same!(vcpu::spawn(1, || {}).err(), Some(NotSpawned::Busy(1)));
+        check_same!(why(1), Some((NotSpawned::Busy(1), 1)));
         check!(!first.is_done() && second.wait(Deadline::after(Duration::from_millis(1))).is_err());
         go.store(1, Ordering::Release);
         first.wait(soon()).map_err(fail)?;
         second.wait(soon()).map_err(fail)?;
     }
+    Ok(())
+}
+
+/// Any vCPU may wait for a job, and is woken at its end; the result comes back.
+fn joins(context: &Context) -> Result<(), NotPassed> {
+    let running = start(context)?;
+    for number in 1..running {
+        let job = vcpu::spawn(number, move || number * 3).map_err(fail)?;
+        check_same!(job.join(soon()).ok(), Some(number * 3));
+    }
+    if running > 2 {
+        let job = vcpu::spawn(1, || {
+            sleep(Duration::from_millis(20));
+            7
+        })
+        .map_err(fail)?;
+        let waits = vcpu::spawn(2, move || {
+            let begun = Instant::now();
+            (job.join(Deadline::after(Duration::from_secs(20))).ok(), begun.elapsed())
+        })
+        .map_err(fail)?;
+        let waited = waits.join(soon()).map_err(|_| fail("the wait lasts"))?;
+        check!(waited.0 == Some(7) && waited.1 < Duration::from_secs(10), "{waited:?}");
+    }
+    Ok(())
+}
+
+/// A mask of the program's is none of an event's.
+fn masks(context: &Context) -> Result<(), NotPassed> {
+    use granite::event::{Interdomain, Unbound};
+    let (xen, own) = (context.xen()?, context.platform()?.dom_id());
+    let listens = Unbound::new(xen, own).map_err(fail)?;
+    let sends = Interdomain::connect(xen, own, listens.port()).map_err(fail)?;
+    drop(listens.take());
+    sends.send().map_err(fail)?;
+    let event = listens.wait(soon()).map_err(fail)?;
+    listens.mask();
+    drop(event);
+    check!(listens.is_masked(), "the event's end undid the program's mask");
+    sends.send().map_err(fail)?;
+    check!(listens.take().is_none(), "what is masked waits");
+    listens.unmask();
+    drop(listens.wait(soon()).map_err(fail)?);
+    check!(!listens.is_masked());
     Ok(())
 }
 

@@ -63,6 +63,10 @@ const DEATHS: &[Death] = &[
         CRASH,
         &["memory allocation of 1048576 bytes failed", "exhaust_the_heap (tests/die.rs:"],
     ),
+    Death {
+        smp: 4,
+        ..death("vcpus-end", SUCCESS, &["all but the first have ended", "granite: end: success"])
+    },
     death("wrong-exit", FAILURE, &["granite: end: failure 7"]),
     death("open-line", SUCCESS, &["no end of line", "granite: end: success"]),
     death("nmi", CRASH, &["exception 2, non-maskable interrupt"]),

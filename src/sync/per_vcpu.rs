@@ -1,0 +1,62 @@
+//! One value for each vCPU, each in a cache line of its own: what one vCPU writes slows no other down.
+
+use super::{MAX_VCPUS, this_vcpu};
+
+/// One value for each vCPU. `per_vcpu!` makes it, of the same value for each.
+#[derive(Debug)]
+pub struct PerVcpu<T>([Line<T>; MAX_VCPUS]);
+
+/// A value with its cache line to itself.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Line<T>(pub T);
+
+impl<T> PerVcpu<T> {
+    /// Of these values, in the vCPUs' order.
+    pub const fn new(values: [Line<T>; MAX_VCPUS]) -> Self {
+        Self(values)
+    }
+
+    /// That of a vCPU; `None` for a number that no vCPU has.
+    #[inline]
+    pub fn get(&self, vcpu: usize) -> Option<&T> {
+        self.0.get(vcpu).map(|Line(value)| value)
+    }
+
+    /// That of the vCPU that runs the caller, in handlers too.
+    #[inline]
+    pub fn own(&self) -> Option<&T> {
+        self.get(this_vcpu::number())
+    }
+
+    /// All of them, in the vCPUs' order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|Line(value)| value)
+    }
+}
+
+/// The same value for each vCPU.
+macro_rules! per_vcpu {
+    ($value:expr) => {
+        $crate::sync::PerVcpu::new([const { $crate::sync::Line($value) }; $crate::sync::MAX_VCPUS])
+    };
+}
+pub(crate) use per_vcpu;
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_VCPUS, PerVcpu, this_vcpu};
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn each_has_its_own_and_no_line_of_anothers() {
+        static COUNTS: PerVcpu<AtomicU32> = per_vcpu!(AtomicU32::new(7));
+        let own = COUNTS.own().unwrap();
+        own.store(1, Ordering::Relaxed);
+        assert!(COUNTS.get(this_vcpu::number()).is_some_and(|count| core::ptr::eq(count, own)));
+        assert_eq!(COUNTS.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u32>(), 7 * 127 + 1);
+        assert!(COUNTS.get(MAX_VCPUS).is_none());
+        let at = |vcpu| COUNTS.get(vcpu).map(|count| core::ptr::from_ref(count).addr() / 64);
+        assert_ne!(at(0), at(1));
+    }
+}
