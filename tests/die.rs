@@ -39,6 +39,19 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
         Some("double-fault") => double_fault(),
         Some("triple-fault") => triple_fault(),
         Some("heap-exhaustion") => exhaust_the_heap(),
+        Some("less-memory") => {
+            return match less_memory(platform) {
+                Ok(code) => code,
+                Err(what) => {
+                    println!("{what}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        Some("all-memory") => {
+            println!("it used {} KiB", use_all_memory() >> 10);
+            return ExitCode::SUCCESS;
+        }
         Some(case @ ("panic-elsewhere" | "panic-everywhere" | "stack-overflow-elsewhere")) => {
             elsewhere(platform, case)
         }
@@ -233,4 +246,43 @@ fn exhaust_the_heap() {
         kept.push(Vec::with_capacity(1 << 20));
         black_box(&kept);
     }
+}
+
+/// A domain with half of the memory that its map names (as by `maxmem` in `xl`'s configuration) lives, and can use what
+/// it has.
+fn less_memory(platform: &'static Platform) -> Result<ExitCode, granite::toolstack::ToolstackError> {
+    use core::time::Duration;
+    use granite::abi::sched::ShutdownReason;
+    use granite::time::Deadline;
+    use granite::toolstack::{Config, Toolstack};
+
+    let (Some(xen), Some(kernel)) = (platform.xen(), platform.modules().first().copied()) else {
+        println!("no module");
+        return Ok(ExitCode::FAILURE);
+    };
+    let toolstack = Toolstack::new(xen)?;
+    let command_line = "case=all-memory";
+    let config = Config { kernel, command_line, memory: 64, populated: Some(32), ..Config::default() };
+    let mut child = toolstack.start(&config)?;
+    let ended = child.wait(Deadline::after(Duration::from_secs(20)));
+    child.console().lines()?.iter().for_each(|line| println!("it said: {line}"));
+    let ended = ended?;
+    println!("it ended by {}", ended.reason);
+    Ok(if ended.reason == ShutdownReason::POWEROFF { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Fills the heap as far as it goes; returns how many bytes that was.
+fn use_all_memory() -> usize {
+    let mut kept: Vec<Vec<u8>> = Vec::with_capacity(1 << 10);
+    for size in [1 << 20, 1 << 12] {
+        while kept.len() < kept.capacity() {
+            let mut some = Vec::new();
+            if some.try_reserve_exact(size).is_err() {
+                break;
+            }
+            some.resize(size, 0xa5);
+            kept.push(black_box(some));
+        }
+    }
+    kept.iter().map(Vec::len).sum()
 }

@@ -9,9 +9,11 @@ use super::{DomId, assert_layout};
 #[repr(transparent)]
 pub struct InterfaceVersion(pub u32);
 
-/// The version of `sysctl`, from Xen 4.17 to 4.20.
+/// The version of `sysctl` that these structures are, from Xen 4.17 to 4.20.
 #[doc(alias = "XEN_SYSCTL_INTERFACE_VERSION")]
 pub const SYSCTL_VERSION: u32 = 0x15;
+/// The one after it, of Xen 4.21. What is used here is the same in both.
+pub const SYSCTL_VERSION_NEXT: u32 = 0x16;
 
 /// An operation's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -309,7 +311,7 @@ pub const SYSCTL_READ_CONSOLE: u32 = 1;
 pub struct ReadConsole {
     /// [`SYSCTL_READ_CONSOLE`].
     pub cmd: u32,
-    /// [`SYSCTL_VERSION`].
+    /// [`SYSCTL_VERSION`] or [`SYSCTL_VERSION_NEXT`].
     pub interface_version: u32,
     /// Forget what was read.
     pub clear: u8,

@@ -38,6 +38,36 @@ pub const DECREASE_RESERVATION: u32 = 1;
 /// Gives the domain pages at the places it names, as [`Reservation`].
 #[doc(alias = "XENMEM_populate_physmap")]
 pub const POPULATE_PHYSMAP: u32 = 6;
+/// Returns how many pages a domain has; the argument is its number.
+#[doc(alias = "XENMEM_current_reservation")]
+pub const CURRENT_RESERVATION: u32 = 3;
+/// Says how much a domain has of what is populated on demand, as [`PodTarget`].
+#[doc(alias = "XENMEM_set_pod_target")]
+pub const SET_POD_TARGET: u32 = 16;
+/// A flag of [`Reservation`]: the pages come when they are first used.
+#[doc(alias = "XENMEMF_populate_on_demand")]
+pub const POPULATE_ON_DEMAND: u32 = 1 << 16;
+
+/// Argument of [`SET_POD_TARGET`].
+#[doc(alias = "xen_pod_target")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PodTarget {
+    /// Pages that the domain is to have.
+    pub target_pages: u64,
+    /// Out: pages that it has.
+    pub tot_pages: u64,
+    /// Out: of these, those that wait to be used.
+    pub pod_cache_pages: u64,
+    /// Out: places for pages that have none.
+    pub pod_entries: u64,
+    /// Whose.
+    pub domid: DomId,
+}
+assert_layout!(PodTarget, size = 40, align = 8, {
+    target_pages: 0, tot_pages: 8, pod_cache_pages: 16, pod_entries: 24, domid: 32,
+});
+
 /// Places a page of Xen's in the domain, as [`AddToPhysmap`].
 #[doc(alias = "XENMEM_add_to_physmap")]
 pub const ADD_TO_PHYSMAP: u32 = 7;

@@ -3,7 +3,7 @@
 use super::{Hypercall, Number};
 use crate::abi::control::{
     AFFINITY_HARD, Bitmap, Control, ControlOp, DomainInfo, HvmContext, InterfaceVersion, ReadConsole,
-    SHADOW_SET_ALLOCATION, SYSCTL_READ_CONSOLE, SYSCTL_VERSION, ShadowOp, VcpuAffinity,
+    SHADOW_SET_ALLOCATION, SYSCTL_READ_CONSOLE, SYSCTL_VERSION, SYSCTL_VERSION_NEXT, ShadowOp, VcpuAffinity,
 };
 use crate::abi::{DomId, XenErrno};
 
@@ -202,7 +202,7 @@ impl<X: Hypercall> Interface<X> {
 ///
 /// # Errors
 ///
-/// What Xen says; `EACCES` where it has another version of `sysctl`.
+/// What Xen says; `EACCES` where it has a version of `sysctl` that isn't known.
 #[doc(alias = "XEN_SYSCTL_readconsole")]
 pub fn read_console<'b>(
     xen: &impl Hypercall,
@@ -220,8 +220,17 @@ pub fn read_console<'b>(
         count: u32::try_from(buffer.len()).unwrap_or(u32::MAX),
         rest: [0; 27],
     };
-    // SAFETY: Xen reads and writes the argument, and as many bytes of the buffer as it is told.
-    unsafe { xen.call(Number::SYSCTL, [&raw mut argument as u64, 0, 0, 0, 0]) }?;
+    // Which version it has, a Xen says by refusing the others.
+    let mut answer = Err(XenErrno::ACCES);
+    for version in [SYSCTL_VERSION, SYSCTL_VERSION_NEXT] {
+        argument.interface_version = version;
+        // SAFETY: Xen reads and writes the argument, and as many bytes of the buffer as it is told.
+        answer = unsafe { xen.call(Number::SYSCTL, [&raw mut argument as u64, 0, 0, 0, 0]) };
+        if answer != Err(XenErrno::ACCES) {
+            break;
+        }
+    }
+    answer?;
     *index = argument.index;
     Ok(&buffer[..(argument.count as usize).min(buffer.len())])
 }

@@ -2,8 +2,9 @@
 
 use super::{Hypercall, Number};
 use crate::abi::memory::{
-    ADD_TO_PHYSMAP, ADD_TO_PHYSMAP_BATCH, AddToPhysmap, AddToPhysmapBatch, DECREASE_RESERVATION, E820Entry,
-    MEMORY_MAP, MapSpace, MemoryMap, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap, Reservation,
+    ADD_TO_PHYSMAP, ADD_TO_PHYSMAP_BATCH, AddToPhysmap, AddToPhysmapBatch, CURRENT_RESERVATION,
+    DECREASE_RESERVATION, E820Entry, MEMORY_MAP, MapSpace, MemoryMap, POPULATE_PHYSMAP, PodTarget,
+    REMOVE_FROM_PHYSMAP, RemoveFromPhysmap, Reservation, SET_POD_TARGET,
 };
 use crate::abi::{DomId, Gfn, XenErrno};
 
@@ -94,7 +95,7 @@ unsafe fn reserve(xen: &impl Hypercall, op: u32, frame: Gfn) -> Result<(), XenEr
 }
 
 /// Gives another domain memory: as many pages as `frames` says, each of 2^`order` frames of 4 KiB. Returns how many
-/// of them it got; the first that failed ends it.
+/// of them it got; the first that failed ends it. `flags` is 0 or [`POPULATE_ON_DEMAND`](crate::abi::memory::POPULATE_ON_DEMAND).
 ///
 /// # Errors
 ///
@@ -104,12 +105,18 @@ unsafe fn reserve(xen: &impl Hypercall, op: u32, frame: Gfn) -> Result<(), XenEr
 ///
 /// It is another domain, to which nothing is at these frames.
 #[doc(alias = "XENMEM_populate_physmap")]
-pub unsafe fn give(xen: &impl Hypercall, domain: DomId, frames: &[Gfn], order: u32) -> Result<u64, XenErrno> {
+pub unsafe fn give(
+    xen: &impl Hypercall,
+    domain: DomId,
+    frames: &[Gfn],
+    order: u32,
+    flags: u32,
+) -> Result<u64, XenErrno> {
     let mut request = Reservation {
         extent_start: frames.as_ptr() as u64,
         nr_extents: frames.len() as u64,
         extent_order: order,
-        mem_flags: 0,
+        mem_flags: flags,
         domid: domain,
     };
     // SAFETY: Xen reads `request` and the frame numbers, which are borrowed here; the memory is another domain's.
@@ -167,4 +174,52 @@ pub unsafe fn remove(xen: &impl Hypercall, frame: Gfn) -> Result<(), XenErrno> {
     // SAFETY: Xen reads `request`; the frame is the caller's word.
     unsafe { xen.call(Number::MEMORY_OP, [REMOVE_FROM_PHYSMAP.into(), &raw mut request as u64, 0, 0, 0]) }
         .map(drop)
+}
+
+/// How many pages this domain has, those that Xen placed for its own use included.
+///
+/// # Errors
+///
+/// What Xen says.
+#[doc(alias = "XENMEM_current_reservation")]
+pub fn current_reservation(xen: &impl Hypercall) -> Result<u64, XenErrno> {
+    let domain = DomId::SELF;
+    // SAFETY: Xen reads the domain's number, which lives until the call is over.
+    unsafe { xen.call(Number::MEMORY_OP, [CURRENT_RESERVATION.into(), &raw const domain as u64, 0, 0, 0]) }
+}
+
+/// Gives pages of this domain's back to Xen, each of 2^`order` frames, whether there is anything yet or not. Returns how
+/// many it took.
+///
+/// # Errors
+///
+/// What Xen says.
+///
+/// # Safety
+///
+/// Nobody may use the pages, from here on either.
+#[doc(alias = "XENMEM_decrease_reservation")]
+pub unsafe fn give_up(xen: &impl Hypercall, frames: &[Gfn], order: u32) -> Result<u64, XenErrno> {
+    let mut request = Reservation {
+        extent_start: frames.as_ptr() as u64,
+        nr_extents: frames.len() as u64,
+        extent_order: order,
+        mem_flags: 0,
+        domid: DomId::SELF,
+    };
+    // SAFETY: Xen reads `request` and the frame numbers, which are borrowed here; the pages are the caller's word.
+    unsafe { xen.call(Number::MEMORY_OP, [DECREASE_RESERVATION.into(), &raw mut request as u64, 0, 0, 0]) }
+}
+
+/// Says how many pages a domain really has of those that are populated on demand.
+///
+/// # Errors
+///
+/// What Xen says; `ENOMEM` without so much memory.
+#[doc(alias = "XENMEM_set_pod_target")]
+pub fn set_pod_target(xen: &impl Hypercall, domain: DomId, pages: u64) -> Result<(), XenErrno> {
+    let mut target =
+        PodTarget { target_pages: pages, tot_pages: 0, pod_cache_pages: 0, pod_entries: 0, domid: domain };
+    // SAFETY: Xen reads and writes the argument, which is borrowed here.
+    unsafe { xen.call(Number::MEMORY_OP, [SET_POD_TARGET.into(), &raw mut target as u64, 0, 0, 0]) }.map(drop)
 }

@@ -6,6 +6,7 @@ use core::ops::Range;
 use spin::Once;
 
 use super::find_ram::{Found, find_ram};
+use super::reservation::give_up_the_rest;
 use super::start_info::{MAX_MODULES, PhysicalMemory, StartInfo};
 use super::take_over::take_over;
 use super::{BOOT_MAPPED, StartError, joined};
@@ -66,8 +67,15 @@ fn bring_up(
     let start_info = StartInfo::read(&BootMemory, start_info)?;
     read_options(&start_info, application.options);
 
-    let Found { ram, windows } = find_ram(&start_info, xen.as_ref().ok())?;
+    let Found { mut ram, windows } = find_ram(&start_info, xen.as_ref().ok())?;
     let modules = start_info.modules_in(&free(&ram));
+    if let Ok(xen) = xen
+        && !start_info.is_initial_domain()
+    {
+        let kept = modules.iter().cloned().chain(layout::holes(&Image::running()));
+        // SAFETY: the image and the modules are all that is in use yet.
+        ram = unsafe { give_up_the_rest(&xen, ram, kept) };
+    }
     take_over(&ram, windows, modules.iter().cloned())?;
     // SAFETY: `modules_in` and `take_over` saw to it.
     let modules = unsafe { slices(&modules) };

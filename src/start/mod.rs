@@ -9,6 +9,8 @@ mod start_info_tests;
 
 #[cfg(granite_guest)]
 mod bring_up;
+#[cfg_attr(not(granite_guest), allow(dead_code, reason = "only its tests run on the host"))]
+mod reservation;
 #[cfg(granite_guest)]
 mod take_over;
 

@@ -3,18 +3,23 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
+use core::ops::Range;
 
 use super::foreign::Foreign;
 use super::interface::{Known, Limits};
 use super::kernel::Kernel;
 use super::{Step, ToolstackError};
 use crate::abi::hvm_context::{CPU, Cpu, Descriptor, END, HEADER, Header};
+use crate::abi::memory::POPULATE_ON_DEMAND;
 use crate::abi::start_info::{MAGIC, MemoryMapEntry, Module, RegionKind, StartInfo, VERSION_WITH_MEMORY_MAP};
 use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
 use crate::arch;
 use crate::hypercall::control::Interface;
 use crate::hypercall::{Hypercall, memory};
 use crate::mm::windows::Windows;
+
+/// Pieces of memory that are given with one hypercall.
+const BATCH: usize = 64;
 
 /// MiB that a domain can have here: what lies below the addresses of devices.
 pub const MAX_MEMORY: u32 = 3 << 10;
@@ -28,8 +33,13 @@ pub struct Config<'a> {
     pub command_line: &'a str,
     /// Files for it.
     pub modules: &'a [&'a [u8]],
-    /// MiB of memory.
+    /// MiB of memory: what the domain's memory map names.
     pub memory: u32,
+    /// MiB that the domain really has, of those, for it to take where it wants; `None`: all. A kernel must give up the rest
+    /// before it uses what is not there: Xen ends it otherwise. It is how `xl` starts a domain whose `maxmem` is above its
+    /// `memory`.
+    #[doc(alias = "XENMEM_set_pod_target")]
+    pub populated: Option<u32>,
     /// vCPUs.
     pub vcpus: u32,
     /// Its highest event channel.
@@ -51,6 +61,7 @@ impl Default for Config<'_> {
             command_line: "",
             modules: &[],
             memory: 32,
+            populated: None,
             vcpus: 1,
             event_ports: 1023,
             grant_frames: None,
@@ -119,7 +130,7 @@ pub fn build<'i, X: Hypercall>(
 ) -> Result<Unfinished<'i, X>, ToolstackError> {
     // What can be seen before there is a domain.
     let kernel = Kernel::read(config.kernel)?;
-    if !(1..=MAX_MEMORY).contains(&config.memory) {
+    if !(1..=MAX_MEMORY).contains(&config.memory) || config.populated.is_some_and(|mib| mib > config.memory) {
         return Err(ToolstackError::BadMemory { mib: config.memory });
     }
     let given = u64::from(config.memory) << 20;
@@ -140,7 +151,14 @@ pub fn build<'i, X: Hypercall>(
             at(Step::Pin, interface.pin(id, vcpu, processor))?;
         }
     }
-    give_memory(interface.xen(), id, config.memory)?;
+    let flags = match config.populated {
+        None => 0,
+        Some(mib) => {
+            at(Step::Memory, memory::set_pod_target(interface.xen(), id, u64::from(mib) << 8))?;
+            POPULATE_ON_DEMAND
+        }
+    };
+    give_memory(interface.xen(), id, config.memory, flags)?;
 
     let line = command_line(id)?;
     let told = Told::new(kernel.end(), &line, config.modules, given);
@@ -158,23 +176,42 @@ pub fn build<'i, X: Hypercall>(
     Ok(domain)
 }
 
-/// Gives a domain its memory, from address 0 on: in pages of 2 MiB where they fit.
-fn give_memory(xen: &impl Hypercall, id: DomId, mib: u32) -> Result<(), ToolstackError> {
+/// Gives a domain its memory, from address 0 on: in pages of 2 MiB where they fit and Xen has them.
+fn give_memory(xen: &impl Hypercall, id: DomId, mib: u32, flags: u32) -> Result<(), ToolstackError> {
     const LARGE: u32 = 9;
-    const BATCH: usize = 64;
     let frames = u64::from(mib) << 8;
     let large_end = frames >> LARGE << LARGE;
-    let give = |range: core::ops::Range<u64>, order: u32| {
-        let all: Vec<Gfn> = range.step_by(1 << order).map(Gfn).collect();
-        all.chunks(BATCH).try_for_each(|some| {
-            // SAFETY: the domain was just made, and has nothing yet.
-            let done = at(Step::Memory, unsafe { memory::give(xen, id, some, order) })?;
-            let complete = done == some.len() as u64;
-            if complete { Ok(()) } else { Err(ToolstackError::Xen(Step::Memory, XenErrno::NOMEM)) }
-        })
+    // Returns the frame after those that the domain got.
+    let give = |range: Range<u64>, order: u32| {
+        let size = 1 << order;
+        let some: heapless::Vec<Gfn, BATCH> = range.clone().step_by(size).take(BATCH).map(Gfn).collect();
+        // SAFETY: the domain was just made, and has nothing there yet.
+        let done = at(Step::Memory, unsafe { memory::give(xen, id, &some, order, flags) })?;
+        let end = range.start + (done.min(some.len() as u64) << order);
+        Ok::<_, ToolstackError>((end, done == some.len() as u64))
     };
-    give(0..large_end, LARGE)?;
-    give(large_end..frames, 0)
+    let give_small = |range: Range<u64>| {
+        let mut next = range.start;
+        while next < range.end {
+            let complete;
+            (next, complete) = give(next..range.end, 0)?;
+            if !complete {
+                return Err(ToolstackError::Xen(Step::Memory, XenErrno::NOMEM));
+            }
+        }
+        Ok(())
+    };
+    let mut next = 0;
+    while next < large_end {
+        let complete;
+        (next, complete) = give(next..large_end, LARGE)?;
+        if !complete {
+            // Xen has no such page left in one piece: this one in pieces.
+            give_small(next..next + (1 << LARGE))?;
+            next += 1 << LARGE;
+        }
+    }
+    give_small(large_end..frames)
 }
 
 /// What the kernel is told, and where that goes: start info, memory map, list of modules, command line; then the

@@ -20,7 +20,7 @@ pub enum KernelError {
     NotElf,
     /// It has no note that says where a PVH loader enters it.
     NoEntry,
-    /// It has nothing to load, or a part that makes no sense.
+    /// It has nothing to load, or a part that makes no sense, or two that overlap.
     BadSegment,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for KernelError {
         f.write_str(match self {
             Self::NotElf => "the kernel is no whole ELF image for x86-64",
             Self::NoEntry => "the kernel has no PVH entry point (no note PHYS32_ENTRY)",
-            Self::BadSegment => "the kernel has nothing to load, or a segment that makes no sense",
+            Self::BadSegment => "the kernel has nothing to load, or segments that make no sense or overlap",
         })
     }
 }
@@ -79,6 +79,12 @@ impl<'k> Kernel<'k> {
                 return Err(KernelError::BadSegment);
             }
             segments.push(Segment { place: start..end, bytes });
+        }
+        // What is written twice could be written any number of times: so much work no image may ask for.
+        let mut places: Vec<_> = segments.iter().map(|segment| segment.place.clone()).collect();
+        places.sort_unstable_by_key(|place| place.start);
+        if places.windows(2).any(|pair| pair[0].end > pair[1].start) {
+            return Err(KernelError::BadSegment);
         }
         if !segments.iter().any(|segment| segment.place.contains(&entry.into())) {
             return Err(KernelError::BadSegment);

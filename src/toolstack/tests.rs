@@ -1,5 +1,6 @@
 //! Building a domain on a hypervisor that fails wherever it is told to: what was made is unmade, whatever fails.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::string::{String, ToString};
@@ -7,8 +8,9 @@ use std::sync::Mutex;
 use std::vec;
 use std::vec::Vec;
 
-use super::build::{Config, build};
+use super::build::{Config, Unfinished, build};
 use super::interface::{self, KNOWN};
+use super::kernel::{Kernel, KernelError};
 use super::{Step, ToolstackError};
 use crate::abi::control::{Control, ControlOp, InterfaceVersion};
 use crate::abi::memory::{ADD_TO_PHYSMAP_BATCH, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, Reservation};
@@ -27,12 +29,45 @@ struct Scripted {
     operations: Mutex<Vec<ControlOp>>,
     /// Pages mapped less pages unmapped.
     mapped: AtomicUsize,
+    /// How many pages of 4 KiB and of 2 MiB there are to give.
+    pages: Mutex<[u64; 2]>,
+    /// The frames that were given, in order.
+    given: Mutex<Vec<Range<u64>>>,
 }
 
 impl Scripted {
     fn new(version: u32, fails: Option<(usize, XenErrno)>) -> &'static Self {
-        let (calls, operations, mapped) = (0.into(), Mutex::default(), 0.into());
-        Box::leak(Box::new(Self { version, fails, calls, operations, mapped }))
+        Self::with_pages(version, fails, [u64::MAX; 2])
+    }
+
+    fn with_pages(version: u32, fails: Option<(usize, XenErrno)>, pages: [u64; 2]) -> &'static Self {
+        Box::leak(Box::new(Self {
+            version,
+            fails,
+            calls: 0.into(),
+            operations: Mutex::default(),
+            mapped: 0.into(),
+            pages: pages.into(),
+            given: Mutex::default(),
+        }))
+    }
+
+    /// Gives as many pages as there are.
+    ///
+    /// # Safety
+    ///
+    /// The reservation points to as many frames as it says.
+    unsafe fn give(&self, reservation: &Reservation) -> u64 {
+        let kind = usize::from(reservation.extent_order > 0);
+        let budget = &mut self.pages.lock().unwrap()[kind];
+        let count = reservation.nr_extents.min(*budget);
+        *budget -= count;
+        for index in 0..count {
+            // SAFETY: the caller's word.
+            let first = unsafe { *(reservation.extent_start as *const u64).add(index as usize) };
+            self.given.lock().unwrap().push(first..first + (1 << reservation.extent_order));
+        }
+        count
     }
 
     fn count(&self, op: ControlOp) -> usize {
@@ -90,7 +125,7 @@ unsafe impl Hypercall for Scripted {
         }
         match arguments[0] as u32 {
             // SAFETY: the argument of this call.
-            POPULATE_PHYSMAP => Ok(unsafe { &*(arguments[1] as *const Reservation) }.nr_extents),
+            POPULATE_PHYSMAP => Ok(unsafe { self.give(&*(arguments[1] as *const Reservation)) }),
             ADD_TO_PHYSMAP_BATCH => {
                 // SAFETY: the argument of this call.
                 let batch = unsafe { &*(arguments[1] as *const crate::abi::memory::AddToPhysmapBatch) };
@@ -110,35 +145,54 @@ unsafe impl Hypercall for Scripted {
 
 /// A kernel of one segment and a note.
 fn kernel() -> Vec<u8> {
-    const OFFSET: u64 = 64 + 2 * 56;
+    kernel_of(&[0x20_0000..0x20_3000])
+}
+
+/// A kernel of these segments and a note; it has bytes of the first kibibyte of each.
+fn kernel_of(segments: &[Range<u64>]) -> Vec<u8> {
+    let count = 1 + segments.len() as u64;
+    let offset = 64 + count * 56;
     let mut image = vec![0; 64];
     image[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-    for (at, half) in [(16, 2u16), (18, 62), (20, 1), (32, 64), (52, 64), (54, 56), (56, 2)] {
+    for (at, half) in [(16, 2u16), (18, 62), (20, 1), (32, 64), (52, 64), (54, 56), (56, count as u16)] {
         image[at..at + 2].copy_from_slice(&half.to_le_bytes());
     }
-    let note = [4, OFFSET, 0, 0, 20, 20, 4];
-    let load = [1, 0, 0x20_0000, 0x20_0000, OFFSET, 3 * PAGE_SIZE, 4096];
-    note.iter().chain(&load).for_each(|word| image.extend(word.to_le_bytes()));
+    [4, offset, 0, 0, 20, 20, 4].iter().for_each(|word| image.extend(word.to_le_bytes()));
+    for segment in segments {
+        let size = segment.end - segment.start;
+        let load = [1, 0, segment.start, segment.start, offset, size, 4096];
+        load.iter().for_each(|word| image.extend(word.to_le_bytes()));
+    }
     [4, 4, 18, u32::from_le_bytes(*b"Xen\0"), 0x20_0000]
         .iter()
         .for_each(|word| image.extend(word.to_le_bytes()));
+    let longest = segments.iter().map(|segment| segment.end - segment.start).max().unwrap_or(0);
+    image.resize(image.len().max(offset as usize + longest as usize), 0);
     image
 }
 
-/// Windows must lie where addresses of machines do, below those that a process has by default.
 fn windows() -> &'static Windows {
+    windows_at(0x1234_0000_0000)
+}
+
+fn small_windows() -> &'static Windows {
+    static WINDOWS: std::sync::OnceLock<&'static Windows> = std::sync::OnceLock::new();
+    WINDOWS.get_or_init(|| windows_at(0x1235_0000_0000))
+}
+
+/// Windows must lie where addresses of machines do, below those that a process has by default.
+fn windows_at(at: u64) -> &'static Windows {
     const PAGES: u64 = 80;
-    const AT: u64 = 0x1234_0000_0000;
     let (protection, flags) = (
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
     );
     let bytes = PAGES * PAGE_SIZE;
     // SAFETY: new memory, at addresses that are free.
-    let memory = unsafe { libc::mmap(AT as *mut _, bytes as usize, protection, flags, -1, 0) };
-    assert_eq!(memory as u64, AT);
+    let memory = unsafe { libc::mmap(at as *mut _, bytes as usize, protection, flags, -1, 0) };
+    assert_eq!(memory as u64, at);
     // SAFETY: the memory stays, and is used through windows alone.
-    Box::leak(Box::new(unsafe { Windows::new(AT..AT + bytes) }))
+    Box::leak(Box::new(unsafe { Windows::new(at..at + bytes) }))
 }
 
 #[test]
@@ -188,16 +242,65 @@ fn a_version_that_is_not_known_is_named() {
         let (found, _) = interface::find(Scripted::new(known.version.0, None)).unwrap();
         assert_eq!(found.version, known.version);
     }
-    let error = interface::find(Scripted::new(0x16, None)).map(|_| ()).unwrap_err();
-    assert_eq!(error, ToolstackError::UnknownInterface(Some(InterfaceVersion(0x16))));
+    let error = interface::find(Scripted::new(0x14, None)).map(|_| ()).unwrap_err();
+    assert_eq!(error, ToolstackError::UnknownInterface(Some(InterfaceVersion(0x14))));
     let text = error.to_string();
     assert_eq!(
         text,
-        "Xen has control interface 0x16, and known are 0x15 (Xen 4.17), 0x17 (Xen 4.19 and 4.20)"
+        "Xen has control interface 0x14, and known are 0x15 (Xen 4.17), 0x16 (Xen 4.18), 0x17 (Xen 4.19 and 4.20)"
     );
     let far = interface::find(Scripted::new(0x1000, None)).map(|_| ()).unwrap_err();
     assert_eq!(far, ToolstackError::UnknownInterface(None));
     // Not the control domain: the fake knows no such call.
     let fake = Box::leak(Box::new(crate::hypercall::fake::FakeXen::default()));
     assert_eq!(interface::find(&*fake).map(|_| ()).unwrap_err(), ToolstackError::NotControlDomain);
+}
+
+#[test]
+fn segments_that_overlap_are_refused() {
+    for (segments, expected) in [
+        (&[0x20_0000..0x20_3000, 0x20_3000..0x20_4000][..], None),
+        (&[0x20_3000..0x20_4000, 0x20_0000..0x20_3000], None),
+        (&[0x20_0000..0x20_3001, 0x20_3000..0x20_4000], Some(KernelError::BadSegment)),
+        (&[0x20_1000..0x20_2000, 0x20_0000..0x20_3000], Some(KernelError::BadSegment)),
+        (&[0x20_0000..0x20_1000, 0x20_0000..0x20_1000], Some(KernelError::BadSegment)),
+    ] {
+        assert_eq!(Kernel::read(&kernel_of(segments)).err(), expected, "{segments:x?}");
+    }
+    // As many as an image can name, all of the same place, are refused at once.
+    let many = kernel_of(&vec![0x20_0000..0x20_1000; 60_000]);
+    assert_eq!(Kernel::read(&many).err(), Some(KernelError::BadSegment));
+}
+
+#[test]
+fn memory_comes_in_small_pages_where_xen_has_no_large_one() {
+    let image = kernel();
+    // 200 large ones are more than go in one call.
+    for (mib, pages, is_built) in [
+        (3, [256, 1], true),
+        (3, [255, 1], false),
+        (3, [768, 0], true),
+        (3, [767, 0], false),
+        (401, [256, 200], true),
+        (401, [255, 200], false),
+        (401, [256 + 512 * 100, 100], true),
+        (401, [255 + 512 * 100, 100], false),
+    ] {
+        let xen = Scripted::with_pages(0x15, None, pages);
+        let (known, interface) = interface::find(xen).unwrap();
+        let config = Config { kernel: &image, memory: mib, ..Config::default() };
+        let built = build(&interface, known, small_windows(), &config, |_| Ok(String::new()));
+        let given = xen.given.lock().unwrap();
+        // Each frame once, and the lowest first.
+        assert!(given.iter().zip(given.iter().skip(1)).all(|(one, next)| one.end == next.start), "{given:?}");
+        let end = given.last().map_or(0, |range| range.end);
+        match built.map(Unfinished::finish) {
+            Ok(_) => assert!(is_built && end == u64::from(mib) << 8, "{mib} MiB of {pages:?}: {end}"),
+            Err(error) => {
+                assert_eq!(error, ToolstackError::Xen(Step::Memory, XenErrno::NOMEM));
+                assert!(!is_built, "{mib} MiB of {pages:?}");
+                assert_eq!(xen.count(ControlOp::DESTROY_DOMAIN), 1);
+            }
+        }
+    }
 }

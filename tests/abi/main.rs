@@ -61,6 +61,10 @@ fn structures(rows: &mut Vec<Row>) {
         "domid" = domid, "space" = space, "size" = size, "u.foreign_domid" = foreign_domid, "idxs" = idxs,
         "gpfns" = gpfns, "errs" = errs,
     });
+    layout!(rows, "struct xen_pod_target" = memory::PodTarget {
+        "target_pages" = target_pages, "tot_pages" = tot_pages, "pod_cache_pages" = pod_cache_pages,
+        "pod_entries" = pod_entries, "domid" = domid,
+    });
     layout!(rows, "struct xen_remove_from_physmap" = memory::RemoveFromPhysmap { "domid" = domid, "gpfn" = gpfn });
     layout!(rows, "struct e820entry" = E820Entry { "addr" = address, "size" = size, "type" = kind });
     layout!(rows, "xen_extraversion_t" = version::ExtraVersion {});
@@ -174,6 +178,9 @@ fn constants(rows: &mut Vec<Row>) {
         "XENMEM_memory_map" = MEMORY_MAP,
         "XENMEM_decrease_reservation" = memory::DECREASE_RESERVATION,
         "XENMEM_populate_physmap" = memory::POPULATE_PHYSMAP,
+        "XENMEM_current_reservation" = memory::CURRENT_RESERVATION,
+        "XENMEM_set_pod_target" = memory::SET_POD_TARGET,
+        "XENMEMF_populate_on_demand" = memory::POPULATE_ON_DEMAND,
         "XENMEM_add_to_physmap" = memory::ADD_TO_PHYSMAP,
         "XENMAPSPACE_shared_info" = memory::MapSpace::SHARED_INFO.0,
         "XENMEM_remove_from_physmap" = memory::REMOVE_FROM_PHYSMAP,

@@ -82,6 +82,15 @@ const DEATHS: &[Death] = &[
     Death { seconds: 4, ..death("hang", DEADLINE, &["here it hangs"]) },
     Death { optimised: false, ..death("panic", CRASH, &["panic at tests/die.rs", "inner_function"]) },
     Death { optimised: false, ..death("stack-overflow", CRASH, &["the boot stack overflowed"]) },
+    // A domain that has half of the memory that its map names.
+    Death {
+        rig: Rig::Twin,
+        ..death(
+            "less-memory",
+            SUCCESS,
+            &["it said: it used 3", "it ended by poweroff", "granite: end: success"],
+        )
+    },
     // Found out in 32-bit code, before there is anything else.
     Death {
         rig: Rig::Direct,
