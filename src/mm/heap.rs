@@ -159,23 +159,22 @@ unsafe impl Supply for Window {
         let pages = bytes.div_ceil(PAGE_SIZE as usize);
         let start = self.end;
         memory.with(|Memory { frames, tables }| {
-            if pages.saturating_add(table_frames(pages)) > frames.free() {
+            if !has_room(pages, frames.free()) {
                 return nothing;
             }
-            while self.end < start + pages as u64 * PAGE_SIZE {
-                let Some(frame) = frames.allocate() else { break };
-                // SAFETY: the frame is ours, and the address is the window's next.
-                if unsafe { tables.map_page(self.end, frame, frames) }.is_err() {
-                    // SAFETY: it was allocated above, and nothing came to use it.
-                    let released = unsafe { frames.release(frame) };
-                    debug_assert!(released.is_ok(), "it was allocated above");
-                    break;
-                }
+            let end = start + pages as u64 * PAGE_SIZE;
+            // SAFETY: the address is the window's next.
+            while self.end < end && unsafe { tables.map_new_page(self.end, frames) }.is_ok() {
                 self.end += PAGE_SIZE;
             }
             (start as *mut u8, (self.end - start) as usize)
         })
     }
+}
+
+/// Whether so many frames are enough to map so many pages.
+fn has_room(pages: usize, free: usize) -> bool {
+    pages.saturating_add(table_frames(pages)) <= free
 }
 
 /// Frames that mapping so many pages may take for page tables: one for 512, one more at an edge, and those
@@ -223,7 +222,7 @@ pub fn usage() -> Usage {
 
 #[cfg(test)]
 mod tests {
-    use super::{Heap, Supply};
+    use super::{Heap, Supply, has_room};
     use core::alloc::{GlobalAlloc, Layout};
     use std::vec;
     use std::vec::Vec;
@@ -270,6 +269,15 @@ mod tests {
         let memory = unsafe { heap.alloc(large) };
         assert!(!memory.is_null() && memory.addr().is_multiple_of(4096));
         assert!(heap.usage().size > size);
+    }
+
+    #[test]
+    fn page_tables_are_counted() {
+        // The page, a table of each level, and one more at an edge.
+        for (pages, needed) in [(1, 5), (511, 515), (512, 517), (usize::MAX, usize::MAX)] {
+            assert!(!has_room(pages, needed - 1), "{pages}");
+            assert!(pages == usize::MAX || has_room(pages, needed), "{pages}");
+        }
     }
 
     #[test]

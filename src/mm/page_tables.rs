@@ -214,6 +214,27 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))
     }
 
+    /// Maps a new frame, to read and write.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`], and no frame is lost.
+    ///
+    /// # Safety
+    ///
+    /// Nothing else may come to use `address`.
+    pub unsafe fn map_new_page(&mut self, address: u64, frames: &mut Frames) -> Result<(), MapError> {
+        let frame = frames.allocate().ok_or(MapError::OutOfFrames)?;
+        // SAFETY: the frame was just allocated, and the address is the caller's alone.
+        let mapped = unsafe { self.map_page(address, frame, frames) };
+        if mapped.is_err() {
+            // SAFETY: it was allocated above, and nothing came to use it.
+            let released = unsafe { frames.release(frame) };
+            debug_assert!(released.is_ok(), "it was allocated above");
+        }
+        mapped
+    }
+
     /// Unmaps one page of 4 KiB and returns its frame. Page tables that become empty stay.
     ///
     /// # Errors
@@ -392,6 +413,27 @@ mod tests {
                 let mapped = tables.map_page(window, Gfn(no_frame), &mut frames);
                 assert_eq!(mapped, Err(MapError::BadAddress(window)));
             }
+        }
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_mapped_is_not_lost() {
+        let (mut tables, mut frames) = tables(16);
+        let (window, other) = (1 << 46, 1 << 45);
+        // SAFETY: these tables are never used.
+        unsafe {
+            tables.map_new_page(window, &mut frames).unwrap();
+            let free = frames.free();
+            assert_eq!(tables.map_new_page(window, &mut frames), Err(MapError::Occupied(window)));
+            assert_eq!(frames.free(), free);
+            // One frame is left, and none for the tables.
+            while frames.free() > 1 {
+                frames.allocate().unwrap();
+            }
+            assert_eq!(tables.map_new_page(other, &mut frames), Err(MapError::OutOfFrames));
+            assert_eq!(frames.free(), 1);
+            tables.map_new_page(window + PAGE_SIZE, &mut frames).unwrap();
+            assert_eq!(tables.map_new_page(window + 2 * PAGE_SIZE, &mut frames), Err(MapError::OutOfFrames));
         }
     }
 

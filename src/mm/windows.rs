@@ -199,6 +199,8 @@ mod tests {
         assert_eq!(at(&[(0, (4 << 30) + 1)]), gib(5));
         assert_eq!(at(&[(6 << 30, 7 << 30), (0, 5 << 30)]), gib(5));
         assert_eq!(at(&[((5 << 30) + 5, 7 << 30), (0, 5 << 30)]), gib(7));
+        let below = |limit| place(core::iter::empty(), limit);
+        assert_eq!((below(5 << 30), below((5 << 30) - 1)), (gib(4), None), "up to the limit and no further");
         assert_eq!(at(&[(0, u64::MAX)]), None, "a map that names everything leaves nothing");
     }
 }

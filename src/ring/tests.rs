@@ -286,6 +286,18 @@ fn a_stream_whose_peer_lies_is_closed() {
         indices.store(OUT_CONS, claimed, Ordering::Relaxed);
         assert_eq!(front.room().unwrap_err(), PeerBroke::Index { claimed, least: 0, most: 3 });
     }
+    // No index goes back, not even to where it would be in bounds.
+    let (indices, mut front) = make();
+    indices.store(IN_PROD, 10, Ordering::Relaxed);
+    assert_eq!(front.read(&mut [0; 5]).unwrap().0, 5);
+    indices.store(IN_PROD, 7, Ordering::Relaxed);
+    assert_eq!(front.waiting().unwrap_err(), PeerBroke::Index { claimed: 7, least: 10, most: 2053 });
+    let (indices, mut front) = make();
+    assert_eq!(front.write(b"twelve bytes").unwrap().0, 12);
+    indices.store(OUT_CONS, 9, Ordering::Relaxed);
+    assert_eq!(front.room().unwrap(), 2048 - 3);
+    indices.store(OUT_CONS, 8, Ordering::Relaxed);
+    assert_eq!(front.room().unwrap_err(), PeerBroke::Index { claimed: 8, least: 9, most: 12 });
     let (indices, _) = make();
     indices.store(128, MAX_ORDER + 1, Ordering::Relaxed);
     let error = references(&indices).map(|_| ()).unwrap_err();

@@ -84,30 +84,39 @@ impl Config<'_> {
     }
 }
 
-/// A domain that is being built: dropped, it is destroyed.
+/// A domain that was made here: dropped, it is destroyed.
 #[derive(Debug)]
-pub struct Unfinished<'i, X: Hypercall> {
+pub struct Made<'i, X: Hypercall> {
     interface: &'i Interface<X>,
     id: DomId,
+    is_destroyed: bool,
 }
 
-impl<X: Hypercall> Drop for Unfinished<'_, X> {
+impl<X: Hypercall> Drop for Made<'_, X> {
     fn drop(&mut self) {
-        if let Err(errno) = self.interface.destroy(self.id) {
-            log::warn!("domain {}, half built, can't be destroyed: {errno}", self.id);
+        if let Err(errno) = self.destroy() {
+            log::warn!("domain {} can't be destroyed: {errno}", self.id);
         }
     }
 }
 
-impl<X: Hypercall> Unfinished<'_, X> {
+impl<X: Hypercall> Made<'_, X> {
     /// Its number.
     pub fn id(&self) -> DomId {
         self.id
     }
 
-    /// It is finished, and the caller's to destroy.
-    pub fn finish(self) -> DomId {
-        core::mem::ManuallyDrop::new(self).id
+    /// Destroys it, once: its number may be another's soon.
+    ///
+    /// # Errors
+    ///
+    /// What Xen says; it may be tried again then.
+    pub fn destroy(&mut self) -> Result<(), XenErrno> {
+        if !self.is_destroyed {
+            self.interface.destroy(self.id)?;
+            self.is_destroyed = true;
+        }
+        Ok(())
     }
 }
 
@@ -127,7 +136,7 @@ pub fn build<'i, X: Hypercall>(
     windows: &'static Windows,
     config: &Config<'_>,
     command_line: impl FnOnce(DomId) -> Result<alloc::string::String, ToolstackError>,
-) -> Result<Unfinished<'i, X>, ToolstackError> {
+) -> Result<Made<'i, X>, ToolstackError> {
     // What can be seen before there is a domain.
     let kernel = Kernel::read(config.kernel)?;
     if !(1..=MAX_MEMORY).contains(&config.memory) || config.populated.is_some_and(|mib| mib > config.memory) {
@@ -140,7 +149,7 @@ pub fn build<'i, X: Hypercall>(
     fits(kernel.end())?;
 
     let id = at(Step::Create, known.create(interface, &config.limits()))?;
-    let domain = Unfinished { interface, id };
+    let domain = Made { interface, id, is_destroyed: false };
     at(Step::Vcpus, interface.set_vcpus(id, config.vcpus))?;
     at(Step::MaxMemory, interface.set_max_memory(id, given / 1024))?;
     // As libxl counts: 1 MiB for each vCPU, and 4 KiB for each MiB of memory; and a MiB to begin with.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use alloc::string::String;
 
-use super::build::{Config, build};
+use super::build::{Config, Made, build};
 use super::interface::{self, Known};
 use super::{Console, Step, ToolstackError};
 use crate::abi::control::{DomainFlags, DomainInfo, SHUTDOWN_MASK, SHUTDOWN_SHIFT};
@@ -33,9 +33,8 @@ pub struct Toolstack {
 #[derive(Debug)]
 pub struct Domain<'t> {
     toolstack: &'t Toolstack,
-    id: DomId,
+    made: Made<'t, Xen>,
     console: Console,
-    is_destroyed: bool,
 }
 
 /// How a domain ended.
@@ -99,16 +98,16 @@ impl Toolstack {
         command_line: impl FnOnce(DomId) -> Result<String, ToolstackError>,
     ) -> Result<Domain<'_>, ToolstackError> {
         let windows = mm::windows().ok_or(ToolstackError::NoWindow)?;
-        let unfinished = build(&self.interface, self.known, windows, config, command_line)?;
-        let console = Console::from_now(*self.interface.xen(), unfinished.id());
-        Ok(Domain { toolstack: self, id: unfinished.finish(), console, is_destroyed: false })
+        let made = build(&self.interface, self.known, windows, config, command_line)?;
+        let console = Console::from_now(*self.interface.xen(), made.id());
+        Ok(Domain { toolstack: self, made, console })
     }
 }
 
 impl Domain<'_> {
     /// Its number.
     pub fn id(&self) -> DomId {
-        self.id
+        self.made.id()
     }
 
     /// What it is at.
@@ -117,7 +116,7 @@ impl Domain<'_> {
     ///
     /// What Xen says.
     pub fn info(&self) -> Result<DomainInfo, ToolstackError> {
-        at(Step::Info, self.toolstack.interface.info(self.id))
+        at(Step::Info, self.toolstack.interface.info(self.id()))
     }
 
     /// Lets it run, once for each time that it was kept from it.
@@ -126,7 +125,7 @@ impl Domain<'_> {
     ///
     /// What Xen says.
     pub fn unpause(&self) -> Result<(), ToolstackError> {
-        at(Step::Unpause, self.toolstack.interface.unpause(self.id))
+        at(Step::Unpause, self.toolstack.interface.unpause(self.id()))
     }
 
     /// Keeps it from running.
@@ -135,7 +134,7 @@ impl Domain<'_> {
     ///
     /// What Xen says.
     pub fn pause(&self) -> Result<(), ToolstackError> {
-        at(Step::Pause, self.toolstack.interface.pause(self.id))
+        at(Step::Pause, self.toolstack.interface.pause(self.id()))
     }
 
     /// How it ended; nothing while it hasn't.
@@ -174,21 +173,9 @@ impl Domain<'_> {
     ///
     /// What Xen says; it is tried again by the drop.
     pub fn destroy(mut self, deadline: Deadline) -> Result<bool, ToolstackError> {
-        at(Step::Destroy, self.toolstack.interface.destroy(self.id))?;
-        self.is_destroyed = true;
-        let gone = || (self.toolstack.interface.info(self.id).err() == Some(XenErrno::SRCH)).then_some(());
+        at(Step::Destroy, self.made.destroy())?;
+        let gone = || (self.toolstack.interface.info(self.id()).err() == Some(XenErrno::SRCH)).then_some(());
         Ok(self.toolstack.until(deadline, gone).is_ok())
-    }
-}
-
-impl Drop for Domain<'_> {
-    fn drop(&mut self) {
-        if self.is_destroyed {
-            return;
-        }
-        if let Err(errno) = self.toolstack.interface.destroy(self.id) {
-            log::warn!("domain {} can't be destroyed: {errno}", self.id);
-        }
     }
 }
 

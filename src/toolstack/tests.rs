@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::vec;
 use std::vec::Vec;
 
-use super::build::{Config, Unfinished, build};
+use super::build::{Config, build};
 use super::interface::{self, KNOWN};
 use super::kernel::{Kernel, KernelError};
 use super::{Step, ToolstackError};
@@ -145,7 +145,7 @@ unsafe impl Hypercall for Scripted {
 
 /// A kernel of one segment and a note.
 fn kernel() -> Vec<u8> {
-    kernel_of(&[0x20_0000..0x20_3000])
+    kernel_of(core::slice::from_ref(&(0x20_0000..0x20_3000)))
 }
 
 /// A kernel of these segments and a note; it has bytes of the first kibibyte of each.
@@ -218,10 +218,13 @@ fn whatever_fails_what_was_made_is_unmade() {
         let made = xen.count(ControlOp::CREATE_DOMAIN);
         assert_eq!((windows.free(), xen.mapped.load(Ordering::Relaxed)), (free, 0), "after call {at}");
         match built {
-            Ok(domain) => {
-                assert_eq!((made, xen.count(ControlOp::DESTROY_DOMAIN)), (1, 0));
-                assert_eq!(domain.finish(), DomId(5));
-                assert_eq!(xen.count(ControlOp::DESTROY_DOMAIN), 0, "it is the caller's now");
+            Ok(mut domain) => {
+                assert_eq!((made, domain.id()), (1, DomId(5)));
+                assert_eq!(xen.count(ControlOp::DESTROY_DOMAIN), 0);
+                domain.destroy().unwrap();
+                domain.destroy().unwrap();
+                drop(domain);
+                assert_eq!(xen.count(ControlOp::DESTROY_DOMAIN), 1, "another may have its number by then");
                 break;
             }
             Err(ToolstackError::Xen(step, XenErrno::NOMEM)) => {
@@ -294,7 +297,7 @@ fn memory_comes_in_small_pages_where_xen_has_no_large_one() {
         // Each frame once, and the lowest first.
         assert!(given.iter().zip(given.iter().skip(1)).all(|(one, next)| one.end == next.start), "{given:?}");
         let end = given.last().map_or(0, |range| range.end);
-        match built.map(Unfinished::finish) {
+        match built {
             Ok(_) => assert!(is_built && end == u64::from(mib) << 8, "{mib} MiB of {pages:?}: {end}"),
             Err(error) => {
                 assert_eq!(error, ToolstackError::Xen(Step::Memory, XenErrno::NOMEM));

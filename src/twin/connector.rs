@@ -206,7 +206,7 @@ impl<P: Post> Connector for LinkConnector<P> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectError, Connector, DomId, LinkConnector, LinkError, Post, State, parse};
+    use super::{ConnectError, Connector, DomId, LinkConnector, LinkError, MOST_KEYS, Post, State, parse};
     use crate::time::{Deadline, Instant};
     use std::cell::RefCell;
     use std::collections::VecDeque;
@@ -271,6 +271,21 @@ mod tests {
             assert_eq!((state, connector.parse("ring-ref")), (Ok(State::INITIALISED), Ok(8)), "{left:?}");
             assert_eq!(connector.wait_for(&[State::CONNECTED], later()), Ok(State::CONNECTED));
         }
+    }
+
+    #[test]
+    fn a_peer_has_so_many_keys_and_no_more() {
+        let mut connector = LinkConnector::new(Unread(VecDeque::new().into(), None));
+        let message = |keys: core::ops::Range<usize>| {
+            keys.fold(std::string::String::from("state 3\n"), |text, key| {
+                text + &std::format!("key-{key}=1\n")
+            })
+        };
+        connector.hear(message(0..MOST_KEYS).as_bytes()).unwrap();
+        // Those that it has, it may change.
+        connector.hear(message(0..MOST_KEYS).as_bytes()).unwrap();
+        assert_eq!(connector.hear(message(MOST_KEYS..MOST_KEYS + 1).as_bytes()), Err(ConnectError::Nonsense));
+        assert_eq!(connector.keys.len(), MOST_KEYS);
     }
 
     #[test]

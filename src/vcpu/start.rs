@@ -110,15 +110,8 @@ fn map_stacks(number: usize) -> Result<(), MapError> {
             if tables.lookup(address).is_some() {
                 return Ok(()); // by an attempt that failed later
             }
-            let frame = frames.allocate().ok_or(MapError::OutOfFrames)?;
-            // SAFETY: the frame was just allocated, and the address is the stack's alone.
-            let mapped = unsafe { tables.map_page(address, frame, frames) };
-            if mapped.is_err() {
-                // SAFETY: it was allocated above, and nothing came to use it.
-                let released = unsafe { frames.release(frame) };
-                debug_assert!(released.is_ok(), "it was allocated above");
-            }
-            mapped
+            // SAFETY: the address is the stack's alone.
+            unsafe { tables.map_new_page(address, frames) }
         })?;
     }
     stack::announce(number + 1);

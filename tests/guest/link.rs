@@ -83,14 +83,16 @@ fn counts_wrong_peer(context: &Context) -> Result<(), NotPassed> {
     scribble(context, |written| [(LENGTH, 1), (WRITTEN, written + 77)])
 }
 
+const ONE_TOO_MANY: u32 = twin::TO_PARENT as u32 + 1;
+
 fn claims_length(context: &Context) -> Result<(), NotPassed> {
     let error = broke(context)?;
-    check!(matches!(error, LinkError::PeerBroke { what: "a length", claimed: 0xffff_fff0, .. }), "{error}");
+    check!(matches!(error, LinkError::PeerBroke { what: "a length", claimed: ONE_TOO_MANY, .. }), "{error}");
     Ok(())
 }
 
 fn claims_length_peer(context: &Context) -> Result<(), NotPassed> {
-    scribble(context, |written| [(LENGTH, 0xffff_fff0), (WRITTEN, written + 1)])
+    scribble(context, |written| [(LENGTH, ONE_TOO_MANY), (WRITTEN, written + 1)])
 }
 
 /// It is refused where it is sent, and the link goes on.

@@ -182,6 +182,7 @@ mod fake {
             return Err(fail("no page was transferred"));
         };
         check_same!(failed.error.status(), Some(Status::BAD_PAGE));
+        check!(failed.value.is_some(), "the page stays ours");
         let _ = failed.value.map(granite::mm::Page::into_gfn);
         bed.nothing_lost()
     }

@@ -190,6 +190,20 @@ fn op_copy(bed: &Bed) -> Result<(), NotPassed> {
     bed.their_table()?.copy(&mut batch).map_err(fail)?;
     check!(batch.iter().all(|copy| copy.result().is_ok()));
     check_same!(&ours(&target, 50)?, b"bytes");
+    // One that fails keeps no other from being made, and the first error is told.
+    let nobody = || Source::granted(bed.our_id, GrantRef(granted.gref().0 + 3000), 0);
+    let outside = || Source::granted(DomId(0x7abc), granted.gref(), 0);
+    let mut batch = [
+        CopyOp::new(reference(100), into(60), 5).map_err(fail)?,
+        CopyOp::new(nobody(), into(70), 5).map_err(fail)?,
+        CopyOp::new(outside(), into(70), 5).map_err(fail)?,
+        CopyOp::new(reference(100), into(70), 5).map_err(fail)?,
+    ];
+    let first = bed.their_table()?.copy(&mut batch).err().and_then(GrantError::status);
+    check_same!(first, Some(Status::BAD_GNTREF));
+    let results = batch.map(|copy| copy.result().err().and_then(GrantError::status));
+    check_same!(results, [None, Some(Status::BAD_GNTREF), Some(Status::BAD_DOMAIN), None]);
+    check_same!((&ours(&target, 60)?, &ours(&target, 70)?), (b"bytes", b"bytes"));
     check!(granted.in_use().is_empty() && target.in_use().is_empty());
     target.end_access().map_err(fail)?;
     granted.end_access().map_err(fail)?;

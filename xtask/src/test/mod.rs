@@ -64,6 +64,10 @@ pub fn test(arguments: &Test) -> Result<u8> {
     }
     let mut session =
         Session { arguments, report: Report::new(arguments.repeat), tools: None, images: HashMap::new() };
+    if mutants::is_asked_for(&arguments.filter) {
+        mutants::run_bugs(&mut session);
+        return Ok(session.report.finish(&arguments.filter));
+    }
     if arguments.host && arguments.repeat.is_none() {
         let ran = host::run(&mut session);
         session.set_up("host", "the host's tests", ran);

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use embedded_storage::{ReadStorage, Storage};
-use granite::abi::blkif::{Response, Status};
+use granite::abi::blkif::{Operation, Response, Status};
 use granite::abi::grant::GrantRef;
 use granite::driver::block::{
-    Blkif, DataPath, Front, Geometry, ImageDisk, Limits, RamDisk, SECTOR, checksum,
+    Blkif, DataPath, Disk, DiskError, Front, Geometry, ImageDisk, Limits, RamDisk, SECTOR, checksum,
 };
 use granite::grant::{ReadOnly, ReadWrite};
 use granite::ring::{self, Ring};
@@ -24,6 +24,8 @@ pub const CASES: &[Case] = &[
     Case::new("store::what_is_written_is_read", HOST, |_| what_is_written()),
     Case::new("store::bytes_at_any_offset", HOST, |_| bytes_at_any_offset()),
     Case::new("store::kept_mappings_are_bounded", HOST, |_| kept_mappings()),
+    Case::new("store::what_was_not_used_for_longest_is_unmapped", HOST, |_| least_recently_used()),
+    Case::new("store::a_flush_lies_before_its_data_and_behind_it", HOST, |_| flush_with_data()),
 ];
 
 /// Asks with a ring of one's own.
@@ -166,5 +168,78 @@ fn kept_mappings() -> Result<(), NotPassed> {
         }
         check_same!(bed.fake.them.calls.lock().map_err(fail)?.len(), before);
     });
+    Ok(())
+}
+
+fn least_recently_used() -> Result<(), NotPassed> {
+    let (meeting, mut ring) = Meeting::new()?;
+    let mut disk = RamDisk::new(SECTORS as usize).ok_or_else(|| fail("no memory"))?;
+    let (bed, mut back) = meeting.back(&mut disk, DataPath::Persistent { most: 2 }, true)?;
+    let page = || bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail);
+    let pages = [page()?, page()?, page()?];
+    for used in [0, 1, 0, 2] {
+        let request = requests::request(Operation::READ, 0, pages[used].gref(), 8);
+        check_same!(exchange(&mut ring, &mut back, request)?.status, Status::OKAY);
+    }
+    check_same!(pages.each_ref().map(|page| page.in_use().is_empty()), [false, true, false]);
+    drop(back);
+    for page in pages {
+        page.end_access().map_err(fail)?;
+    }
+    drop(ring);
+    nothing_lost(bed)
+}
+
+/// A disk that tells what it is asked for.
+struct Told<'t>(RamDisk, &'t RefCell<Vec<&'static str>>);
+
+impl Disk for Told<'_> {
+    fn sectors(&self) -> u64 {
+        self.0.sectors()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        self.1.borrow_mut().push("read");
+        self.0.read(sector, into)
+    }
+
+    fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), DiskError> {
+        self.1.borrow_mut().push("write");
+        self.0.write(sector, from)
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        self.1.borrow_mut().push("flush");
+        Ok(())
+    }
+
+    fn discard(&mut self, sector: u64, sectors: u64) -> Result<(), DiskError> {
+        self.1.borrow_mut().push("discard");
+        self.0.discard(sector, sectors)
+    }
+}
+
+fn flush_with_data() -> Result<(), NotPassed> {
+    for path in PATHS {
+        let told = RefCell::default();
+        let (meeting, mut ring) = Meeting::new()?;
+        let mut disk = Told(RamDisk::new(SECTORS as usize).ok_or_else(|| fail("no memory"))?, &told);
+        let (bed, mut back) = meeting.back(&mut disk, path, true)?;
+        let page = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+        let with_data = requests::request(Operation::FLUSH, 0, page.gref(), 8);
+        let without = granite::abi::blkif::Request { nr_segments: 0, ..with_data };
+        for (request, expected) in [(with_data, &["flush", "write", "flush"][..]), (without, &["flush"])] {
+            check_same!(exchange(&mut ring, &mut back, request)?.status, Status::OKAY);
+            check_same!((path, &told.take()[..]), (path, expected));
+        }
+        drop(back);
+        page.end_access().map_err(fail)?;
+        drop(ring);
+        nothing_lost(bed)?;
+    }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use granite::abi::blkif::{Operation, Response, Status};
 use granite::abi::grant::op::Op;
 use granite::driver::block::{Blkif, BlockError, DataPath, Disk, Front, Geometry, ImageDisk, Limits, SECTOR};
-use granite::grant::{ReadOnly, ReadWrite};
+use granite::grant::{GrantError, ReadOnly, ReadWrite};
 use granite::hypercall::fake::Fault;
 use granite::ring::{self, PeerBroke, Ring, RingError};
 
@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     Case::new("store::what_a_slow_back_end_was_told_of_is_nobodys", HOST, |_| dropped_in_flight()),
     Case::new("store::what_a_back_end_does_not_offer_is_not_asked", HOST, |_| features()),
     Case::new("store::faults_of_the_hypervisor_lose_nothing", HOST, |_| faults()),
+    Case::new("store::a_table_that_is_full_loses_no_page", HOST, |_| full_table()),
     Case::new("store::a_back_that_lies", HOST, |_| a_back_that_lies()),
     Case::new("store::an_operation_that_was_given_up", HOST, |_| given_up()),
     Case::new("store::a_write_that_was_given_up_comes_first", HOST, |_| a_late_write()),
@@ -84,6 +85,27 @@ fn faults() -> Result<(), NotPassed> {
             });
         }
     }
+    Ok(())
+}
+
+/// With no reference to be had, an operation fails; the page that was to be lent is there for the next.
+fn full_table() -> Result<(), NotPassed> {
+    let limits = Limits { pages: 1, ..Limits::default() };
+    with_front!(DataPath::Map, ram()?, limits, |bed, front| {
+        let (mut all, mut size) = (Vec::new(), 1 << 16);
+        while size > 0 {
+            match bed.us.reserve(size) {
+                Ok(reserve) => all.push(reserve),
+                Err(_) => size /= 2,
+            }
+        }
+        for _ in 0..3 {
+            let read = front.read(0, &mut [0; SECTOR]);
+            check!(matches!(read, Err(BlockError::Grant(GrantError::Exhausted { .. }))), "{read:?}");
+        }
+        drop(all);
+        front.read(0, &mut [0; SECTOR]).map_err(fail)?;
+    });
     Ok(())
 }
 

@@ -1,0 +1,178 @@
+//! Do the tests notice? Each mutant changes a copy of the sources in one place, and wants a test to fail.
+
+mod code;
+mod models;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::{Case, NotPassed, Session, host};
+use crate::error::{Context, Result};
+use crate::paths;
+
+/// What is changed: the case's name, a file, and two texts, of which the first is in it once.
+type Mutant = (&'static str, &'static str, &'static str, &'static str);
+
+/// The tests that are to notice.
+enum Check {
+    /// Those of the host that have this in their names.
+    Host(&'static str),
+    /// Those of a rig.
+    Rig(&'static str, &'static str),
+}
+
+/// The names of the bugs begin so.
+const BUGS: &str = "mutants";
+
+/// Whether bugs are asked for, and nothing else.
+pub fn is_asked_for(filter: &str) -> bool {
+    filter.starts_with(BUGS)
+}
+
+/// What a build reads.
+const SOURCES: &[&str] = &[
+    ".cargo",
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "linker.ld",
+    "rust-toolchain.toml",
+    "boot",
+    "src",
+    "tests",
+    "benches",
+    "examples",
+    "fuzz",
+    "xtask",
+];
+
+/// Tries what the models are to notice: orderings, fences and second looks. Part of every run.
+pub fn run(session: &mut Session<'_>) {
+    for mutant in models::MUTANTS {
+        session.case("host", &format!("models::loom::mutant::{}", mutant.0), || {
+            let mut command = cargo("test");
+            // In a folder of its own: cargo takes what was built of the copy for what was built of the original.
+            host::as_models(&mut command, "mutants/target");
+            noticed(mutant, command)
+        });
+    }
+}
+
+/// Tries the bugs of [`code`]: asked for by name alone, since each is a build.
+pub fn run_bugs(session: &mut Session<'_>) {
+    for (mutant, check) in code::BUGS {
+        let rig = match check {
+            Check::Host(_) => "host",
+            Check::Rig(rig, _) => rig,
+        };
+        session.case(rig, &format!("{BUGS}::{}", mutant.0), || noticed(mutant, command(check)));
+    }
+}
+
+fn cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg(subcommand);
+    command
+}
+
+fn command(check: &Check) -> Command {
+    let target = paths::target().join("mutants/code");
+    match check {
+        Check::Host(filter) => {
+            let mut command = cargo("test");
+            command.args([
+                "--package",
+                "granite",
+                "--lib",
+                "--test",
+                "guest",
+                "--test",
+                "ring",
+                "--target-dir",
+            ]);
+            command.arg(target).args(["--", filter]);
+            command
+        }
+        Check::Rig(rig, filter) => {
+            let mut command = cargo("run");
+            command.args(["--package", "xtask", "--", "test", "--rig", rig, filter, "--smp", "4"]);
+            command.env("CARGO_TARGET_DIR", target);
+            command
+        }
+    }
+}
+
+fn noticed(&(_, file, before, after): &Mutant, mut command: Command) -> Case {
+    let tree = paths::target().join("mutants").join("tree");
+    let source = prepare(&tree, file).map_err(|error| NotPassed::fail(error.to_string()))?;
+    let path = tree.join(file);
+    if source.matches(before).count() != 1 {
+        return Err(NotPassed::fail(format!(
+            "{file} does not have {before:?} once: mend the table of mutants"
+        )));
+    }
+    fs::write(&path, source.replace(before, after)).map_err(|error| NotPassed::fail(error.to_string()))?;
+    // It must not take this run's folder of the sources for its own.
+    let output = command.env_remove("CARGO_MANIFEST_DIR").current_dir(&tree).output();
+    // The tree is as it was before the next mutant is tried.
+    let restored = fs::write(&path, source);
+    let output = output.and_then(|output| restored.map(|()| output));
+    let output = output.map_err(|error| NotPassed::fail(error.to_string()))?;
+    if has_failed_test(&output) {
+        return Ok(());
+    }
+    let log = String::from_utf8_lossy(&output.stderr).lines().rev().take(20).map(str::to_owned).collect();
+    let why = if output.status.success() { "no test fails with it" } else { "no test ran with it" };
+    Err(NotPassed::Fail(why.into(), log))
+}
+
+/// A test failed, or died: what does not build is no failed test.
+fn has_failed_test(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_failure = |line: &str| {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        let died = line.contains("##test fail") || line.starts_with("test result: FAILED");
+        died || ["FAIL", "CRASH", "TIMEOUT"].contains(&word) && !line.contains("does not build")
+    };
+    let has_died = String::from_utf8_lossy(&output.stderr).contains("(signal: ");
+    !output.status.success() && (text.lines().any(is_failure) || has_died)
+}
+
+/// Copies the sources, but for files that are the same, and gives the text of `file`.
+fn prepare(tree: &Path, file: &str) -> Result<String> {
+    fs::create_dir_all(tree).context("making", tree)?;
+    for name in SOURCES {
+        copy(&paths::root().join(name), &tree.join(name))?;
+    }
+    let path = paths::root().join(file);
+    fs::read_to_string(&path).context("reading", &path)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to).context("making", to)?;
+        // What was moved away since the last copy would be there twice.
+        for entry in fs::read_dir(to).context("reading", to)? {
+            let old = entry.context("reading", to)?;
+            let gone = !from.join(old.file_name()).exists();
+            if gone && old.path().is_dir() {
+                fs::remove_dir_all(old.path()).context("removing", &old.path())?;
+            } else if gone {
+                fs::remove_file(old.path()).context("removing", &old.path())?;
+            }
+        }
+        for entry in fs::read_dir(from).context("reading", from)? {
+            let name = entry.context("reading", from)?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+        return Ok(());
+    }
+    let bytes = fs::read(from).context("reading", from)?;
+    // Unchanged, it keeps its time, and cargo what it built of it.
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        Ok(())
+    } else {
+        fs::write(to, bytes).context("writing", to)
+    }
+}
