@@ -10,14 +10,13 @@ use granite::abi::DomId;
 use granite::abi::event::Port;
 use granite::abi::grant::GrantRef;
 use granite::event::{Interdomain, Unbound};
-use granite::grant::{ForeignMapping, Grant, ReadWrite, Version};
+use granite::grant::{ForeignMapping, Grant, ReadWrite};
 use granite::hypercall::Xen;
 use granite::mm::Page;
 use granite::ring::flex::{self, Stream};
 use granite::ring::{Back, Front, Notify, PeerBroke, Protocol, Ring, RingMemory};
 use granite::time::{Deadline, TimedOut};
 
-use crate::grant::bed::Bed;
 use crate::harness::{Case, Context, NotPassed, Rig};
 use crate::{check, check_same};
 
@@ -28,7 +27,6 @@ pub const CASES: &[Case] = &[
     Case::with_peer("ring::words_of_one_page", TWIN, |c| answer(c, 1), |c| ask(c, 1)),
     Case::with_peer("ring::words_of_two_pages", TWIN, |c| answer(c, 2), |c| ask(c, 2)),
     Case::with_peer("ring::words_of_sixteen_pages", TWIN, |c| answer(c, 16), |c| ask(c, 16)),
-    Case::new("ring::a_slot_across_two_pages_of_grants", &[Rig::Host, Rig::Solo], across_pages),
     Case::with_peer("ring::a_front_that_writes_any_index", TWIN, any_index_of_a_front, scribble),
     Case::with_peer("ring::a_back_that_writes_any_index", TWIN, any_index_of_a_back, scribble),
     Case::with_peer("ring::a_back_that_answers_anything", TWIN, any_answer, scribble),
@@ -46,32 +44,6 @@ fn soon() -> Deadline {
 
 fn page() -> Result<Page, NotPassed> {
     Page::zeroed().ok_or_else(|| fail("no memory"))
-}
-
-/// What a slot has on the second page is there, and nothing else of that page changes.
-fn across_pages(context: &Context) -> Result<(), NotPassed> {
-    let bed = Bed::new(context, Version::V1)?;
-    let grant = || bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail);
-    let pages = vec![grant()?, grant()?, grant()?];
-    check_same!(pages.len(), 3);
-    for (at, size) in [(4096 - 40, 112), (4095, 2), (4096, 10), (2 * 4096 - 1, 112), (100, 8000)] {
-        let bytes: Vec<u8> = (0..size).map(|n| (n % 250) as u8 + 1).collect();
-        RingMemory::write(&pages, at, &bytes);
-        let mut read = vec![0; size];
-        RingMemory::read(&pages, at, &mut read);
-        check!(read == bytes, "{size} bytes at {at} are not what was written");
-        let mut all = vec![0; 3 * 4096];
-        for (page, part) in pages.iter().zip(all.chunks_mut(4096)) {
-            page.bytes().read(0, part).map_err(fail)?;
-        }
-        check!(all[at..at + size] == bytes, "{size} bytes at {at} lie elsewhere");
-        check!(all[..at].iter().chain(&all[at + size..]).all(|&byte| byte == 0), "{size} bytes at {at}");
-        RingMemory::write(&pages, at, &vec![0; size]);
-    }
-    for page in pages {
-        page.end_access().map_err(fail)?;
-    }
-    bed.nothing_lost()
 }
 
 fn tell_numbers(context: &Context, numbers: &[u32]) -> Result<(), NotPassed> {

@@ -7,6 +7,7 @@ use granite::abi::grant::{GrantRef, Status};
 use granite::abi::{DomId, PAGE_SIZE, XenErrno};
 use granite::grant::{CopyOp, Dest, GrantError, ReadOnly, ReadWrite, Source, Version};
 use granite::hypercall::grant::{self as op, OpError};
+use granite::ring::RingMemory;
 
 use super::bed::{Bed, Hypervisor, fail};
 use super::{BOTH_AT_HAND, WITH_XEN};
@@ -21,6 +22,7 @@ grant_cases! {
     op_dump_table on WITH_XEN;
     op_transfer on WITH_XEN;
     op_copy on BOTH_AT_HAND;
+    a_slot_across_two_pages on BOTH_AT_HAND;
     op_query_size on WITH_XEN;
     op_swap_grant_ref on WITH_XEN;
     op_set_version on WITH_XEN;
@@ -387,5 +389,30 @@ fn batch_of_unmaps(bed: &Bed) -> Result<(), NotPassed> {
     check!(grant.in_use().is_empty());
     check_same!(bed.their_free_windows(), free);
     grant.end_access().map_err(fail)?;
+    bed.nothing_lost()
+}
+
+/// What a slot has on the second page is there, and nothing else of that page changes.
+fn a_slot_across_two_pages(bed: &Bed) -> Result<(), NotPassed> {
+    let grant = || bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail);
+    let pages = alloc::vec![grant()?, grant()?, grant()?];
+    check_same!(pages.len(), 3);
+    for (at, size) in [(4096 - 40, 112), (4095, 2), (4096, 10), (2 * 4096 - 1, 112), (100, 8000)] {
+        let bytes: Vec<u8> = (0..size).map(|n| (n % 250) as u8 + 1).collect();
+        RingMemory::write(&pages, at, &bytes);
+        let mut read = alloc::vec![0; size];
+        RingMemory::read(&pages, at, &mut read);
+        check!(read == bytes, "{size} bytes at {at} are not what was written");
+        let mut all = alloc::vec![0; 3 * 4096];
+        for (page, part) in pages.iter().zip(all.chunks_mut(4096)) {
+            page.bytes().read(0, part).map_err(fail)?;
+        }
+        check!(all[at..at + size] == bytes, "{size} bytes at {at} lie elsewhere");
+        check!(all[..at].iter().chain(&all[at + size..]).all(|&byte| byte == 0), "{size} bytes at {at}");
+        RingMemory::write(&pages, at, &alloc::vec![0; size]);
+    }
+    for page in pages {
+        page.end_access().map_err(fail)?;
+    }
     bed.nothing_lost()
 }
