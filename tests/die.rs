@@ -39,6 +39,16 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
         Some("double-fault") => double_fault(),
         Some("triple-fault") => triple_fault(),
         Some("heap-exhaustion") => exhaust_the_heap(),
+        Some("reserved-references") => {
+            return match reserved_references(platform) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => {
+                    println!("{error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Some("less-memory") => {
             return match less_memory(platform) {
                 Ok(code) => code,
@@ -285,4 +295,35 @@ fn use_all_memory() -> usize {
         }
     }
     kept.iter().map(Vec::len).sum()
+}
+
+/// What a toolstack wrote into the reserved references stays when the table's version changes. A boot of its own: no table
+/// is left that anybody could use.
+fn reserved_references(platform: &'static Platform) -> Result<bool, granite::grant::GrantError> {
+    use granite::abi::grant::GrantRef;
+    use granite::grant::{Config, GrantTable, Version};
+    let (Some(xen), Some(windows)) = (platform.xen(), granite::mm::windows()) else { return Ok(false) };
+    let mut expected = Vec::new();
+    for version in [Version::V1, Version::V2, Version::V1] {
+        // SAFETY: the table before isn't used any more.
+        let table = unsafe { GrantTable::new(xen, windows, Config { version, ..Config::default() }) }?;
+        if expected.is_empty() {
+            for gref in [0, 1, 7] {
+                let entry = (table.address() + 8 * gref) as *mut u32;
+                // SAFETY: an entry of version 1, which nobody else writes.
+                unsafe {
+                    entry.add(1).write_volatile(0x100 + gref as u32);
+                    entry.write_volatile(1);
+                }
+            }
+            expected = table.entries().collect();
+        }
+        let found: Vec<_> = table.entries().collect();
+        println!("version {}: {found:?}", version.number());
+        if found != expected || !found.iter().map(|(gref, _)| *gref).eq([0, 1, 7].map(GrantRef)) {
+            return Ok(false);
+        }
+        core::mem::forget(table);
+    }
+    Ok(true)
 }

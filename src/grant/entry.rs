@@ -23,10 +23,9 @@ pub enum Entry<'t> {
     V2 {
         /// Flags in the low half, the domain in the high.
         word: &'t AtomicU32,
-        /// Offset in the low half and length in the high, of a part of a page; or the domain that a grant is
-        /// passed on from.
+        /// Offset in the low half and length in the high, of a part of a page.
         part: &'t AtomicU32,
-        /// The frame; or the reference that is passed on.
+        /// The frame.
         frame: &'t AtomicU64,
         /// Who uses it: [`EntryFlags::READING`] and [`EntryFlags::WRITING`].
         status: &'t AtomicU16,
@@ -38,8 +37,11 @@ pub enum Entry<'t> {
 pub enum Unfit {
     /// The frame's number has more than 32 bits.
     Frame(Gfn),
-    /// Only version 2 grants parts of pages, and passes grants on.
+    /// Only version 2 grants parts of pages.
     Version,
+    /// Another domain's grant isn't passed on.
+    #[doc(alias = "GTF_transitive")]
+    Transitive,
 }
 
 /// What an entry offers beside flags and domain.
@@ -55,13 +57,6 @@ pub enum Payload {
         offset: u16,
         /// Bytes.
         length: u16,
-    },
-    /// A grant of another domain, passed on (version 2).
-    Transitive {
-        /// Whose.
-        domain: DomId,
-        /// Which.
-        gref: u32,
     },
 }
 
@@ -142,6 +137,9 @@ impl<'t> Entry<'t> {
     /// [`Unfit`], and the entry is as it was.
     #[inline]
     pub fn publish(self, flags: EntryFlags, domain: DomId, payload: Payload) -> Result<(), Unfit> {
+        if flags.entry_type() == EntryFlags::TYPE_MASK {
+            return Err(Unfit::Transitive);
+        }
         match (self, payload) {
             (Self::V1 { frame, .. }, Payload::Frame(gfn)) => {
                 frame.store(u32::try_from(gfn.0).map_err(|_| Unfit::Frame(gfn))?, Ordering::Relaxed);
@@ -154,10 +152,6 @@ impl<'t> Entry<'t> {
             (Self::V2 { part, frame, .. }, Payload::Part { frame: gfn, offset, length }) => {
                 part.store(u32::from(length) << 16 | u32::from(offset), Ordering::Relaxed);
                 frame.store(gfn.0, Ordering::Relaxed);
-            }
-            (Self::V2 { part, frame, .. }, Payload::Transitive { domain, gref }) => {
-                part.store(domain.0.into(), Ordering::Relaxed);
-                frame.store(gref.into(), Ordering::Relaxed);
             }
         }
         // Release, the header's WMB: pairs with Xen's read of the flags. Whoever sees the entry valid sees

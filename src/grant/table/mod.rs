@@ -237,6 +237,11 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
+    /// Where the entries lie, one behind the other in the order of their references; Xen and a toolstack write them too.
+    pub fn address(&self) -> u64 {
+        self.entries.address()
+    }
+
     /// Every entry that grants something, as it was when it was read, by its reference; those of the toolstack too.
     pub fn entries(&self) -> impl Iterator<Item = (GrantRef, Snapshot)> {
         let count = self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame();

@@ -2,9 +2,12 @@
 
 use alloc::vec::Vec;
 
+use granite::abi::Gfn;
 use granite::abi::grant::{EntryFlags, GrantRef, Status};
-use granite::grant::{GrantError, ReadOnly, ReadWrite};
+use granite::grant::{GrantError, ReadOnly, ReadWrite, Version};
 
+#[cfg(not(granite_guest))]
+use super::FAKE;
 use super::WITH_XEN;
 use super::bed::{Bed, fail};
 use crate::harness::NotPassed;
@@ -21,6 +24,7 @@ grant_cases! {
     dropped_while_in_use on WITH_XEN;
     consecutive_references on WITH_XEN;
     reserved_references_are_kept on WITH_XEN;
+    #[cfg(not(granite_guest))] reserved_references_outlive_a_version on FAKE;
     table_grows_when_it_must on WITH_XEN;
     #[cfg(not(granite_guest))] table_grows_under_several_vcpus on super::FAKE;
     waits_for_a_reference on WITH_XEN;
@@ -179,13 +183,56 @@ fn consecutive_references(bed: &Bed) -> Result<(), NotPassed> {
     bed.nothing_lost()
 }
 
+/// Writes an entry that isn't the table's, as the toolstack does.
+fn write_entry(bed: &Bed, gref: u64, word: u32, frame: u64) {
+    let is_v1 = bed.us.version() == Version::V1;
+    let entry = bed.us.address() + gref * if is_v1 { 8 } else { 16 };
+    // SAFETY: references below 8 are nobody's but this test's.
+    unsafe {
+        if is_v1 {
+            (entry as *mut u32).add(1).write_volatile(frame as u32);
+        } else {
+            (entry as *mut u64).add(1).write_volatile(frame);
+        }
+        (entry as *mut u32).write_volatile(word);
+    }
+}
+
+/// Also when a table of the other version takes this one's place, and again.
+#[cfg(not(granite_guest))]
+fn reserved_references_outlive_a_version(bed: &Bed) -> Result<(), NotPassed> {
+    use granite::grant::{Config, GrantTable};
+    let word = u32::from(bed.their_id.0) << 16 | 1;
+    write_entry(bed, 0, word, 77);
+    write_entry(bed, 7, word | 4, 78);
+    write_entry(bed, 3, 0, 79); // grants nothing
+    let expected: Vec<_> = bed.us.entries().collect();
+    check_same!(expected.iter().map(|(gref, _)| gref.0).collect::<Vec<_>>(), [0, 7]);
+    let own = bed.us.version();
+    for version in [if own == Version::V1 { Version::V2 } else { Version::V1 }, own] {
+        let config = Config { version, frames: 1, ..Config::default() };
+        // SAFETY: the tables before aren't used any more.
+        let table = unsafe { GrantTable::new(bed.us.xen(), bed.us.windows(), config) }.map_err(fail)?;
+        check_same!(table.entries().collect::<Vec<_>>(), expected);
+        core::mem::forget(table);
+    }
+    Ok(())
+}
+
 /// What the toolstack wrote there stays, whatever we do.
 fn reserved_references_are_kept(bed: &Bed) -> Result<(), NotPassed> {
     let reserved = || {
         let entries = bed.us.entries().take_while(|(gref, _)| gref.is_reserved());
         entries.collect::<Vec<_>>()
     };
+    // As the toolstack writes them, for the console and the store.
+    let page = bed.page()?;
+    let granted = |flags: u32| u32::from(bed.their_id.0) << 16 | flags;
+    write_entry(bed, 0, granted(1), page.gfn().0);
+    write_entry(bed, 1, granted(1 | 4), page.gfn().0 + 1);
     let before = reserved();
+    check_same!(before.iter().map(|(gref, _)| gref.0).collect::<Vec<_>>(), [0, 1]);
+    check_same!((before[0].1.frame, before[1].1.frame), (page.gfn(), Gfn(page.gfn().0 + 1)));
     let mut grants = Vec::new();
     for _ in 0..40 {
         grants.push(bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?);
@@ -193,6 +240,10 @@ fn reserved_references_are_kept(bed: &Bed) -> Result<(), NotPassed> {
     check!(grants.iter().all(|grant| !grant.gref().is_reserved()));
     drop(grants);
     check_same!(reserved(), before);
+    write_entry(bed, 0, 0, 0);
+    write_entry(bed, 1, 0, 0);
+    check!(reserved().is_empty());
+    drop(page);
     bed.nothing_lost()
 }
 

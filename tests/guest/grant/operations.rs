@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use granite::abi::grant::op::Op;
+use granite::abi::grant::op::{MapFlags, Op, UnmapGrantRef};
 use granite::abi::grant::{GrantRef, Status};
 use granite::abi::{DomId, PAGE_SIZE, XenErrno};
 use granite::grant::{CopyOp, Dest, GrantError, ReadOnly, ReadWrite, Source, Version};
 use granite::hypercall::grant::{self as op, OpError};
 use granite::ring::RingMemory;
 
-use super::bed::{Bed, Hypervisor, fail};
+use super::bed::{Bed, Hypervisor, fail, raw_map};
 use super::{BOTH_AT_HAND, WITH_XEN};
 use crate::harness::NotPassed;
 use crate::{check, check_same, grant_cases};
@@ -18,6 +18,7 @@ grant_cases! {
     op_map_grant_ref on WITH_XEN;
     op_map_grant_ref_of_512_is_one_call on WITH_XEN;
     op_unmap_grant_ref on WITH_XEN;
+    unmap_without_an_address on BOTH_AT_HAND;
     op_setup_table on WITH_XEN;
     op_dump_table on WITH_XEN;
     op_transfer on WITH_XEN;
@@ -111,13 +112,48 @@ fn op_unmap_grant_ref(bed: &Bed) -> Result<(), NotPassed> {
     Ok(())
 }
 
+/// A field that is zero is ignored: the mapping stays, and its handle.
+fn unmap_without_an_address(bed: &Bed) -> Result<(), NotPassed> {
+    let them = bed.their_table()?;
+    let grant = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
+    let window = them.windows().take(1).map_err(fail)?;
+    let (status, handle) = raw_map(them, bed.our_id, grant.gref(), MapFlags::HOST_MAP, window.first());
+    check_same!(status, Status::OKAY);
+    let unmap = |host_addr| {
+        let mut unmap = [UnmapGrantRef { host_addr, dev_bus_addr: 0, handle, status: Status::UNANSWERED }];
+        // SAFETY: nobody uses the mapping.
+        unsafe { op::unmap(them.xen(), &mut unmap) }.map(|()| unmap[0].status).map_err(fail)
+    };
+    check_same!(unmap(0)?, Status::OKAY);
+    check!(!grant.in_use().is_empty());
+    check_same!(unmap(window.first().address())?, Status::OKAY);
+    check!(grant.in_use().is_empty());
+    check_same!(unmap(window.first().address())?, Status::BAD_HANDLE);
+    // SAFETY: nothing is there any more.
+    unsafe { them.windows().give_back(window) };
+    grant.end_access().map_err(fail)?;
+    bed.nothing_lost()
+}
+
+/// A domain that there is not.
+const NOBODY: DomId = DomId(0x7abc);
+
 /// It grows, and a PVH guest learns no frame of use; too many are refused.
 fn op_setup_table(bed: &Bed) -> Result<(), NotPassed> {
     let (now, most) = bed.us.query_size().map_err(fail)?;
-    let mut frames = [0; 1];
-    op::setup_table(bed.us.xen(), DomId::SELF, &mut frames).map_err(fail)?;
-    check!(frames[0] != 0);
+    // As many numbers are written as there is room for, and no more.
+    let mut frames = [7; 2];
+    op::setup_table(bed.us.xen(), DomId::SELF, &mut frames[..1]).map_err(fail)?;
+    check!(frames[0] != 7 && frames[1] == 7, "{frames:?}");
     check_same!(bed.us.query_size().map_err(fail)?, (now, most));
+    // It grows; by its own number, a domain names itself.
+    let grown = (now + 1).min(most);
+    let mut frames = alloc::vec![7; grown as usize];
+    op::setup_table(bed.us.xen(), bed.our_id, &mut frames).map_err(fail)?;
+    check!(!frames.contains(&7), "{frames:?}");
+    check_same!(bed.us.query_size().map_err(fail)?, (grown, most));
+    let nobody = op::setup_table(bed.us.xen(), NOBODY, &mut frames);
+    check_same!(nobody, Err(OpError::Status(Op::SETUP_TABLE, Status::BAD_DOMAIN)));
     let mut too_many = alloc::vec![0; most as usize + 1];
     let refused = op::setup_table(bed.us.xen(), DomId::SELF, &mut too_many);
     check_same!(refused, Err(OpError::Status(Op::SETUP_TABLE, Status::GENERAL_ERROR)));
@@ -131,6 +167,10 @@ fn op_dump_table(bed: &Bed) -> Result<(), NotPassed> {
     check_same!(refused, Err(OpError::Call(Op::DUMP_TABLE, XenErrno::NOSYS)));
     let text = refused.map_err(|error| error.to_string()).err().unwrap_or_default();
     check!(text.contains("only PV domains may"), "{text}");
+    for domain in [bed.their_id, NOBODY] {
+        let refused = op::dump_table(bed.us.xen(), domain);
+        check_same!(refused, Err(OpError::Call(Op::DUMP_TABLE, XenErrno::NOSYS)));
+    }
 
     let grant = bed.us.grant::<ReadOnly>(bed.page()?, bed.their_id).map_err(fail)?;
     let line = |state: &str| {
@@ -194,7 +234,7 @@ fn op_copy(bed: &Bed) -> Result<(), NotPassed> {
     check_same!(&ours(&target, 50)?, b"bytes");
     // One that fails keeps no other from being made, and the first error is told.
     let nobody = || Source::granted(bed.our_id, GrantRef(granted.gref().0 + 3000), 0);
-    let outside = || Source::granted(DomId(0x7abc), granted.gref(), 0);
+    let outside = || Source::granted(NOBODY, granted.gref(), 0);
     let mut batch = [
         CopyOp::new(reference(100), into(60), 5).map_err(fail)?,
         CopyOp::new(nobody(), into(70), 5).map_err(fail)?,
@@ -210,7 +250,31 @@ fn op_copy(bed: &Bed) -> Result<(), NotPassed> {
     target.end_access().map_err(fail)?;
     granted.end_access().map_err(fail)?;
     copy_with_their_pages(bed)?;
+    #[cfg(not(granite_guest))]
+    copy_between_two_others(bed)?;
     bed.nothing_lost()
+}
+
+/// A third domain copies from a page that one domain grants it to a page that another does.
+#[cfg(not(granite_guest))]
+fn copy_between_two_others(bed: &Bed) -> Result<(), NotPassed> {
+    let mut source = bed.page()?;
+    source.bytes_mut()[..5].copy_from_slice(b"third");
+    let third = bed.fake.pv_id;
+    let source = bed.us.grant::<ReadOnly>(source, third).map_err(fail)?;
+    let target = bed.them.grant::<ReadWrite>(bed.their_page()?, third).map_err(fail)?;
+    let from = || Source::granted(bed.our_id, source.gref(), 0);
+    let into = || Dest::granted(bed.their_id, target.gref(), 9);
+    bed.fake.pv.copy_one(from(), into(), 5).map_err(fail)?;
+    let mut text = [0; 5];
+    target.bytes().read(9, &mut text).map_err(fail)?;
+    check_same!(&text, b"third");
+    // Granted to the third alone: no other may.
+    let refused = bed.them.copy_one(from(), into(), 5).err().and_then(GrantError::status);
+    check_same!(refused, Some(Status::GENERAL_ERROR));
+    source.end_access().map_err(fail)?;
+    target.end_access().map_err(fail)?;
+    Ok(())
 }
 
 /// Reference to a page of the caller's, and back.
@@ -242,6 +306,13 @@ fn op_query_size(bed: &Bed) -> Result<(), NotPassed> {
     let stats = bed.us.stats();
     check!(now >= stats.frames && most == stats.max_frames, "{now} of {most}: {stats}");
     check_same!(stats.references, stats.frames * bed.us.version().entries_per_frame() - 8);
+    check_same!(op::query_size(bed.us.xen(), bed.our_id), Ok((now, most)));
+    let nobody = op::query_size(bed.us.xen(), NOBODY);
+    check_same!(nobody, Err(OpError::Status(Op::QUERY_SIZE, Status::BAD_DOMAIN)));
+    // The control domain may ask for another's.
+    let theirs = op::query_size(bed.us.xen(), bed.their_id);
+    let refused = Err(OpError::Status(Op::QUERY_SIZE, Status::PERMISSION_DENIED));
+    check!(if cfg!(granite_guest) { theirs.is_ok() } else { theirs == refused }, "{theirs:?}");
     Ok(())
 }
 

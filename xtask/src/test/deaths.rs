@@ -82,6 +82,7 @@ const DEATHS: &[Death] = &[
     Death { seconds: 4, ..death("hang", DEADLINE, &["here it hangs"]) },
     Death { optimised: false, ..death("panic", CRASH, &["panic at tests/die.rs", "inner_function"]) },
     Death { optimised: false, ..death("stack-overflow", CRASH, &["the boot stack overflowed"]) },
+    death("reserved-references", SUCCESS, &["version 2: [", "granite: end: success"]),
     // A domain that has half of the memory that its map names.
     Death {
         rig: Rig::Twin,

@@ -68,6 +68,18 @@ struct Words {
     status: Option<&'static AtomicU16>,
 }
 
+impl Words {
+    fn set_frame(&self, frame: u64) {
+        if self.status.is_none() {
+            self.part.store(frame as u32, Ordering::Relaxed);
+            return;
+        }
+        // SAFETY: an entry of version 2 has the frame behind its first two words.
+        let word = unsafe { &*self.word.as_ptr().cast::<AtomicU64>().add(1) };
+        word.store(frame, Ordering::Relaxed);
+    }
+}
+
 impl Machine {
     /// Has a domain's table so many frames at most.
     pub fn limit_frames(&self, domain: DomId, most: usize) {

@@ -1,6 +1,6 @@
 //! Grants in use: pin counts, and the flags in the entry's word that say so.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use super::super::machine::{Machine, Mfn, State};
 use crate::abi::grant::{EntryFlags, Status};
@@ -43,18 +43,28 @@ impl Machine {
         let words = self.words(state, granter, gref).ok_or(Status::BAD_GNTREF)?;
         let wanted = if writing { EntryFlags::READING | EntryFlags::WRITING } else { EntryFlags::READING };
         let mut word = words.word.load(Ordering::Acquire);
-        loop {
+        let is_granted = |word: u32| {
             let flags = EntryFlags::from_bits_retain(word as u16);
             let part = flags.contains(EntryFlags::SUB_PAGE) && words.status.is_some();
-            if flags.entry_type() != EntryFlags::PERMIT_ACCESS
-                || word >> 16 != peer.into()
-                || (part && mapping)
-                || (writing && flags.contains(EntryFlags::READONLY))
-            {
+            flags.entry_type() == EntryFlags::PERMIT_ACCESS
+                && word >> 16 == peer.into()
+                && !(part && mapping)
+                && !(writing && flags.contains(EntryFlags::READONLY))
+        };
+        loop {
+            if !is_granted(word) {
                 return Err(Status::GENERAL_ERROR);
             }
             if let Some(status) = words.status {
-                status.fetch_or(wanted.bits(), Ordering::AcqRel);
+                // As Xen does: it shows the use first, and then looks whether it is still granted. The fence pairs with the
+                // one in `Entry::end_access`.
+                status.fetch_or(wanted.bits(), Ordering::SeqCst);
+                fence(Ordering::SeqCst);
+                word = words.word.load(Ordering::SeqCst);
+                if !is_granted(word) {
+                    self.show_use(state, granter, gref);
+                    return Err(Status::GENERAL_ERROR);
+                }
                 break;
             }
             let pinned = word | u32::from(wanted.bits());
@@ -85,10 +95,16 @@ impl Machine {
         let Some(domain) = state.domains.get_mut(&granter) else { return };
         let Some(pins) = domain.table.pins.get_mut(&gref) else { return };
         pins[usize::from(writing)] = pins[usize::from(writing)].saturating_sub(1);
-        let [readers, writers] = *pins;
-        if readers + writers == 0 {
+        if *pins == [0, 0] {
             domain.table.pins.remove(&gref);
         }
+        self.show_use(state, granter, gref);
+    }
+
+    /// Clears the flags of uses that there are no more.
+    fn show_use(&self, state: &State, granter: u16, gref: u32) {
+        let Some(domain) = state.domains.get(&granter) else { return };
+        let [readers, writers] = domain.table.pins.get(&gref).copied().unwrap_or_default();
         let mut cleared = EntryFlags::empty();
         cleared.set(EntryFlags::WRITING, writers == 0);
         cleared.set(EntryFlags::READING, readers + writers == 0);

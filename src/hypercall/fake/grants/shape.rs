@@ -1,8 +1,11 @@
 //! A table's version and size, and the order of its entries.
 
+use core::sync::atomic::Ordering;
+use std::vec::Vec;
+
 use super::super::machine::{Machine, Slot, State};
-use crate::abi::grant::Status;
 use crate::abi::grant::op::{QuerySize, SetupTable, SwapGrantRef};
+use crate::abi::grant::{EntryFlags, GrantRef, Status};
 use crate::abi::{DomId, PAGE_SIZE, XenErrno};
 
 impl Machine {
@@ -17,7 +20,17 @@ impl Machine {
         if !domain.table.pins.is_empty() {
             return Err(XenErrno::BUSY);
         }
-        // The reserved entries are kept by real Xen; here there are none.
+        // Xen keeps the reserved entries that grant a page: flags, domain and frame.
+        let reserved: Vec<_> = (0..GrantRef::FIRST_FREE.0)
+            .filter_map(|gref| {
+                let words = self.words(state, own, gref)?;
+                let word = words.word.load(Ordering::Acquire);
+                let is_kept =
+                    EntryFlags::from_bits_retain(word as u16).entry_type() == EntryFlags::PERMIT_ACCESS;
+                is_kept.then_some((gref, word, words.frame))
+            })
+            .collect();
+        let domain = state.domains.get_mut(&own).ok_or(XenErrno::SRCH)?;
         domain.table.version = version;
         let frames = domain.table.frames.clone();
         for mfn in frames {
@@ -26,6 +39,12 @@ impl Machine {
         }
         let count = domain.table.frames.len();
         self.grow(state, own, count);
+        for (gref, word, frame) in reserved {
+            if let Some(words) = self.words(state, own, gref) {
+                words.set_frame(frame);
+                words.word.store(word, Ordering::Release);
+            }
+        }
         Ok(())
     }
 
@@ -45,7 +64,8 @@ impl Machine {
 
     pub(super) fn setup_table(&self, state: &mut State, own: u16, op: SetupTable) -> Status {
         if op.dom != DomId::SELF && op.dom.0 != own {
-            return Status::PERMISSION_DENIED;
+            let is_there = state.domains.contains_key(&op.dom.0);
+            return if is_there { Status::PERMISSION_DENIED } else { Status::BAD_DOMAIN };
         }
         if op.nr_frames as usize > state.domains[&own].table.max_frames {
             return Status::GENERAL_ERROR;
