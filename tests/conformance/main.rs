@@ -49,6 +49,9 @@ fn main() {
             }
         }
     }
+    if let Some(C(program)) = &c {
+        let _ = (std::fs::remove_file(program), std::fs::remove_file(program.with_extension("c")));
+    }
     std::process::exit(failed.into());
 }
 
@@ -58,7 +61,9 @@ struct C(PathBuf);
 
 impl C {
     fn compile(headers: &OsStr) -> Self {
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("ring-conformance");
+        // Of this process alone: another may run the same tests.
+        let name = format!("ring-conformance-{}", std::process::id());
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let source = program.with_extension("c");
         std::fs::write(&source, include_str!("ring.c")).unwrap();
         let mut compiler = Command::new("cc");

@@ -12,7 +12,7 @@ use crate::{paths, setup};
 /// How long all of it may take, building included.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
-/// Runs the host's tests, and then the models.
+/// Runs the host's tests, the table once more as a guest is built, which checks no arithmetic, and then the models.
 pub fn run(session: &mut Session<'_>) -> Result<()> {
     let mut command = cargo_test();
     command.args(["--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target());
@@ -20,10 +20,14 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
         Ok(headers) => drop(command.env("GRANITE_XEN_HEADERS", headers)),
         Err(error) => complain!("note: no Xen headers to compare with: {error}"),
     }
-    listen(session, command)?;
+    listen(session, command, "")?;
+    let mut command = cargo_test();
+    command.args(["--package", "granite", "--test", "guest", "--release", "--no-fail-fast", "--target-dir"]);
+    command.arg(paths::target());
+    listen(session, command, "release::")?;
     let mut command = cargo_test();
     as_models(&mut command, "loom");
-    listen(session, command)
+    listen(session, command, "")
 }
 
 /// `cargo test`, through a shell, so that cargo's own messages and the tests' come in one order.
@@ -45,8 +49,8 @@ pub fn as_models(command: &mut Command, folder: &str) {
         .env_remove("RUSTFLAGS");
 }
 
-/// Runs a `cargo test`, and reports each test that it tells of.
-fn listen(session: &mut Session<'_>, mut command: Command) -> Result<()> {
+/// Runs a `cargo test`, and reports each test that it tells of, by its suite and name behind `build`.
+fn listen(session: &mut Session<'_>, mut command: Command, build: &str) -> Result<()> {
     command.args(["--", &session.arguments.filter]);
     let mut suite = String::new();
     let mut failed = false;
@@ -60,7 +64,7 @@ fn listen(session: &mut Session<'_>, mut command: Command) -> Result<()> {
             case = name.split_once(' ').map_or(name, |(_, name)| name).to_owned();
         } else if let Some((name, verdict, detail)) = verdict_of(line, &case) {
             failed |= verdict == Verdict::Fail;
-            let name = format!("{suite}::{name}");
+            let name = format!("{build}{suite}::{name}");
             let (rig, duration) = ("host".into(), Duration::ZERO);
             session.report.add(Entry { rig, name, verdict, detail, duration }, &[]);
         } else if line.trim_start().starts_with("Compiling") {

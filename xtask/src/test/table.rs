@@ -16,37 +16,40 @@ const MEMORY: u32 = 64;
 /// What the guest is given as a module.
 const MODULE: &str = "contents-of-the-module";
 
-/// What each boot of a rig has of the table. A domain has one grant table: the cases of its version 2 are another
-/// boot's.
-fn boots(rig: Rig) -> &'static [&'static str] {
+/// What each boot of a rig has of the table, and how many vCPUs at least. A domain has one grant table: the cases of its
+/// version 2 are another boot's.
+fn boots(rig: Rig) -> &'static [(u32, &'static str)] {
     match rig {
-        Rig::Solo => &["", " grants=2"],
+        Rig::Solo => &[(1, ""), (1, " grants=2"), (4, ""), (4, " grants=2")],
         Rig::Twin => &[
-            " part=rest",
-            " part=toolstack",
-            " part=link",
-            " part=grant",
-            " part=grant grants=2",
-            " part=ring",
-            " part=store",
-            " part=store_paths",
-            " part=store_hostile",
-            " part=store_front",
-            " part=store_back",
+            (1, " part=rest"),
+            (1, " part=toolstack"),
+            (1, " part=link"),
+            (1, " part=grant"),
+            (1, " part=grant grants=2"),
+            (1, " part=ring"),
+            (1, " part=store"),
+            (1, " part=store_paths"),
+            (1, " part=store_hostile"),
+            (1, " part=store_front"),
+            (1, " part=store_back"),
         ],
-        Rig::Direct => &[""],
+        Rig::Direct => &[(1, "")],
     }
 }
 
 pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
-    boots(rig).iter().try_for_each(|options| run_with(session, rig, options))
+    let asked = session.arguments.smp;
+    // With as many vCPUs for all boots, those of the last would be the same again.
+    let boots = boots(rig).iter().filter(|&&(vcpus, _)| vcpus == 1 || vcpus > asked);
+    boots.into_iter().try_for_each(|&(vcpus, options)| run_with(session, rig, asked.max(vcpus), options))
 }
 
-fn run_with(session: &mut Session<'_>, rig: Rig, options: &str) -> Result<()> {
+fn run_with(session: &mut Session<'_>, rig: Rig, smp: u32, options: &str) -> Result<()> {
     let image = session.image("guest", true)?;
     let tools = session.tools()?;
-    let mut machine = Machine { rig, smp: session.arguments.smp, memory: MEMORY, ..Machine::default() };
-    let mut line = format!("rig={rig} probe=\"a,b two words\" mem={MEMORY} smp={}", machine.smp);
+    let mut machine = Machine { rig, smp, memory: MEMORY, ..Machine::default() };
+    let mut line = format!("rig={rig} probe=\"a,b two words\" mem={MEMORY} smp={smp}");
     if rig == Rig::Solo {
         let module = image.stripped.with_file_name("module");
         guest::write_whole(&module, MODULE.as_bytes())?;
@@ -57,7 +60,7 @@ fn run_with(session: &mut Session<'_>, rig: Rig, options: &str) -> Result<()> {
     let mut from = 0;
     loop {
         let line = format!("{line}{options} from={from} filter=\"{filter}\"");
-        let mut table = Table::new(rig);
+        let mut table = Table::new(rig, smp);
         let boot = boot::boot(&machine, &tools, &image, &line, Some(DEADLINE), |line| {
             if let boot::Line::Guest(text) = line
                 && let Some(entry) = table.read(text)
@@ -67,9 +70,10 @@ fn run_with(session: &mut Session<'_>, rig: Rig, options: &str) -> Result<()> {
             }
         })?;
         if session.arguments.repeat.is_none() {
-            session
-                .report
-                .say(&format!("        {rig}{options}: QEMU ran for {:.2} s", boot.duration.as_secs_f64()));
+            session.report.say(&format!(
+                "        {rig} smp={smp}{options}: QEMU ran for {:.2} s",
+                boot.duration.as_secs_f64()
+            ));
         }
         match table.end(&boot) {
             End::Complete => return Ok(()),
@@ -88,6 +92,7 @@ fn run_with(session: &mut Session<'_>, rig: Rig, options: &str) -> Result<()> {
 /// What a guest has said of the table so far.
 struct Table {
     rig: Rig,
+    smp: u32,
     running: Option<(usize, String, Instant)>,
     failed: bool,
     done: bool,
@@ -106,8 +111,8 @@ enum End {
 }
 
 impl Table {
-    fn new(rig: Rig) -> Self {
-        Self { rig, running: None, failed: false, done: false, log: Vec::new() }
+    fn new(rig: Rig, smp: u32) -> Self {
+        Self { rig, smp, running: None, failed: false, done: false, log: Vec::new() }
     }
 
     /// Reads a line of the guest's; gives the end of a case.
@@ -163,7 +168,10 @@ impl Table {
         End::Lost(self.entry("the guest around the table".into(), verdict, detail, boot.duration))
     }
 
-    fn entry(&self, name: String, verdict: Verdict, detail: String, duration: Duration) -> Entry {
+    fn entry(&self, mut name: String, verdict: Verdict, detail: String, duration: Duration) -> Entry {
+        if self.smp > 1 {
+            name.push_str(&format!(" smp={}", self.smp));
+        }
         Entry { rig: self.rig.to_string(), name, verdict, detail, duration }
     }
 }
@@ -173,7 +181,7 @@ mod tests {
     use super::{Boot, Duration, End, Outcome, Rig, Table, Verdict};
 
     fn read(lines: &[&str], outcome: Outcome) -> (Vec<(String, Verdict)>, End) {
-        let mut table = Table::new(Rig::Solo);
+        let mut table = Table::new(Rig::Solo, 1);
         let entries = lines.iter().filter_map(|line| table.read(line));
         let entries = entries.map(|entry| (entry.name, entry.verdict)).collect();
         let end = table.end(&Boot { outcome, duration: Duration::ZERO, log: Vec::new() });

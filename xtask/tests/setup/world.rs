@@ -1,8 +1,9 @@
 //! A folder for one test, and xtask run as if nothing were outside it.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -63,13 +64,33 @@ impl World {
             .env("GRANITE_CACHE", self.folder.join("cache"))
             .env("GRANITE_APT_SOURCES", self.folder.join("sources.list"))
             .env("APT_CONFIG", self.folder.join("apt.conf"))
-            .env("PATH", without_qemu())
+            .env("PATH", self.without_qemu())
             .env_remove("GRANITE_QEMU")
             .env_remove("GRANITE_XEN")
             .envs(environment.iter().copied());
         let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         Run { status: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    /// The search path, without QEMU: a folder that has it is replaced by one of links to all else that is there.
+    fn without_qemu(&self) -> OsString {
+        let path = env::var_os("PATH").unwrap();
+        let clean = env::split_paths(&path).enumerate().map(|(number, folder)| {
+            if !folder.join(QEMU).exists() {
+                return folder;
+            }
+            let links = self.folder.join(format!("path-{number}"));
+            if fs::create_dir(&links).is_ok() {
+                for entry in
+                    fs::read_dir(&folder).unwrap().flatten().filter(|entry| entry.file_name() != QEMU)
+                {
+                    symlink(entry.path(), links.join(entry.file_name())).unwrap();
+                }
+            }
+            links
+        });
+        env::join_paths(clean).unwrap()
     }
 
     /// The only file in the cache whose name ends so.
@@ -113,12 +134,7 @@ pub fn qemu(version: &str, accelerators: &str, flags: &str) -> String {
     )
 }
 
-/// The search path, without folders that have a QEMU.
-fn without_qemu() -> std::ffi::OsString {
-    let path = env::var_os("PATH").unwrap();
-    let clean = env::split_paths(&path).filter(|folder| !folder.join("qemu-system-x86_64").exists());
-    env::join_paths(clean).unwrap()
-}
+const QEMU: &str = "qemu-system-x86_64";
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
