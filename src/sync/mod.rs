@@ -1,5 +1,6 @@
-//! Floor 0: locks, atomics, and whose vCPU it is.
+//! Floor 0: locks, atomics, sets that need no lock, and whose vCPU it is.
 
+pub(crate) mod bits;
 mod irq_mutex;
 mod per_vcpu;
 #[allow(unsafe_code, reason = "atomics in memory that is Xen's as well")]
@@ -9,6 +10,7 @@ pub mod this_vcpu;
 #[allow(unsafe_code, reason = "a promise that only whoever numbers the vCPUs can make")]
 mod vcpu;
 
+pub use bits::OutOfMemory;
 pub use irq_mutex::{IrqMutex, Masked};
 #[doc(hidden)]
 pub use per_vcpu::Line;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   vCPU 0: cache ──┐
-//!   vCPU 1: cache ──┼── a bit for each reference, in words that all vCPUs share
+//!   vCPU 1: cache ──┼── a bit for each reference, in words that all vCPUs share (`sync::bits`)
 //!   vCPU 2: cache ──┘
 //! ```
 //!
@@ -15,12 +15,12 @@
 //! A reference that is out is an [`OwnedRef`]: it can't be copied or made up, so it can't be freed twice, and it knows
 //! its list. One that is out and has no owner is [parked](Freelist::park).
 
-mod bits;
 mod cache;
 mod many;
 mod reference;
 mod waiters;
 
+pub use crate::sync::OutOfMemory;
 pub use many::RefRange;
 pub use reference::OwnedRef;
 pub use waiters::MAX_WAITERS;
@@ -31,18 +31,14 @@ use core::fmt;
 
 use crate::abi::grant::GrantRef;
 use crate::sync::Vcpu;
+use crate::sync::bits::Bits;
 use crate::sync::primitive::{AtomicU32, Ordering};
-use bits::Bits;
 use cache::{Cache, Own, SLOTS};
 use waiters::Waiters;
 
 /// No reference is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Exhausted;
-
-/// Memory for the list is short.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OutOfMemory;
 
 /// How many references there are, and where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use super::Mutant;
 
-const BITS: &str = "src/grant/freelist/bits.rs";
+const BITS: &str = "src/sync/bits.rs";
 const LIST: &str = "src/grant/freelist/mod.rs";
 const MANY: &str = "src/grant/freelist/many.rs";
 const WAITERS: &str = "src/grant/freelist/waiters.rs";

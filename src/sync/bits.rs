@@ -1,5 +1,5 @@
-//! A set of reference numbers that all vCPUs change at once: one bit for each number, in words that grow with the
-//! table.
+//! A set of numbers that all vCPUs change at once: one bit for each number, in words that grow with the set. The grant
+//! references that are free are one.
 //!
 //! A change is one atomic AND or OR, which never has to be repeated, so there is no ABA problem and no head that all
 //! vCPUs contend for. A taker owns exactly the bits that its AND cleared.
@@ -10,8 +10,7 @@ use core::ops::Range;
 
 use spin::Once;
 
-use super::OutOfMemory;
-use crate::sync::primitive::{AtomicU64, Ordering};
+use super::primitive::{AtomicU64, Ordering};
 
 /// Numbers in a word.
 const BITS: u32 = u64::BITS;
@@ -19,6 +18,10 @@ const BITS: u32 = u64::BITS;
 const FIRST: u32 = if cfg!(granite_loom) { 1 } else { 64 };
 /// Chunks: enough for 2^25 numbers.
 const CHUNKS: usize = 13;
+
+/// There is no memory for so many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
 
 /// The set. It has room for no number until [`make_room`](Self::make_room).
 pub struct Bits {
@@ -266,8 +269,7 @@ fn zeros(words: usize) -> Result<Box<[AtomicU64]>, OutOfMemory> {
 
 #[cfg(test)]
 mod tests {
-    use super::Bits;
-    use crate::grant::freelist::OutOfMemory;
+    use super::{Bits, OutOfMemory};
     use std::vec::Vec;
 
     fn bits(numbers: &[u32]) -> Bits {
