@@ -1,6 +1,6 @@
 //! The heap: small objects by TLSF (the crate `rlsf`), which allocates and frees in bounded time however many there
 //! are, in a window of addresses that grows a piece at a time out of the frame allocator; large ones as pages of their
-//! own ([`large`](super::large)), which go back to the frame allocator when they are freed.
+//! own (`mm::large`), which go back to the frame allocator when they are freed.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
