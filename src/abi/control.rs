@@ -51,6 +51,9 @@ impl ControlOp {
     /// Sets the processor state of a domain: [`HvmContext`].
     #[doc(alias = "XEN_DOMCTL_sethvmcontext")]
     pub const SET_HVM_CONTEXT: Self = Self(34);
+    /// Sets how a domain reads the time-stamp counter, by [`TscInfo`]; only while it is paused and new.
+    #[doc(alias = "XEN_DOMCTL_settscinfo")]
+    pub const SET_TSC_INFO: Self = Self(60);
 }
 
 /// The argument of every operation.
@@ -250,6 +253,28 @@ pub struct ShadowOp {
     pub stats: [u32; 2],
 }
 assert_layout!(ShadowOp, size = 40, align = 8, { op: 0, mode: 4, mb: 8, dirty_bitmap: 16, pages: 24, stats: 32 });
+
+/// Payload of [`ControlOp::SET_TSC_INFO`].
+#[doc(alias = "xen_domctl_tsc_info")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct TscInfo {
+    /// [`TSC_NEVER_EMULATE`].
+    pub mode: u32,
+    /// Ticks a millisecond; for other modes.
+    pub khz: u32,
+    /// How often the domain has moved.
+    pub incarnation: u32,
+    /// Nothing.
+    pub pad: u32,
+    /// For other modes.
+    pub elapsed_ns: u64,
+}
+assert_layout!(TscInfo, size = 24, align = 8, { mode: 0, khz: 4, incarnation: 8, elapsed_ns: 16 });
+
+/// [`TscInfo::mode`]: the processor's counter, whatever Xen thinks of it.
+#[doc(alias = "TSC_MODE_NEVER_EMULATE")]
+pub const TSC_NEVER_EMULATE: u32 = 2;
 
 /// Payload of [`ControlOp::SET_HVM_CONTEXT`].
 #[doc(alias = "xen_domctl_hvmcontext")]

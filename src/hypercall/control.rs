@@ -3,7 +3,8 @@
 use super::{Hypercall, Number};
 use crate::abi::control::{
     AFFINITY_HARD, Bitmap, Control, ControlOp, DomainInfo, HvmContext, InterfaceVersion, ReadConsole,
-    SHADOW_SET_ALLOCATION, SYSCTL_READ_CONSOLE, SYSCTL_VERSION, SYSCTL_VERSION_NEXT, ShadowOp, VcpuAffinity,
+    SHADOW_SET_ALLOCATION, SYSCTL_READ_CONSOLE, SYSCTL_VERSION, SYSCTL_VERSION_NEXT, ShadowOp,
+    TSC_NEVER_EMULATE, TscInfo, VcpuAffinity,
 };
 use crate::abi::{DomId, XenErrno};
 
@@ -24,7 +25,7 @@ macro_rules! payloads {
 
 payloads! {
     (), u64, crate::abi::control::CreateDomain15, crate::abi::control::CreateDomain17, DomainInfo, ShadowOp,
-    HvmContext, VcpuAffinity,
+    HvmContext, TscInfo, VcpuAffinity,
 }
 
 /// An interface of a certain version.
@@ -177,6 +178,21 @@ impl<X: Hypercall> Interface<X> {
         let payload = VcpuAffinity { vcpu, flags: AFFINITY_HARD, hard, soft: Bitmap::default() };
         // SAFETY: Xen reads and writes as many bits as it is told, of an array that lives until the call is over.
         unsafe { self.call(ControlOp::SET_VCPU_AFFINITY, domain, payload) }.map(drop)
+    }
+
+    /// Has a domain read the processor's time-stamp counter, where Xen would catch each read to make up for what the counter
+    /// lacks. Only before it has run.
+    ///
+    /// # Errors
+    ///
+    /// What Xen says.
+    #[doc(alias = "XEN_DOMCTL_settscinfo")]
+    pub fn set_native_tsc(&self, domain: DomId) -> Result<(), XenErrno> {
+        self.simply(
+            ControlOp::SET_TSC_INFO,
+            domain,
+            TscInfo { mode: TSC_NEVER_EMULATE, ..TscInfo::default() },
+        )
     }
 
     /// Sets the processor state of a domain.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use granite::abi::control::{
     self, Bitmap, Control, ControlOp, CreateDomain15, CreateDomain17, DomainFlags, DomainInfo, HvmContext,
-    ReadConsole, ShadowOp, VcpuAffinity,
+    ReadConsole, ShadowOp, TscInfo, VcpuAffinity,
 };
 use granite::abi::hvm_context::{self, Cpu, Descriptor, Header};
 use granite::toolstack::interface::KNOWN;
@@ -52,6 +52,9 @@ pub fn rows(version: u32, rows: &mut Vec<Row>) {
     layout!(rows, "struct xen_domctl_shadow_op" = ShadowOp {
         "op" = op, "mode" = mode, "mb" = mb, "dirty_bitmap" = dirty_bitmap, "pages" = pages, "stats" = stats,
     });
+    layout!(rows, "struct xen_domctl_tsc_info" = TscInfo {
+        "tsc_mode" = mode, "gtsc_khz" = khz, "incarnation" = incarnation, "pad" = pad, "elapsed_nsec" = elapsed_ns,
+    });
     layout!(rows, "struct xen_domctl_hvmcontext" = HvmContext { "size" = size, "buffer" = buffer });
     layout!(rows, "struct xenctl_bitmap" = Bitmap { "bitmap" = bitmap, "nr_bits" = nr_bits });
     layout!(rows, "struct xen_domctl_vcpuaffinity" = VcpuAffinity {
@@ -98,6 +101,7 @@ pub fn rows(version: u32, rows: &mut Vec<Row>) {
         "XEN_DOMCTL_max_mem" = ControlOp::MAX_MEM.0,
         "XEN_DOMCTL_max_vcpus" = ControlOp::MAX_VCPUS.0,
         "XEN_DOMCTL_sethvmcontext" = ControlOp::SET_HVM_CONTEXT.0,
+        "XEN_DOMCTL_settscinfo" = ControlOp::SET_TSC_INFO.0,
         "XEN_DOMCTL_CDF_hvm" = control::CREATE_HVM,
         "XEN_DOMCTL_CDF_hap" = control::CREATE_HAP,
         "XEN_X86_EMU_LAPIC" = control::EMULATE_LAPIC,
