@@ -28,6 +28,7 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
         Some("panic-in-panic") => panic!("{}", PanicsWhenShown),
         Some("null") => read(0x10),
         Some("unmapped") => write(0x7000_0000_0000),
+        Some("unmapped-again") => unmapped_again(),
         Some("write-to-code") => write(guest_main as *const () as usize),
         Some("run-data") => run_data(),
         Some("stack-overflow") => {
@@ -205,6 +206,26 @@ impl fmt::Display for PanicsWhenShown {
 fn read(address: usize) {
     // SAFETY: none: it must fault, and the guest ends there.
     black_box(unsafe { (address as *const u64).read_volatile() });
+}
+
+/// Reads a page, unmaps it, and reads it again: the processor must have forgotten it.
+fn unmapped_again() {
+    // Between the large objects and the stacks.
+    const AT: usize = (6 << 44) - 4096;
+    let Some(memory) = granite::mm::memory() else { return };
+    memory.with(|granite::mm::Memory { frames, tables }| {
+        // SAFETY: nothing else uses the address, and here it is used by reads alone.
+        unsafe {
+            if tables.map_new_page(AT as u64, frames).is_err() {
+                return;
+            }
+            read(AT);
+            println!("it was mapped");
+            read(AT);
+            let _ = black_box(tables.unmap_page(AT as u64));
+            read(AT);
+        }
+    });
 }
 
 fn write(address: usize) {

@@ -47,8 +47,9 @@ fn remapped(_: &Context) -> Result<(), NotPassed> {
         Ok::<_, NotPassed>(frame)
     };
     for (first, second) in [(1, 2), (3, 4)] {
-        for byte in [first, second] {
-            let frame = frame(byte)?;
+        // Both are out before one is released: they aren't the same.
+        let frames = [frame(first)?, frame(second)?];
+        for (frame, byte) in frames.into_iter().zip([first, second]) {
             // SAFETY: nothing else uses the address.
             let mapped =
                 live()?.with(|memory| unsafe { memory.tables.map_page(AT, frame, &mut memory.frames) });

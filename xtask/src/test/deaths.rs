@@ -48,6 +48,11 @@ const DEATHS: &[Death] = &[
         &["exception 14, page fault (#PF)", "address 0x10: a null pointer", "rip 0", "(tests/die.rs:"],
     ),
     death("unmapped", CRASH, &["error code 0x2, address 0x700000000000: write to a page that isn't mapped"]),
+    death(
+        "unmapped-again",
+        CRASH,
+        &["it was mapped", "address 0x5ffffffff000: read of a page that isn't mapped"],
+    ),
     death("write-to-code", CRASH, &["page fault (#PF)", ": not writable"]),
     death("run-data", CRASH, &["page fault (#PF)", ": not executable"]),
     death(

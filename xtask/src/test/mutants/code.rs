@@ -82,8 +82,8 @@ pub const BUGS: &[(Mutant, Check)] = &[
         (
             "an_event_unmasks_what_the_program_masked",
             "src/event/delivery.rs",
-            "    if slot.is_held() {\n        return;\n    }\n    bits::clear_mask",
-            "    bits::clear_mask",
+            "    if slot.is_held() {\n        return;\n    }\n    bits::clear_mask(page, port);\n    if slot.is_held() {",
+            "    bits::clear_mask(page, port);\n    if false {",
         ),
         "event::delivery",
     ),
@@ -153,7 +153,7 @@ pub const BUGS: &[(Mutant, Check)] = &[
             "        flush.ignore();\n        Ok(Gfn::containing(frame.start_address().as_u64()))\n    }\n\n    /// Maps a large",
         ),
         "solo",
-        "memory::an_address_forgets",
+        "die::unmapped-again",
     ),
     host(
         (
