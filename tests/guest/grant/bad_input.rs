@@ -285,6 +285,10 @@ mod fake {
         });
         check_same!(them.unmap_all([good]), Ok(()));
         check_same!(them.stats().lost, 1);
+        // Of its own, all are counted.
+        (0..2).for_each(|_| fake.fail(Fault::Status(Op::UNMAP, Status::GENERAL_ERROR)));
+        check_same!(them.unmap_all([map()?]), Err(1));
+        check_same!(them.stats().lost, 2);
         Ok(())
     }
 

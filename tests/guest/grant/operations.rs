@@ -390,6 +390,14 @@ fn part_of_a_page(bed: &Bed) -> Result<(), NotPassed> {
         return bed.nothing_lost();
     }
     let part = granted.map_err(fail)?;
+    // Up to the end of the page, and no further.
+    let last = bed.us.grant_part::<ReadOnly>(bed.page()?, 4000, 96, bed.their_id).map_err(fail)?;
+    last.end_access().map_err(fail)?;
+    let Err(failed) = bed.us.grant_part::<ReadOnly>(bed.page()?, 4000, 97, bed.their_id) else {
+        return Err(fail("a part beyond the end of its page"));
+    };
+    check!(matches!(failed.error, GrantError::OutOfBounds(_)), "{}", failed.error);
+    drop(failed.value);
     let mapped = bed.them.map::<ReadOnly>(bed.our_id, part.gref());
     check_same!(mapped.err().and_then(GrantError::status), Some(Status::GENERAL_ERROR));
     let them = bed.their_table()?;
