@@ -29,18 +29,6 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     ("shortage_without_fence", WAITERS, "fence(Ordering::SeqCst); // declare_scarce", ""),
     ("wake_without_fence", WAITERS, "fence(Ordering::SeqCst); // wake_if_scarce", ""),
-    (
-        "wait_before_it_is_known",
-        WAITERS,
-        "        self.waiters.add(waker);\n        self.declare_scarce();",
-        "        self.declare_scarce();\n        self.waiters.add(waker);",
-    ),
-    (
-        "shortage_ended_too_late",
-        WAITERS,
-        "        self.scarce.store(0, Ordering::Relaxed);\n        self.waiters.wake_all();",
-        "        self.waiters.wake_all();\n        self.scarce.store(0, Ordering::Relaxed);",
-    ),
     ("exhausted_without_a_second_look", LIST, "first.or_else(again).map(", "first.map("),
     ("free_wakes_no_one", LIST, "self.wake_if_scarce(); // free", ""),
     ("flush_wakes_no_one", LIST, "self.wake_if_scarce(); // flush", ""),
