@@ -39,12 +39,10 @@ pub enum Unfit {
     Frame(Gfn),
     /// Only version 2 grants parts of pages.
     Version,
-    /// Another domain's grant isn't passed on.
-    #[doc(alias = "GTF_transitive")]
-    Transitive,
 }
 
-/// What an entry offers beside flags and domain.
+/// What an entry offers beside flags and domain. Another domain's grant is not among it: none is passed on
+/// (`GTF_transitive`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Payload {
     /// A whole page; or the place for one.
@@ -137,9 +135,6 @@ impl<'t> Entry<'t> {
     /// [`Unfit`], and the entry is as it was.
     #[inline]
     pub fn publish(self, flags: EntryFlags, domain: DomId, payload: Payload) -> Result<(), Unfit> {
-        if flags.entry_type() == EntryFlags::TYPE_MASK {
-            return Err(Unfit::Transitive);
-        }
         match (self, payload) {
             (Self::V1 { frame, .. }, Payload::Frame(gfn)) => {
                 frame.store(u32::try_from(gfn.0).map_err(|_| Unfit::Frame(gfn))?, Ordering::Relaxed);

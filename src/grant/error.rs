@@ -84,9 +84,6 @@ impl fmt::Display for GrantError {
             Self::Unfit(Unfit::Frame(gfn)) => {
                 write!(f, "{gfn} has more than 32 bits; only a table of version 2 can grant it")
             }
-            Self::Unfit(Unfit::Transitive) => {
-                f.write_str("another domain's grant can't be passed on (GTF_transitive)")
-            }
             Self::Unfit(Unfit::Version) => f.write_str("only a table of version 2 can grant that"),
             Self::Busy(flags) if flags.contains(EntryFlags::WRITING) => {
                 f.write_str("the page is in use: the peer reads and writes it")

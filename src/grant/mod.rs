@@ -99,20 +99,6 @@ mod tests {
         )*};
     }
 
-    #[test]
-    fn grants_of_others_are_not_passed_on() {
-        use super::entry::{Entry, Payload, Unfit};
-        use crate::abi::grant::EntryFlags;
-        use crate::abi::{DomId, Gfn};
-        use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
-        let (word, part, frame, status) =
-            (AtomicU32::new(0), AtomicU32::new(0), AtomicU64::new(0), AtomicU16::new(0));
-        let entry = Entry::V2 { word: &word, part: &part, frame: &frame, status: &status };
-        let transitive = entry.publish(EntryFlags::TYPE_MASK, DomId(3), Payload::Frame(Gfn(8)));
-        assert_eq!((transitive, entry.flags()), (Err(Unfit::Transitive), EntryFlags::INVALID));
-        assert!(std::format!("{}", super::GrantError::from(Unfit::Transitive)).contains("GTF_transitive"));
-    }
-
     not_clone!(
         OwnedRef,
         RefRange,

@@ -34,7 +34,6 @@ pub const MUTANTS: &[Mutant] = &[
     ("flush_wakes_no_one", LIST, "self.wake_if_scarce(); // flush", ""),
     ("growth_wakes_no_one", LIST, "self.wake_if_scarce(); // grow", ""),
     ("many_wake_no_one", MANY, "self.flush(); // and wakes", ""),
-    ("run_wakes_no_one", MANY, "self.wake_if_scarce(); // run", ""),
     ("publish_without_release", ENTRY, "Ordering::Release); // publish", "Ordering::Relaxed);"),
     ("end_access_without_acquire", ENTRY, "Ordering::Acquire, // end_access", "Ordering::Relaxed,"),
     ("end_access_v2_without_fence", ENTRY, "fence(Ordering::SeqCst); // end_access, version 2", ""),
