@@ -199,7 +199,7 @@ const USES: &[Use] = &[
         0,
         &[
             "grant a page and end it",
-            "ok   wanted: at most 80",
+            "ok   wanted: at most 90",
             "map 512 pages",
             " 1 hypercalls",
             "interrupt, to its handler and back",
