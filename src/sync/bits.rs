@@ -1,8 +1,8 @@
 //! A set of numbers that all vCPUs change at once: one bit for each number, in words that grow with the set. The grant
 //! references that are free are one.
 //!
-//! A change is one atomic AND or OR, which never has to be repeated, so there is no ABA problem and no head that all
-//! vCPUs contend for. A taker owns exactly the bits that its AND cleared.
+//! A change is one atomic AND or OR, so there is no ABA problem and no head that all vCPUs contend for. An AND is repeated
+//! only if others took all that it wanted meanwhile. A taker owns exactly the bits that its AND cleared.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
