@@ -23,15 +23,7 @@ pub struct TooMuch;
 ///
 /// [`TooMuch`], if four do something already.
 pub fn before_halt(work: Work) -> Result<(), TooMuch> {
-    let place = WORK.iter().find(|place| {
-        let mut is_ours = false;
-        place.call_once(|| {
-            is_ours = true;
-            work
-        });
-        is_ours
-    });
-    place.map(drop).ok_or(TooMuch)
+    super::claim(&WORK, work).map(drop).ok_or(TooMuch)
 }
 
 /// Does all of it. Returns in how long to look again, if that is to be.

@@ -16,3 +16,12 @@ pub use idle::{TooMuch, Work, before_halt};
 pub use instant::Instant;
 pub use wait::{pause, sleep, wait_until};
 pub use wall::wall_clock;
+
+/// Puts a value into the first place that has none yet, and returns which; `None` if all have one.
+fn claim<T>(places: &[spin::Once<T>], value: T) -> Option<usize> {
+    let mut value = Some(value);
+    places.iter().position(|place| {
+        let _ = place.try_call_once(|| value.take().ok_or(()));
+        value.is_none()
+    })
+}

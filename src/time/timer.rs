@@ -73,15 +73,7 @@ impl core::error::Error for NoAlarm {}
 ///
 /// [`NoAlarm`], if two have one already.
 pub fn on_alarm(handler: fn()) -> Result<Alarm, NoAlarm> {
-    let place = HANDLERS.iter().position(|place| {
-        let mut is_ours = false;
-        place.call_once(|| {
-            is_ours = true;
-            handler
-        });
-        is_ours
-    });
-    place.map(Alarm).ok_or(NoAlarm)
+    super::claim(&HANDLERS, handler).map(Alarm).ok_or(NoAlarm)
 }
 
 impl Alarm {
