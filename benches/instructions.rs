@@ -33,6 +33,10 @@ unsafe impl Vcpu for Counted {
     fn index(&self) -> usize {
         self.0.index()
     }
+
+    fn masked<R>(&self, run: impl FnOnce() -> R) -> R {
+        self.0.masked(run)
+    }
 }
 
 // SAFETY: it is Xen.

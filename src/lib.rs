@@ -37,7 +37,7 @@ const _: &str = include_str!("../linker.ld");
 #[cfg(not(granite_guest))]
 extern crate std;
 
-pub mod abi;
+pub use granite_core::abi;
 #[allow(unsafe_code, reason = "the processor")]
 pub mod arch;
 pub mod driver;

@@ -22,9 +22,7 @@ mod access;
 #[allow(unsafe_code, reason = "Xen writes pages")]
 mod copy;
 mod dump;
-pub mod entry;
 mod error;
-pub mod freelist;
 #[doc = include_str!("header.md")]
 pub mod header {}
 #[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
@@ -48,6 +46,7 @@ pub use self::{
     transfer::{ReceivedPage, SlotState, TransferSlot},
 };
 pub use error::{BatchError, Failed, GrantError};
+pub use granite_core::{entry, freelist};
 
 /// What a peer may do with a page: [`ReadOnly`] or [`ReadWrite`].
 pub trait Access: sealed::Sealed {

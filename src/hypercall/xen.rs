@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use super::detect::Hypervisor;
 use super::{Hypercall, Number};
 use crate::abi::DomId;
-use crate::sync::{PerVcpu, Vcpu, per_vcpu, this_vcpu};
+use crate::sync::{Masked, PerVcpu, Vcpu, per_vcpu, this_vcpu};
 
 /// The hypervisor under us. Its existence says that the hypercall page is in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,11 @@ unsafe impl Vcpu for Xen {
     #[inline]
     fn index(&self) -> usize {
         this_vcpu::slot()
+    }
+
+    fn masked<R>(&self, run: impl FnOnce() -> R) -> R {
+        let _masked = Masked::mask();
+        run()
     }
 }
 

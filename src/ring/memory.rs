@@ -1,6 +1,5 @@
-//! The memory that a ring lies in.
+//! Memory for rings: pages of ours, and of a peer's.
 
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use crate::abi::PAGE_SIZE;
@@ -9,35 +8,7 @@ use crate::grant::{ForeignMapping, Grant, ReadWrite};
 use crate::hypercall::Hypercall;
 use crate::mm::SharedBytes;
 use crate::sync::primitive::Ordering;
-
-/// Memory that both ends write at any time. A ring stays inside of it: what is outside is neither read nor written.
-pub trait RingMemory {
-    /// Its bytes.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Reads a 32-bit word, at a multiple of 4.
-    fn load(&self, at: usize, order: Ordering) -> u32;
-
-    /// Writes a 32-bit word, at a multiple of 4.
-    fn store(&self, at: usize, value: u32, order: Ordering);
-
-    /// Copies bytes out.
-    fn read(&self, at: usize, into: &mut [u8]);
-
-    /// Copies bytes in.
-    fn write(&self, at: usize, bytes: &[u8]);
-
-    /// The reference by which the peer has it, if it is ours and granted: for as long as that is used, the peer may find in
-    /// it what it was told.
-    fn gref(&self) -> Option<GrantRef> {
-        None
-    }
-}
+use granite_core::ring::RingMemory;
 
 impl RingMemory for SharedBytes<'_> {
     fn len(&self) -> usize {
@@ -101,24 +72,27 @@ by_bytes!(Grant: |grant| Some(grant.gref()), ForeignMapping: |_| None);
 
 const PAGE: usize = PAGE_SIZE as usize;
 
-/// Pages that don't lie one behind the other here. A slot may lie in two of them.
-impl<X: Hypercall> RingMemory for Vec<Grant<'_, ReadWrite, X>> {
+/// Granted pages, one behind the other for the ring, wherever they lie. A slot may lie in two of them.
+#[derive(Debug)]
+pub struct GrantedPages<'t, X: Hypercall>(pub Vec<Grant<'t, ReadWrite, X>>);
+
+impl<X: Hypercall> RingMemory for GrantedPages<'_, X> {
     fn len(&self) -> usize {
-        self.as_slice().len() * PAGE
+        self.0.len() * PAGE
     }
 
     fn load(&self, at: usize, order: Ordering) -> u32 {
-        self.get(at / PAGE).map_or(0, |page| page.load(at % PAGE, order))
+        self.0.get(at / PAGE).map_or(0, |page| page.load(at % PAGE, order))
     }
 
     fn store(&self, at: usize, value: u32, order: Ordering) {
-        if let Some(page) = self.get(at / PAGE) {
+        if let Some(page) = self.0.get(at / PAGE) {
             page.store(at % PAGE, value, order);
         }
     }
 
     fn read(&self, mut at: usize, mut into: &mut [u8]) {
-        while let (Some(page), false) = (self.get(at / PAGE), into.is_empty()) {
+        while let (Some(page), false) = (self.0.get(at / PAGE), into.is_empty()) {
             let (part, rest) = into.split_at_mut(into.len().min(PAGE - at % PAGE));
             page.read(at % PAGE, part);
             (at, into) = (at + part.len(), rest);
@@ -126,7 +100,7 @@ impl<X: Hypercall> RingMemory for Vec<Grant<'_, ReadWrite, X>> {
     }
 
     fn write(&self, mut at: usize, mut bytes: &[u8]) {
-        while let (Some(page), false) = (self.get(at / PAGE), bytes.is_empty()) {
+        while let (Some(page), false) = (self.0.get(at / PAGE), bytes.is_empty()) {
             let (part, rest) = bytes.split_at(bytes.len().min(PAGE - at % PAGE));
             page.write(at % PAGE, part);
             (at, bytes) = (at + part.len(), rest);
@@ -135,39 +109,6 @@ impl<X: Hypercall> RingMemory for Vec<Grant<'_, ReadWrite, X>> {
 
     /// The first page's: a peer has all of them, or none.
     fn gref(&self) -> Option<GrantRef> {
-        self.first().map(Grant::gref)
+        self.0.first().map(Grant::gref)
     }
 }
-
-/// Memory that somebody else has as well.
-macro_rules! by_reference {
-    ($($memory:ty),*) => {$(
-        impl<M: RingMemory + ?Sized> RingMemory for $memory {
-            fn len(&self) -> usize {
-                (**self).len()
-            }
-
-            fn load(&self, at: usize, order: Ordering) -> u32 {
-                (**self).load(at, order)
-            }
-
-            fn store(&self, at: usize, value: u32, order: Ordering) {
-                (**self).store(at, value, order);
-            }
-
-            fn read(&self, at: usize, into: &mut [u8]) {
-                (**self).read(at, into);
-            }
-
-            fn write(&self, at: usize, bytes: &[u8]) {
-                (**self).write(at, bytes);
-            }
-
-            fn gref(&self) -> Option<GrantRef> {
-                (**self).gref()
-            }
-        }
-    )*};
-}
-
-by_reference!(&M, Rc<M>);

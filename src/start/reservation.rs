@@ -118,6 +118,10 @@ mod tests {
         fn index(&self) -> usize {
             HostThread.index()
         }
+
+        fn masked<R>(&self, run: impl FnOnce() -> R) -> R {
+            run()
+        }
     }
 
     // SAFETY: it reads what the calls' structures are.

@@ -104,7 +104,7 @@ mod here {
 mod here {
     use core::cell::Cell;
 
-    use super::super::vcpu::{HostThread, Vcpu};
+    use super::super::{HostThread, Vcpu};
 
     std::thread_local! {
         /// Nothing: the thread's number.

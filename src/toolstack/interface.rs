@@ -43,9 +43,9 @@ pub struct Known {
 /// Those that are known. No distribution at hand has a Xen 4.18 to run: 0x16 is here by its header, in which what is
 /// used of the control interface is the same as in 0x15.
 pub const KNOWN: &[Known] = &[
-    Known { version: InterfaceVersion(0x15), of: "Xen 4.17", create: Create::With15 },
-    Known { version: InterfaceVersion(0x16), of: "Xen 4.18", create: Create::With15 },
-    Known { version: InterfaceVersion(0x17), of: "Xen 4.19 and 4.20", create: Create::With17 },
+    Known { version: InterfaceVersion::XEN_4_17, of: "Xen 4.17", create: Create::With15 },
+    Known { version: InterfaceVersion::XEN_4_18, of: "Xen 4.18", create: Create::With15 },
+    Known { version: InterfaceVersion::XEN_4_19, of: "Xen 4.19 and 4.20", create: Create::With17 },
 ];
 
 /// Versions to look for, to tell the user of one that isn't known.

@@ -80,6 +80,10 @@ unsafe impl Vcpu for Scripted {
     fn index(&self) -> usize {
         HostThread.index()
     }
+
+    fn masked<R>(&self, run: impl FnOnce() -> R) -> R {
+        run()
+    }
 }
 
 // SAFETY: it reads and writes what the calls' structures are.

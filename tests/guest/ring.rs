@@ -10,11 +10,11 @@ use granite::abi::DomId;
 use granite::abi::event::Port;
 use granite::abi::grant::GrantRef;
 use granite::event::{Interdomain, Unbound};
-use granite::grant::{ForeignMapping, Grant, ReadWrite};
+use granite::grant::{ForeignMapping, ReadWrite};
 use granite::hypercall::Xen;
 use granite::mm::Page;
 use granite::ring::flex::{self, Stream};
-use granite::ring::{Back, Front, Notify, PeerBroke, Protocol, Ring, RingMemory};
+use granite::ring::{Back, Front, GrantedPages, Notify, PeerBroke, Protocol, Ring, RingMemory};
 use granite::time::{Deadline, TimedOut};
 
 use crate::harness::{Case, Context, NotPassed, Rig};
@@ -56,7 +56,7 @@ fn hear_numbers(context: &Context) -> Result<Vec<u32>, NotPassed> {
 }
 
 /// Pages of ours that the other side may write.
-type Pages = Vec<Grant<'static, ReadWrite, Xen>>;
+type Pages = GrantedPages<'static, Xen>;
 
 /// Pages for the other side, and their references.
 fn share(context: &Context, peer: DomId, pages: usize) -> Result<(Pages, Vec<u32>), NotPassed> {
@@ -66,7 +66,7 @@ fn share(context: &Context, peer: DomId, pages: usize) -> Result<(Pages, Vec<u32
         shared.push(grants.grant::<ReadWrite>(page()?, peer).map_err(fail)?);
     }
     let grefs = shared.iter().map(|grant| grant.gref().0).collect();
-    Ok((shared, grefs))
+    Ok((GrantedPages(shared), grefs))
 }
 
 fn map(
@@ -126,7 +126,7 @@ fn ask(context: &Context, pages: usize) -> Result<(), NotPassed> {
     }
     check!(asked == WORDS && ring.in_flight() == 0);
     check_same!(context.hear()?, b"unmapped");
-    for grant in ring.into_memory() {
+    for grant in ring.into_memory().0 {
         grant.end_access().map_err(fail)?;
     }
     Ok(())
@@ -203,7 +203,7 @@ impl<'c> Target<'c> {
     fn end(self) -> Result<(), NotPassed> {
         tell_numbers(self.context, &[])?;
         check_same!(self.context.hear()?, b"unmapped");
-        for grant in self.page {
+        for grant in self.page.0 {
             grant.end_access().map_err(fail)?;
         }
         Ok(())
@@ -288,7 +288,7 @@ fn send_bytes(context: &Context) -> Result<(), NotPassed> {
     let (mut indices, mut numbers) = share(context, DomId::CONTROL, 1)?;
     let (data, grefs) = share(context, DomId::CONTROL, 1 << ORDER)?;
     let port = Unbound::new(context.xen()?, DomId::CONTROL).map_err(fail)?;
-    let indices = indices.pop().ok_or_else(|| fail("no page"))?;
+    let indices = indices.0.pop().ok_or_else(|| fail("no page"))?;
     let grefs: Vec<_> = grefs.into_iter().map(GrantRef).collect();
     let stream = Stream::<Front, _, _>::new(indices, data, &grefs);
     let mut stream = stream.ok_or_else(|| fail("no stream"))?;
@@ -353,7 +353,7 @@ fn any_index_of_a_stream(context: &Context) -> Result<(), NotPassed> {
     let (data, _) = share(context, context.side_child()?, 1)?;
     for &odd in ODD.iter().filter(|&&odd| odd > 2048) {
         for (at, most) in [(4, 2048), (64, 3)] {
-            let indices = &target.page[0];
+            let indices = &target.page.0[0];
             let stream = Stream::<Front, _, _>::new(indices, &data, &[GrantRef(9)]);
             let mut stream = stream.ok_or_else(|| fail("no stream"))?;
             let _ = stream.write(b"one").map_err(fail)?;

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::check::Work;
+use super::Work;
 use super::disk::{Disk, DiskError};
 use super::persistent::Persistent;
 use super::{SECTOR, checksum};

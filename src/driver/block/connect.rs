@@ -13,14 +13,14 @@ use crate::abi::grant::GrantRef;
 use crate::abi::xenbus::State;
 use crate::driver::connector::{ConnectError, Connector};
 use crate::event::{Interdomain, Unbound};
-use crate::grant::{ForeignMapping, Grant, GrantTable, ReadWrite};
+use crate::grant::{ForeignMapping, GrantTable, ReadWrite};
 use crate::hypercall::Xen;
 use crate::mm::Page;
-use crate::ring::Ring;
+use crate::ring::{GrantedPages, Ring};
 use crate::time::Deadline;
 
 /// A front end between domains.
-pub type XenFront = Front<'static, Xen, Vec<Grant<'static, ReadWrite, Xen>>, Interdomain>;
+pub type XenFront = Front<'static, Xen, GrantedPages<'static, Xen>, Interdomain>;
 
 /// A back end between domains.
 pub type XenBack<D> = Back<'static, Xen, ForeignMapping<'static, ReadWrite, Xen>, Interdomain, D>;
@@ -77,7 +77,7 @@ fn meet_back(
         memory.push(grants.grant::<ReadWrite>(page, peer).map_err(|failed| failed.error)?);
     }
     let grefs: Vec<_> = memory.iter().map(|grant| grant.gref().0.to_string()).collect();
-    let ring = Ring::new(memory)?;
+    let ring = Ring::new(GrantedPages(memory))?;
     let port = Unbound::new(*grants.xen(), peer)?;
 
     let (order_text, port_text) = (order.to_string(), port.port().0.to_string());

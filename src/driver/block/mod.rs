@@ -11,7 +11,6 @@
 mod back;
 mod batch;
 mod buffers;
-mod check;
 mod client;
 mod connect;
 mod disk;
@@ -23,31 +22,15 @@ mod storage;
 mod task;
 
 pub use back::{Back, DataPath, Served};
-pub use check::{Refusal, Work, check};
 pub use connect::{MAX_RING_ORDER, Offer, XenBack, XenFront, connect_back, connect_front};
 pub use disk::{Disk, DiskError, ImageDisk, RamDisk};
 pub use error::BlockError;
 pub use front::{Counts, Front, Geometry, Limits};
 
-use crate::abi::blkif;
-use crate::ring::Protocol;
+pub use granite_core::abi::blkif::SECTOR;
+pub use granite_core::block::{Blkif, Refusal, Work, check};
 
-pub use crate::abi::blkif::SECTOR;
-
-/// What goes through a block device's ring.
-#[derive(Clone, Copy, Debug)]
-pub enum Blkif {}
-
-impl Protocol for Blkif {
-    type Request = blkif::Request;
-    type Response = blkif::Response;
-
-    fn answers(response: &blkif::Response) -> u64 {
-        response.id
-    }
-}
-
-/// The CRC-32 of a sector, as a [checksum](blkif::Operation::CHECKSUM) says it.
+/// The CRC-32 of a sector, as a [checksum](crate::abi::blkif::Operation::CHECKSUM) says it.
 pub fn checksum(sector: &[u8]) -> u32 {
     crc32fast::hash(sector)
 }

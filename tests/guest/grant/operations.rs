@@ -7,7 +7,7 @@ use granite::abi::grant::{GrantRef, Status};
 use granite::abi::{DomId, PAGE_SIZE, XenErrno};
 use granite::grant::{CopyOp, Dest, GrantError, ReadOnly, ReadWrite, Source, Version};
 use granite::hypercall::grant::{self as op, OpError};
-use granite::ring::RingMemory;
+use granite::ring::{GrantedPages, RingMemory};
 
 use super::bed::{Bed, Hypervisor, fail, raw_map};
 use super::{BOTH_AT_HAND, WITH_XEN};
@@ -474,8 +474,8 @@ fn batch_of_unmaps(bed: &Bed) -> Result<(), NotPassed> {
 /// What a slot has on the second page is there, and nothing else of that page changes.
 fn a_slot_across_two_pages(bed: &Bed) -> Result<(), NotPassed> {
     let grant = || bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail);
-    let pages = alloc::vec![grant()?, grant()?, grant()?];
-    check_same!(pages.len(), 3);
+    let pages = GrantedPages(alloc::vec![grant()?, grant()?, grant()?]);
+    check_same!(pages.len(), 3 * 4096);
     for (at, size) in [(4096 - 40, 112), (4095, 2), (4096, 10), (2 * 4096 - 1, 112), (100, 8000)] {
         let bytes: Vec<u8> = (0..size).map(|n| (n % 250) as u8 + 1).collect();
         RingMemory::write(&pages, at, &bytes);
@@ -483,14 +483,14 @@ fn a_slot_across_two_pages(bed: &Bed) -> Result<(), NotPassed> {
         RingMemory::read(&pages, at, &mut read);
         check!(read == bytes, "{size} bytes at {at} are not what was written");
         let mut all = alloc::vec![0; 3 * 4096];
-        for (page, part) in pages.iter().zip(all.chunks_mut(4096)) {
+        for (page, part) in pages.0.iter().zip(all.chunks_mut(4096)) {
             page.bytes().read(0, part).map_err(fail)?;
         }
         check!(all[at..at + size] == bytes, "{size} bytes at {at} lie elsewhere");
         check!(all[..at].iter().chain(&all[at + size..]).all(|&byte| byte == 0), "{size} bytes at {at}");
         RingMemory::write(&pages, at, &alloc::vec![0; size]);
     }
-    for page in pages {
+    for page in pages.0 {
         page.end_access().map_err(fail)?;
     }
     bed.nothing_lost()

@@ -42,7 +42,7 @@ fn cargo_test() -> Command {
 /// Has `cargo test` build and run the models, in this folder of the target folder.
 pub fn as_models(command: &mut Command, folder: &str) {
     command
-        .args(["--package", "granite", "--test", "models", "--config", "profile.dev.opt-level=1"])
+        .args(["--package", "granite-core", "--test", "models", "--config", "profile.dev.opt-level=1"])
         .arg("--target-dir")
         .arg(paths::target().join(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\x1fgranite_loom")

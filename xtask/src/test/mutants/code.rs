@@ -178,7 +178,7 @@ pub const BUGS: &[(Mutant, Check)] = &[
     host(
         (
             "an_index_of_a_stream_goes_back",
-            "src/ring/flex.rs",
+            "core/src/ring/flex.rs",
             "self.look(into.producer, self.given, ",
             "self.look(into.producer, self.read, ",
         ),
@@ -187,7 +187,7 @@ pub const BUGS: &[(Mutant, Check)] = &[
     host(
         (
             "room_of_a_stream_goes_back",
-            "src/ring/flex.rs",
+            "core/src/ring/flex.rs",
             "self.look(out.consumer, self.taken, self.written)",
             "self.look(out.consumer, self.written.wrapping_sub(self.size), self.written)",
         ),

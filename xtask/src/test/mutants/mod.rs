@@ -43,7 +43,7 @@ const SOURCES: &[&str] = &[
     "tests",
     "benches",
     "examples",
-    "fuzz",
+    "core",
     "xtask",
 ];
 
@@ -81,16 +81,8 @@ fn command(check: &Check) -> Command {
     match check {
         Check::Host(filter) => {
             let mut command = cargo("test");
-            command.args([
-                "--package",
-                "granite",
-                "--lib",
-                "--test",
-                "guest",
-                "--test",
-                "ring",
-                "--target-dir",
-            ]);
+            command.args(["--package", "granite", "--package", "granite-core", "--lib"]);
+            command.args(["--test", "guest", "--test", "ring", "--target-dir"]);
             command.arg(target).args(["--", filter]);
             command
         }

@@ -2,12 +2,12 @@
 
 use super::Mutant;
 
-const BITS: &str = "src/sync/bits.rs";
-const LIST: &str = "src/grant/freelist/mod.rs";
-const MANY: &str = "src/grant/freelist/many.rs";
-const WAITERS: &str = "src/grant/freelist/waiters.rs";
-const ENTRY: &str = "src/grant/entry.rs";
-const RING: &str = "src/ring/mod.rs";
+const BITS: &str = "core/src/sync/bits.rs";
+const LIST: &str = "core/src/freelist/mod.rs";
+const MANY: &str = "core/src/freelist/many.rs";
+const WAITERS: &str = "core/src/freelist/waiters.rs";
+const ENTRY: &str = "core/src/entry.rs";
+const RING: &str = "core/src/ring/mod.rs";
 
 /// The mutants.
 pub const MUTANTS: &[Mutant] = &[

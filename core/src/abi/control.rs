@@ -1,0 +1,369 @@
+//! The control interface, by which the control domain makes and ends others. Sources: `xen/include/public/domctl.h`
+//! and `sysctl.h`. It changes from one Xen to the next, and is called by its version: a Xen refuses another's.
+
+use super::{DomId, assert_layout};
+
+/// A version of the control interface. Source: `XEN_DOMCTL_INTERFACE_VERSION`.
+#[doc(alias = "XEN_DOMCTL_INTERFACE_VERSION")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(transparent)]
+pub struct InterfaceVersion(pub u32);
+
+impl InterfaceVersion {
+    /// Of Xen 4.17.
+    pub const XEN_4_17: Self = Self(0x15);
+    /// Of Xen 4.18.
+    pub const XEN_4_18: Self = Self(0x16);
+    /// Of Xen 4.19 and 4.20.
+    pub const XEN_4_19: Self = Self(0x17);
+    /// Those that the structures here are of.
+    pub const KNOWN: [Self; 3] = [Self::XEN_4_17, Self::XEN_4_18, Self::XEN_4_19];
+}
+
+/// The version of `sysctl` that these structures are, from Xen 4.17 to 4.20.
+#[doc(alias = "XEN_SYSCTL_INTERFACE_VERSION")]
+pub const SYSCTL_VERSION: u32 = 0x15;
+/// The one after it, of Xen 4.21. What is used here is the same in both.
+pub const SYSCTL_VERSION_NEXT: u32 = 0x16;
+
+/// An operation's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct ControlOp(pub u32);
+
+impl ControlOp {
+    /// Makes an empty domain.
+    #[doc(alias = "XEN_DOMCTL_createdomain")]
+    pub const CREATE_DOMAIN: Self = Self(1);
+    /// Ends a domain.
+    #[doc(alias = "XEN_DOMCTL_destroydomain")]
+    pub const DESTROY_DOMAIN: Self = Self(2);
+    /// Keeps a domain from running.
+    #[doc(alias = "XEN_DOMCTL_pausedomain")]
+    pub const PAUSE_DOMAIN: Self = Self(3);
+    /// Lets it run.
+    #[doc(alias = "XEN_DOMCTL_unpausedomain")]
+    pub const UNPAUSE_DOMAIN: Self = Self(4);
+    /// What a domain is: [`DomainInfo`].
+    #[doc(alias = "XEN_DOMCTL_getdomaininfo")]
+    pub const GET_DOMAIN_INFO: Self = Self(5);
+    /// On which processors a vCPU may run: [`VcpuAffinity`].
+    #[doc(alias = "XEN_DOMCTL_setvcpuaffinity")]
+    pub const SET_VCPU_AFFINITY: Self = Self(9);
+    /// Memory for a domain's nested page tables: [`ShadowOp`].
+    #[doc(alias = "XEN_DOMCTL_shadow_op")]
+    pub const SHADOW_OP: Self = Self(10);
+    /// How much memory a domain may have, in KiB.
+    #[doc(alias = "XEN_DOMCTL_max_mem")]
+    pub const MAX_MEM: Self = Self(11);
+    /// How many vCPUs a domain has.
+    #[doc(alias = "XEN_DOMCTL_max_vcpus")]
+    pub const MAX_VCPUS: Self = Self(15);
+    /// Sets the processor state of a domain: [`HvmContext`].
+    #[doc(alias = "XEN_DOMCTL_sethvmcontext")]
+    pub const SET_HVM_CONTEXT: Self = Self(34);
+    /// Sets how a domain reads the time-stamp counter, by [`TscInfo`]; only while it is paused and new.
+    #[doc(alias = "XEN_DOMCTL_settscinfo")]
+    pub const SET_TSC_INFO: Self = Self(60);
+}
+
+/// The argument of every operation.
+#[doc(alias = "xen_domctl")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Control {
+    /// Which.
+    pub cmd: ControlOp,
+    /// Of which interface.
+    pub interface_version: InterfaceVersion,
+    /// About which domain. Out for [`ControlOp::CREATE_DOMAIN`].
+    pub domain: DomId,
+    /// Nothing.
+    pub pad: [u16; 3],
+    /// What the operation wants and gives.
+    pub payload: [u64; 16],
+}
+assert_layout!(Control, size = 144, align = 8, { cmd: 0, interface_version: 4, domain: 8, payload: 16 });
+
+/// A domain with hardware virtualisation, as PVH ones are.
+#[doc(alias = "XEN_DOMCTL_CDF_hvm")]
+pub const CREATE_HVM: u32 = 1 << 0;
+/// With nested page tables.
+#[doc(alias = "XEN_DOMCTL_CDF_hap")]
+pub const CREATE_HAP: u32 = 1 << 1;
+/// Devices that Xen emulates for it: the local interrupt controller, which a PVH domain has.
+#[doc(alias = "XEN_X86_EMU_LAPIC")]
+pub const EMULATE_LAPIC: u32 = 1 << 0;
+
+/// Payload of [`ControlOp::CREATE_DOMAIN`] in interface 0x15 (Xen 4.17).
+#[doc(alias = "xen_domctl_createdomain")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct CreateDomain15 {
+    /// Of Xen's security module.
+    pub ssidref: u32,
+    /// A number for the toolstack's own use.
+    pub handle: [u8; 16],
+    /// [`CREATE_HVM`], [`CREATE_HAP`].
+    pub flags: u32,
+    /// Nothing.
+    pub iommu_opts: u32,
+    /// How many vCPUs it may have.
+    pub max_vcpus: u32,
+    /// Its highest event channel.
+    pub max_evtchn_port: u32,
+    /// Frames of its grant table; less than zero: Xen's default.
+    pub max_grant_frames: i32,
+    /// Frames in which Xen counts what it has mapped; likewise.
+    pub max_maptrack_frames: i32,
+    /// The highest version of grants that it may use.
+    pub grant_opts: u32,
+    /// Nothing.
+    pub vmtrace_size: u32,
+    /// The pool of processors.
+    pub cpupool_id: u32,
+    /// [`EMULATE_LAPIC`].
+    pub emulation_flags: u32,
+    /// Nothing.
+    pub misc_flags: u32,
+}
+assert_layout!(CreateDomain15, size = 64, align = 4, {
+    ssidref: 0, handle: 4, flags: 20, iommu_opts: 24, max_vcpus: 28, max_evtchn_port: 32, max_grant_frames: 36,
+    max_maptrack_frames: 40, grant_opts: 44, vmtrace_size: 48, cpupool_id: 52, emulation_flags: 56, misc_flags: 60,
+});
+
+/// Payload of [`ControlOp::CREATE_DOMAIN`] in interface 0x17 (Xen 4.19 and 4.20): one word more.
+#[doc(alias = "xen_domctl_createdomain")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+#[allow(missing_docs, reason = "those of CreateDomain15")]
+pub struct CreateDomain17 {
+    pub ssidref: u32,
+    pub handle: [u8; 16],
+    pub flags: u32,
+    pub iommu_opts: u32,
+    pub max_vcpus: u32,
+    pub max_evtchn_port: u32,
+    pub max_grant_frames: i32,
+    pub max_maptrack_frames: i32,
+    pub grant_opts: u32,
+    /// Views of memory beside the usual one; nothing.
+    pub altp2m_opts: u32,
+    pub vmtrace_size: u32,
+    pub cpupool_id: u32,
+    pub emulation_flags: u32,
+    pub misc_flags: u32,
+}
+assert_layout!(CreateDomain17, size = 68, align = 4, {
+    ssidref: 0, handle: 4, flags: 20, iommu_opts: 24, max_vcpus: 28, max_evtchn_port: 32, max_grant_frames: 36,
+    max_maptrack_frames: 40, grant_opts: 44, altp2m_opts: 48, vmtrace_size: 52, cpupool_id: 56, emulation_flags: 60,
+    misc_flags: 64,
+});
+
+/// Payload of [`ControlOp::GET_DOMAIN_INFO`], the same in all interfaces that are known.
+#[doc(alias = "xen_domctl_getdomaininfo")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct DomainInfo {
+    /// The domain.
+    pub domain: DomId,
+    /// Nothing.
+    pub pad1: u16,
+    /// What it is at.
+    pub flags: DomainFlags,
+    /// Pages that it has.
+    pub tot_pages: u64,
+    /// Pages that it may have.
+    pub max_pages: u64,
+    /// Pages that it has claimed.
+    pub outstanding_pages: u64,
+    /// Pages that it shares.
+    pub shr_pages: u64,
+    /// Pages that are paged out.
+    pub paged_pages: u64,
+    /// Of the page that it shares with Xen.
+    pub shared_info_frame: u64,
+    /// Nanoseconds that it ran.
+    pub cpu_time: u64,
+    /// vCPUs that are up.
+    pub nr_online_vcpus: u32,
+    /// The highest number of a vCPU.
+    pub max_vcpu_id: u32,
+    /// See [`CreateDomain15`].
+    pub ssidref: u32,
+    /// See [`CreateDomain15`].
+    pub handle: [u8; 16],
+    /// See [`CreateDomain15`].
+    pub cpupool: u32,
+    /// Bits of an address.
+    pub gpaddr_bits: u8,
+    /// Nothing.
+    pub pad2: [u8; 7],
+    /// See [`CreateDomain15`].
+    pub arch: [u32; 2],
+}
+assert_layout!(DomainInfo, size = 112, align = 8, {
+    domain: 0, flags: 4, tot_pages: 8, max_pages: 16, shared_info_frame: 48, cpu_time: 56, nr_online_vcpus: 64,
+    max_vcpu_id: 68, handle: 76, cpupool: 92, gpaddr_bits: 96, arch: 104,
+});
+
+bitflags::bitflags! {
+    /// [`DomainInfo::flags`]. The reason of a shutdown is in bits 16 to 23.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[repr(transparent)]
+    pub struct DomainFlags: u32 {
+        /// It is being destroyed; somebody still has something of it.
+        #[doc(alias = "XEN_DOMINF_dying")]
+        const DYING = 1 << 0;
+        /// It has ended.
+        #[doc(alias = "XEN_DOMINF_shutdown")]
+        const SHUTDOWN = 1 << 2;
+        /// It may not run.
+        #[doc(alias = "XEN_DOMINF_paused")]
+        const PAUSED = 1 << 3;
+        /// It waits.
+        #[doc(alias = "XEN_DOMINF_blocked")]
+        const BLOCKED = 1 << 4;
+        /// It runs.
+        #[doc(alias = "XEN_DOMINF_running")]
+        const RUNNING = 1 << 5;
+
+        const _ = !0;
+    }
+}
+
+/// Where the reason of a shutdown is, in [`DomainInfo::flags`].
+#[doc(alias = "XEN_DOMINF_shutdownshift")]
+pub const SHUTDOWN_SHIFT: u32 = 16;
+/// See [`SHUTDOWN_SHIFT`].
+#[doc(alias = "XEN_DOMINF_shutdownmask")]
+pub const SHUTDOWN_MASK: u32 = 255;
+
+/// Sets how much memory there is for nested page tables. For [`ShadowOp::op`].
+#[doc(alias = "XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION")]
+pub const SHADOW_SET_ALLOCATION: u32 = 31;
+
+/// Payload of [`ControlOp::SHADOW_OP`].
+#[doc(alias = "xen_domctl_shadow_op")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct ShadowOp {
+    /// [`SHADOW_SET_ALLOCATION`].
+    pub op: u32,
+    /// Nothing.
+    pub mode: u32,
+    /// How much, in MiB.
+    pub mb: u32,
+    /// Nothing.
+    pub pad: u32,
+    /// Nothing.
+    pub dirty_bitmap: u64,
+    /// Nothing.
+    pub pages: u64,
+    /// Nothing.
+    pub stats: [u32; 2],
+}
+assert_layout!(ShadowOp, size = 40, align = 8, { op: 0, mode: 4, mb: 8, dirty_bitmap: 16, pages: 24, stats: 32 });
+
+/// Payload of [`ControlOp::SET_TSC_INFO`].
+#[doc(alias = "xen_domctl_tsc_info")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct TscInfo {
+    /// [`TSC_NEVER_EMULATE`].
+    pub mode: u32,
+    /// Ticks a millisecond; for other modes.
+    pub khz: u32,
+    /// How often the domain has moved.
+    pub incarnation: u32,
+    /// Nothing.
+    pub pad: u32,
+    /// For other modes.
+    pub elapsed_ns: u64,
+}
+assert_layout!(TscInfo, size = 24, align = 8, { mode: 0, khz: 4, incarnation: 8, elapsed_ns: 16 });
+
+/// [`TscInfo::mode`]: the processor's counter, whatever Xen thinks of it.
+#[doc(alias = "TSC_MODE_NEVER_EMULATE")]
+pub const TSC_NEVER_EMULATE: u32 = 2;
+
+/// Payload of [`ControlOp::SET_HVM_CONTEXT`].
+#[doc(alias = "xen_domctl_hvmcontext")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct HvmContext {
+    /// Bytes in the buffer.
+    pub size: u32,
+    /// Nothing.
+    pub pad: u32,
+    /// Its address.
+    pub buffer: u64,
+}
+assert_layout!(HvmContext, size = 16, align = 8, { size: 0, buffer: 8 });
+
+/// Numbers of processors, a bit each.
+#[doc(alias = "xenctl_bitmap")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct Bitmap {
+    /// Its address.
+    pub bitmap: u64,
+    /// Bits in it.
+    pub nr_bits: u32,
+    /// Nothing.
+    pub pad: u32,
+}
+assert_layout!(Bitmap, size = 16, align = 8, { bitmap: 0, nr_bits: 8 });
+
+/// Payload of [`ControlOp::SET_VCPU_AFFINITY`].
+#[doc(alias = "xen_domctl_vcpuaffinity")]
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct VcpuAffinity {
+    /// Which vCPU.
+    pub vcpu: u32,
+    /// [`AFFINITY_HARD`].
+    pub flags: u32,
+    /// Where it may run.
+    pub hard: Bitmap,
+    /// Where it runs best.
+    pub soft: Bitmap,
+}
+assert_layout!(VcpuAffinity, size = 40, align = 8, { vcpu: 0, flags: 4, hard: 8, soft: 24 });
+
+/// [`VcpuAffinity::flags`]: it may run nowhere else.
+#[doc(alias = "XEN_VCPUAFFINITY_HARD")]
+pub const AFFINITY_HARD: u32 = 1 << 0;
+
+/// Reads Xen's console.
+#[doc(alias = "XEN_SYSCTL_readconsole")]
+pub const SYSCTL_READ_CONSOLE: u32 = 1;
+
+/// The argument of a `sysctl` that reads Xen's console.
+#[doc(alias = "xen_sysctl")]
+#[doc(alias = "xen_sysctl_readconsole")]
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ReadConsole {
+    /// [`SYSCTL_READ_CONSOLE`].
+    pub cmd: u32,
+    /// [`SYSCTL_VERSION`] or [`SYSCTL_VERSION_NEXT`].
+    pub interface_version: u32,
+    /// Forget what was read.
+    pub clear: u8,
+    /// Begin at `index`.
+    pub incremental: u8,
+    /// Nothing.
+    pub pad: [u8; 2],
+    /// In and out: where to begin, and where it ended.
+    pub index: u32,
+    /// Address of a buffer.
+    pub buffer: u64,
+    /// Bytes in it; out: bytes written.
+    pub count: u32,
+    /// Nothing; the union is that large.
+    pub rest: [u32; 27],
+}
+assert_layout!(ReadConsole, size = 136, align = 8, {
+    cmd: 0, interface_version: 4, clear: 8, incremental: 9, index: 12, buffer: 16, count: 24,
+});

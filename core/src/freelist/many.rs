@@ -1,0 +1,134 @@
+//! Several references at once: any, or consecutive ones.
+
+use alloc::vec::Vec;
+
+use super::cache::Own;
+use super::{Exhausted, Freelist, OwnedRef};
+use crate::abi::grant::GrantRef;
+use crate::sync::Vcpu;
+
+/// Consecutive references that are out. It yields them one by one; dropping it loses the rest.
+#[must_use = "references that are dropped are lost; free them"]
+#[derive(Debug)]
+pub struct RefRange {
+    next: u32,
+    end: u32,
+    list: u32,
+}
+
+impl RefRange {
+    /// The first that it still has.
+    pub fn first(&self) -> GrantRef {
+        GrantRef(self.next)
+    }
+}
+
+impl Iterator for RefRange {
+    type Item = OwnedRef;
+
+    fn next(&mut self) -> Option<OwnedRef> {
+        let number = self.next;
+        (number < self.end).then(|| {
+            self.next += 1;
+            OwnedRef::new(self.list, number)
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.end - self.next) as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for RefRange {}
+
+impl<V: Vcpu> Freelist<V> {
+    /// Takes `count` references, or none, and appends them to `into`.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`] if fewer are free, or if `into` can't grow.
+    pub fn alloc_many(&self, count: u32, into: &mut Vec<OwnedRef>) -> Result<(), Exhausted> {
+        into.try_reserve(count as usize).map_err(|_| Exhausted)?;
+        self.gather(count, into).or_else(|Exhausted| {
+            self.declare_scarce();
+            self.gather(count, into)
+        })
+    }
+
+    fn gather(&self, count: u32, into: &mut Vec<OwnedRef>) -> Result<(), Exhausted> {
+        let (start, cache) = (into.len(), self.cache());
+        if let Some(cache) = cache {
+            into.extend(cache.drain(count).map(|number| self.own(number)));
+        }
+        let mut missing = count - (into.len() - start) as u32;
+        let mut word = cache.map_or(0, Own::hint);
+        // What needs more than one word is counted first, so that what can't succeed takes nothing from others.
+        while missing > 0 && (missing <= 1 || into.len() > start || self.free.has(missing)) {
+            let before = into.len();
+            match self.free.remove_some(word, missing, |number| into.push(self.own(number))) {
+                Some(found) => word = found,
+                None => break,
+            }
+            missing -= (into.len() - before) as u32;
+        }
+        if let Some(cache) = cache {
+            cache.search_at(word);
+        }
+        if missing == 0 {
+            return Ok(());
+        }
+        self.free_numbers(into.drain(start..).map(|reference| reference.number()));
+        Err(Exhausted)
+    }
+
+    /// Gives references back. Those of another list stay where they are.
+    pub fn free_many(&self, references: &mut Vec<OwnedRef>) {
+        let is_own = |reference: &OwnedRef| reference.list() == self.id;
+        if references.iter().all(is_own) {
+            self.free_all(references.drain(..));
+        } else {
+            self.free_all(references.extract_if(.., |reference| is_own(reference)));
+        }
+    }
+
+    /// Gives references of this list back, as they come.
+    pub fn free_all(&self, references: impl Iterator<Item = OwnedRef>) {
+        self.free_numbers(references.map(|reference| reference.number()));
+    }
+
+    fn free_numbers(&self, mut numbers: impl Iterator<Item = u32>) {
+        let Some(cache) = self.cache().filter(|_| !self.is_scarce()) else {
+            self.free.insert(numbers);
+            return self.flush(); // and wakes
+        };
+        cache.push_all(&mut numbers);
+        if let Some(first) = numbers.next() {
+            cache.search_at(first / u64::BITS);
+            self.free.insert(core::iter::once(first).chain(numbers));
+            self.wake_if_scarce();
+        }
+    }
+
+    /// Takes `count` consecutive references, the lowest that are free.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`] if no so many in a row are free, or if some of them lie in the caches of other vCPUs.
+    pub fn alloc_run(&self, count: u32) -> Result<RefRange, Exhausted> {
+        let run = self.free.remove_run(count).or_else(|| {
+            self.flush();
+            self.free.remove_run(count)
+        });
+        // A search that found a part gone has put the rest back.
+        self.wake_if_scarce(); // run
+        let next = run.ok_or(Exhausted)?;
+        Ok(RefRange { next, end: next + count, list: self.id })
+    }
+
+    /// How many references right below the end of the table are free, in a row.
+    pub fn free_at_the_end(&self) -> u32 {
+        self.flush();
+        self.free.count_below(self.limit())
+    }
+}

@@ -1,0 +1,34 @@
+//! What a Xen guest shares with Xen and with other domains, for any kernel and for a process on Linux. It needs no machine:
+//! it makes no hypercall, maps nothing, and knows no page tables.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`abi`] | Xen's public structures and numbers, with layouts that are checked at compile time |
+//! | [`entry`] | the protocols of `grant_table.h` on one grant entry, of both versions |
+//! | [`freelist`] | which grant references are free: a lock-free set with a cache for each vCPU |
+//! | [`ring`] | shared rings of requests and responses, as in `io/ring.h`, and streams of bytes |
+//! | [`block`] | the block protocol of `io/blkif.h`, and the checks of a request |
+//! | [`sync`] | the atomics of all these, and [`Vcpu`](sync::Vcpu), by which a kernel says which vCPU it runs on |
+//!
+//! # Using it
+//!
+//! A kernel implements [`sync::Vcpu`] for the freelist and [`ring::RingMemory`] for the pages that hold its rings. A process
+//! enables the feature `std` and has both: `sync::HostThread` and [`ring::Words`]. `examples/two_threads.rs` is such
+//! a process.
+//!
+//! The crate `granite` is the unikernel that is built on this one.
+
+#![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+pub mod abi;
+pub mod block;
+pub mod entry;
+pub mod freelist;
+pub mod ring;
+pub mod sync;

@@ -1,0 +1,52 @@
+//! Memory for rings between the threads of a process.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::RingMemory;
+use crate::sync::primitive::{AtomicU32, Ordering};
+
+/// Words that any number of threads read and write. Its clones are the same memory.
+#[derive(Clone, Debug)]
+pub struct Words(Arc<Vec<AtomicU32>>);
+
+impl Words {
+    /// So many bytes, a multiple of 4.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new((0..bytes / 4).map(|_| AtomicU32::new(0)).collect()))
+    }
+}
+
+impl RingMemory for Words {
+    fn len(&self) -> usize {
+        4 * self.0.len()
+    }
+
+    fn load(&self, at: usize, order: Ordering) -> u32 {
+        self.0.get(at / 4).map_or(0, |word| word.load(order))
+    }
+
+    fn store(&self, at: usize, value: u32, order: Ordering) {
+        if let Some(word) = self.0.get(at / 4) {
+            word.store(value, order);
+        }
+    }
+
+    // What the slots hold is ordered by the indices alone, so these are relaxed.
+
+    fn read(&self, at: usize, into: &mut [u8]) {
+        for (offset, byte) in into.iter_mut().enumerate() {
+            let at = at + offset;
+            *byte = self.load(at & !3, Ordering::Relaxed).to_ne_bytes()[at % 4];
+        }
+    }
+
+    fn write(&self, at: usize, bytes: &[u8]) {
+        for (offset, &byte) in bytes.iter().enumerate() {
+            let at = at + offset;
+            let mut word = self.load(at & !3, Ordering::Relaxed).to_ne_bytes();
+            word[at % 4] = byte;
+            self.store(at & !3, u32::from_ne_bytes(word), Ordering::Relaxed);
+        }
+    }
+}
