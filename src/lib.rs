@@ -5,22 +5,28 @@
 //!
 //! # Floors
 //!
-//! A module uses those below it and none above; `cargo xtask check` holds it to that.
+//! A room uses those on lower floors, and no other. `cargo xtask check` reads this table and holds the code to it.
 //!
 //! ```text
-//! start, rt    bring-up; entry!, Platform, panic, exit       (may use all)
-//! twin         two domains that meet                          (may use all)
-//! driver, toolstack  console, block devices; other domains    floor 7
-//! embassy      tasks, with the feature of that name            floor 6
-//! ring         requests and responses in shared memory        floor 6
-//! grant, vcpu  references, the table, owners; several vCPUs   floor 5
-//! event        event channels                                 floor 4
-//! time         clocks, deadlines, timers, waiting             floor 3
-//! mm           frames, page tables, heap, pages, windows      floor 2
-//! hypercall    the seam: one unsafe trait, Xen, a fake        floor 1
-//! arch         segments, traps, stacks, paging register       floor 1
-//! abi, sync    plain data with checked layouts; locks, atomics floor 0
+//! start        bring-up: from the first instruction to main           floor 10
+//! twin         two domains that meet: Parent, Child, Link             floor 9
+//! rt           entry!, Platform, panic, exit                          floor 8
+//! driver       console, block devices, how two ends connect           floor 7
+//! toolstack    other domains: build, watch, destroy                   floor 7
+//! embassy      tasks, with the feature of that name                   floor 6
+//! ring         memory for requests and responses                      floor 6
+//! grant        the table, and owners of what it gives                 floor 5
+//! vcpu         several vCPUs: start, call, jobs                       floor 5
+//! event        event channels                                         floor 4
+//! time         clocks, deadlines, timers, waiting                     floor 3
+//! loader       start info, options, modules, memory map               floor 3
+//! mm           frames, page tables, heap, pages, windows              floor 2
+//! hypercall    the seam: one unsafe trait, Xen, a fake                floor 1
+//! arch         segments, traps, stacks, paging register               floor 1
+//! sync         locks, what each vCPU has for itself                   floor 0
 //! ```
+//!
+//! Below lies the crate [`granite_core`], which needs no machine: the [`abi`], grant entries, the freelist, rings.
 //!
 //! Everything compiles on the host too, where the tests run. `cfg(granite_guest)`, which `cargo xtask` sets,
 //! adds what only a machine can have: the entry point, the panic handler and the allocator.
@@ -48,6 +54,7 @@ pub mod event;
 pub mod grant;
 #[allow(unsafe_code, reason = "the hypervisor")]
 pub mod hypercall;
+pub mod loader;
 #[allow(unsafe_code, reason = "memory")]
 pub mod mm;
 pub mod ring;

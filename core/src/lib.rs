@@ -10,6 +10,17 @@
 //! | [`block`] | the block protocol of `io/blkif.h`, and the checks of a request |
 //! | [`sync`] | the atomics of all these, and [`Vcpu`](sync::Vcpu), by which a kernel says which vCPU it runs on |
 //!
+//! A room uses those on lower floors, and no other:
+//!
+//! ```text
+//! block        the block protocol                                     floor 2
+//! entry        one grant entry                                        floor 1
+//! freelist     free references                                        floor 1
+//! ring         requests, responses, bytes                             floor 1
+//! sync         atomics, vCPUs                                         floor 0
+//! abi          Xen's data                                             floor 0
+//! ```
+//!
 //! # Using it
 //!
 //! A kernel implements [`sync::Vcpu`] for the freelist and [`ring::RingMemory`] for the pages that hold its rings. A process

@@ -3,15 +3,14 @@
 
 mod exit;
 mod logger;
-mod options;
 #[cfg(granite_guest)]
 mod panic;
 mod platform;
 pub mod report;
 
+pub use crate::loader::{BadOption, Options};
 pub use exit::{End, ExitCode, end};
 pub use logger::{DEFAULT_LEVEL, install as install_logger, set_level};
-pub use options::{BadOption, Options};
 #[cfg(granite_guest)]
 pub(crate) use platform::Modules;
 pub use platform::{Domain, Grants, Platform};

@@ -8,10 +8,9 @@ use crate::driver::console::{self, Output};
 use crate::grant::{Config, GrantError, GrantTable, Version};
 use crate::hypercall::grant::OpError;
 use crate::hypercall::{self, Hypercall, Xen, version};
+use crate::loader::{MAX_MODULES, Options, StartInfo};
 use crate::mm;
 use crate::mm::windows::NoWindow;
-use crate::rt::Options;
-use crate::start::start_info::{MAX_MODULES, StartInfo};
 use crate::time::before_halt;
 use crate::vcpu;
 

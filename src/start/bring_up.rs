@@ -5,15 +5,14 @@ use core::ops::Range;
 
 use spin::Once;
 
-use super::find_ram::{Found, find_ram};
 use super::reservation::give_up_the_rest;
-use super::start_info::{MAX_MODULES, PhysicalMemory, StartInfo};
 use super::take_over::take_over;
-use super::{BOOT_MAPPED, StartError, joined};
+use super::{BOOT_MAPPED, StartError};
 use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
 use crate::event::delivery;
 use crate::hypercall::{NotXen, Xen};
+use crate::loader::{Found, MAX_MODULES, PhysicalMemory, StartInfo, find_ram, joined};
 use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
 use crate::mm::shared_info;

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use super::start_info::StartInfoError;
 use crate::abi::XenErrno;
+use crate::loader::{NoMemoryMap, StartInfoError};
 use crate::mm::page_tables::MapError;
 use crate::vcpu;
 
@@ -16,10 +16,8 @@ const NEEDED_MIB: u64 = 4;
 pub enum StartError {
     /// The loader's start info is no such thing.
     StartInfo(StartInfoError),
-    /// The start info has no memory map, and there is no Xen to ask.
-    NoMemoryMap,
-    /// Xen was asked for the memory map and refused.
-    MemoryMapRefused(XenErrno),
+    /// It isn't known which memory there is.
+    NoMemoryMap(NoMemoryMap),
     /// There is too little RAM for the allocator's own tables.
     TooLittleMemory {
         /// Bytes of RAM in the map.
@@ -37,10 +35,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StartInfo(error) => error.fmt(f),
-            Self::NoMemoryMap => {
-                f.write_str("the loader gave no memory map, and there is no Xen to ask for one")
-            }
-            Self::MemoryMapRefused(error) => write!(f, "Xen refuses the memory map: {error}"),
+            Self::NoMemoryMap(error) => error.fmt(f),
             Self::TooLittleMemory { bytes } => {
                 write!(f, "{} KiB of memory are too little; {NEEDED_MIB} MiB are needed", bytes / 1024)
             }
@@ -59,5 +54,11 @@ impl core::error::Error for StartError {}
 impl From<StartInfoError> for StartError {
     fn from(error: StartInfoError) -> Self {
         Self::StartInfo(error)
+    }
+}
+
+impl From<NoMemoryMap> for StartError {
+    fn from(error: NoMemoryMap) -> Self {
+        Self::NoMemoryMap(error)
     }
 }

@@ -25,6 +25,6 @@ mod tests {
     #[test]
     fn the_guest_takes_them_apart() {
         let files = [&b"image"[..], &[7; 1000], b""];
-        assert_eq!(granite::start::joined::split(&super::join(&files)), files);
+        assert_eq!(granite::loader::joined::split(&super::join(&files)), files);
     }
 }

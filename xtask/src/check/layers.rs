@@ -1,146 +1,128 @@
-//! The floors of src/: a module uses those below its own, and nothing else.
+//! The floors of a crate: a room uses those below its own, and nothing else. The table is the crate's own, in the
+//! documentation of its `lib.rs`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::error::{Context, Result};
+use super::uses::{Source, macros, uses};
+use crate::error::{Context, Error, Result};
 
-/// Each module's floor. Modules of one floor don't know each other, but for those at the top.
-const FLOORS: &[(&str, u32)] = &[
-    ("abi", 0),
-    ("sync", 0),
-    ("hypercall", 1),
-    ("arch", 1),
-    ("mm", 2),
-    ("time", 3),
-    ("event", 4),
-    ("grant", 5),
-    ("vcpu", 5),
-    ("embassy", 6),
-    ("ring", 6),
-    ("driver", 7),
-    ("toolstack", 7),
-    ("twin", TOP),
-    ("rt", TOP),
-    ("start", TOP),
-];
+/// Each room's floor.
+type Floors = BTreeMap<String, u32>;
 
-/// Bring-up and the application's surface, which hold everything together.
-const TOP: u32 = 9;
-
-fn floor(module: &str) -> Option<u32> {
-    FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
+/// The rows of the table: `//! room   what it is   floor N`.
+fn floors(lib: &str) -> Floors {
+    let rows = lib.lines().filter_map(|line| {
+        let (before, floor) = line.strip_prefix("//! ")?.rsplit_once(" floor ")?;
+        Some((before.split_whitespace().next()?.to_owned(), floor.trim().parse().ok()?))
+    });
+    rows.collect()
 }
 
-/// Every use of a module that isn't below, as a line for a person.
+/// Every use of a room that isn't below, as a line for a person. `src` is the folder of the crate's sources.
 ///
 /// # Errors
 ///
-/// If the sources can't be read.
+/// If the sources can't be read, or `lib.rs` has no table.
 pub fn violations(src: &Path) -> Result<Vec<String>> {
+    let lib = src.join("lib.rs");
+    let floors = floors(&fs::read_to_string(&lib).context("reading", &lib)?);
+    if floors.is_empty() {
+        return Err(Error::new(format!("{} has no table of floors", lib.display())));
+    }
+    let mut sources = Vec::new();
+    read(src, src, &mut sources)?;
+    // The library, and the application above it, see every room.
+    sources.retain(|source| !matches!(source.room(), "lib" | "main" | "demo"));
+    let macros: BTreeMap<_, _> = sources
+        .iter()
+        .flat_map(|source| macros(source).map(|name| (name, source.room().to_owned())))
+        .collect();
+
     let mut found = Vec::new();
-    for entry in fs::read_dir(src).context("reading", src)? {
-        let path = entry.context("reading", src)?.path();
-        let module = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // The library, and the application above it.
-        if matches!(module.as_str(), "lib" | "main" | "demo") {
-            continue;
-        }
-        let Some(own) = floor(&module) else {
-            found.push(format!("src/{module} has no floor: give it one in xtask/src/check/layers.rs"));
+    for source in &sources {
+        let room = source.room();
+        let Some(own) = floors.get(room) else {
+            found.push(format!("{room} has no floor: give it one in the table of {}", lib.display()));
             continue;
         };
-        walk(&path, &mut |file, text| {
-            for used in uses(text) {
-                let allowed = used == module
-                    || floor(&used).is_none_or(|floor| floor < own)
-                    || (own == TOP && floor(&used) == Some(TOP));
-                if !allowed {
-                    let file = file.strip_prefix(src).unwrap_or(file).display();
-                    found.push(format!("src/{file} uses crate::{used}, which isn't below {module}"));
-                }
+        for used in uses(source) {
+            // A macro is its room's, wherever it is called from.
+            let used = macros.get(&used).unwrap_or(&used);
+            if used != room && floors.get(used).is_some_and(|floor| floor >= own) {
+                let file = source.path.join("/");
+                found.push(format!("{file}.rs uses {used}, which isn't below {room}"));
             }
-        })?;
+        }
     }
     found.sort();
     found.dedup();
     Ok(found)
 }
 
-fn walk(path: &Path, see: &mut impl FnMut(&Path, &str)) -> Result<()> {
+fn read(src: &Path, path: &Path, sources: &mut Vec<Source>) -> Result<()> {
     if path.is_dir() {
         for entry in fs::read_dir(path).context("reading", path)? {
-            walk(&entry.context("reading", path)?.path(), see)?;
+            read(src, &entry.context("reading", path)?.path(), sources)?;
         }
     } else if path.extension().is_some_and(|extension| extension == "rs") {
-        see(path, &fs::read_to_string(path).context("reading", path)?);
+        let relative = path.strip_prefix(src).unwrap_or(path).with_extension("");
+        let path_of_file = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        sources.push(Source { path: path_of_file, text: fs::read_to_string(path).context("reading", path)? });
     }
     Ok(())
 }
 
-/// The modules named after `crate::` in code; comments, where documentation links to anything, don't count.
-fn uses(text: &str) -> Vec<String> {
-    let code: String =
-        text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
-    let mut found = Vec::new();
-    for rest in code.split("crate::").skip(1) {
-        match rest.strip_prefix('{') {
-            Some(group) => found.extend(top_level_names(group)),
-            None => found.push(first_name(rest)),
-        }
-    }
-    found
-}
-
-fn first_name(text: &str) -> String {
-    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
-}
-
-/// The first name of each part of `a::b, c::{d, e}, f}`.
-fn top_level_names(group: &str) -> Vec<String> {
-    let mut depth = 0;
-    let mut parts = vec![String::new()];
-    for character in group.chars() {
-        match character {
-            '}' if depth == 0 => break,
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => parts.push(String::new()),
-            other if depth == 0 => parts.last_mut().into_iter().for_each(|part| part.push(other)),
-            _ => {}
-        }
-    }
-    parts.iter().map(|part| first_name(part)).filter(|name| !name.is_empty()).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{uses, violations};
+    use super::violations;
     use std::fs;
 
-    #[test]
-    fn names_are_found_in_every_form_of_use() {
-        let text = "use crate::abi::X; // crate::rt\nuse crate::{mm::{a, b}, arch};\nlet _ = crate::sync::Y;";
-        assert_eq!(uses(text), ["abi", "mm", "arch", "sync"]);
-    }
+    const LIB: &str = "//! abi   data    floor 0\n//! arch  machine floor 1\n//! mm    memory  floor 2\n";
 
-    #[test]
-    fn looking_up_or_sideways_is_found() {
-        let src = std::env::temp_dir().join(format!("granite-layers-{}", std::process::id()));
-        let write = |name: &str, text: &str| {
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let src = std::env::temp_dir().join(format!("granite-layers-{}-{number}", std::process::id()));
+        for (name, text) in files.iter().chain(&[("lib.rs", LIB)]) {
             let path = src.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
-        };
-        write("abi/mod.rs", "use crate::mm::X;");
-        write("arch/mod.rs", "use crate::{abi::Y, hypercall::Z};");
-        write("start/mod.rs", "use crate::rt::A; use crate::abi::B;");
-        write("mystery/mod.rs", "");
-        let found = violations(&src).unwrap();
+        }
+        let found = violations(&src);
         fs::remove_dir_all(&src).unwrap();
-        assert_eq!(found.len(), 3, "{found:?}");
-        assert!(found[0].starts_with("src/abi/mod.rs uses crate::mm"));
-        assert!(found[1].starts_with("src/arch/mod.rs uses crate::hypercall"));
-        assert!(found[2].starts_with("src/mystery has no floor"));
+        found.unwrap()
+    }
+
+    #[test]
+    fn an_arrow_down_is_no_finding() {
+        let down = (
+            "mm/mod.rs",
+            "use crate::{abi::X, arch}; use super::arch::Y; mod inner { use super::super::abi; }",
+        );
+        let inside =
+            ("mm/frames.rs", "use super::page; use super::super::arch::Z; // crate::mm and super::super::mm");
+        assert_eq!(found(&[down, inside]), [""; 0]);
+    }
+
+    #[test]
+    fn arrows_up_and_sideways_are_found_however_they_are_written() {
+        let ups = [
+            ("abi/mod.rs", "use crate::mm::X;"),
+            ("abi/mod.rs", "use crate::{arch::Y, abi::Z};"),
+            ("abi/mod.rs", "fn f() { super::mm::x() }"),
+            ("abi/sub.rs", "use super::super::arch;"),
+            ("abi/sub.rs", "use super::{super::{mm::X}};"),
+            ("abi/deep/sub.rs", "mod inner { use super::super::super::super::mm::X; }"),
+            ("abi/mod.rs", "macro_rules! m { () => { $crate::mm::x() } }"),
+        ];
+        for (name, text) in ups {
+            assert_eq!(found(&[(name, text)]).len(), 1, "{name}: {text}");
+        }
+        let by_macro =
+            [("mm/mod.rs", "macro_rules! frame { () => {} }"), ("abi/mod.rs", "fn f() { frame!() }")];
+        assert_eq!(found(&by_macro), ["abi/mod.rs uses mm, which isn't below abi"]);
+        assert!(found(&[("mystery/mod.rs", "")])[0].starts_with("mystery has no floor"));
     }
 }

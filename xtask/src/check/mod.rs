@@ -2,6 +2,7 @@
 
 mod layers;
 mod licences;
+mod uses;
 
 use std::process::Command;
 
@@ -29,6 +30,7 @@ pub fn check() -> Result<u8> {
     step("clippy, guest", clippy_guest()?);
     step("documentation", documentation()?);
     step("layers", found_nothing(&layers::violations(&paths::root().join("src"))?));
+    step("layers of core", found_nothing(&layers::violations(&paths::root().join("core/src"))?));
     step("licences", found_nothing(&licences::unknown()?));
     if failed.is_empty() {
         return Ok(0);

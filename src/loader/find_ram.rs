@@ -1,9 +1,10 @@
 //! Which memory there is: by the loader, or by Xen.
 
+use core::fmt;
 use core::ops::Range;
 
-use super::StartError;
-use super::start_info::{MAX_MAP, StartInfo};
+use super::{MAX_MAP, StartInfo};
+use crate::abi::XenErrno;
 use crate::abi::memory::E820Entry;
 use crate::abi::start_info::{MemoryMapEntry, RegionKind};
 use crate::arch::paging;
@@ -13,6 +14,26 @@ use crate::mm::windows;
 
 /// Below this every processor that virtualises has addresses.
 const LIMIT_OF_ALL: u64 = 1 << 36;
+
+/// Why it isn't known which memory there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoMemoryMap {
+    /// The start info has no memory map, and there is no Xen to ask.
+    NoXen,
+    /// Xen was asked for the memory map and refused.
+    Refused(XenErrno),
+}
+
+impl fmt::Display for NoMemoryMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoXen => f.write_str("the loader gave no memory map, and there is no Xen to ask for one"),
+            Self::Refused(error) => write!(f, "Xen refuses the memory map: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for NoMemoryMap {}
 
 /// What the memory map says.
 #[derive(Debug)]
@@ -27,14 +48,14 @@ pub struct Found {
 ///
 /// # Errors
 ///
-/// [`StartError::NoMemoryMap`] and [`StartError::MemoryMapRefused`].
-pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Found, StartError> {
+/// [`NoMemoryMap`]: neither the loader nor Xen gives one.
+pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Found, NoMemoryMap> {
     if let Some(map) = info.memory_map() {
         return Ok(read(map.iter().copied()));
     }
-    let xen = xen.ok_or(StartError::NoMemoryMap)?;
+    let xen = xen.ok_or(NoMemoryMap::NoXen)?;
     let mut entries = [E820Entry::default(); MAX_MAP];
-    let map = hypercall::memory::memory_map(xen, &mut entries).map_err(StartError::MemoryMapRefused)?;
+    let map = hypercall::memory::memory_map(xen, &mut entries).map_err(NoMemoryMap::Refused)?;
     Ok(read(map.iter().map(|entry| MemoryMapEntry {
         addr: entry.address,
         size: entry.size,
@@ -63,13 +84,12 @@ fn ram_of(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Ram {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, find_ram};
+    use super::{Found, NoMemoryMap, find_ram};
     use crate::abi::XenErrno;
     use crate::abi::memory::E820Entry;
     use crate::hypercall::fake::FakeXen;
-    use crate::start::StartError;
-    use crate::start::start_info::StartInfo;
-    use crate::start::start_info_tests::{Loader, memory_map_entry};
+    use crate::loader::StartInfo;
+    use crate::loader::start_info_tests::{Loader, memory_map_entry};
     use std::vec;
 
     fn info(loader: &Loader) -> StartInfo {
@@ -103,8 +123,8 @@ mod tests {
     #[test]
     fn without_any_map_the_error_says_so() {
         let info = info(&Loader::version(0));
-        assert_eq!(find_ram(&info, None::<&FakeXen>).unwrap_err(), StartError::NoMemoryMap);
+        assert_eq!(find_ram(&info, None::<&FakeXen>).unwrap_err(), NoMemoryMap::NoXen);
         let refused = find_ram(&info, Some(&FakeXen::default())).unwrap_err();
-        assert_eq!(refused, StartError::MemoryMapRefused(XenErrno::NOSYS));
+        assert_eq!(refused, NoMemoryMap::Refused(XenErrno::NOSYS));
     }
 }

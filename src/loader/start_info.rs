@@ -10,7 +10,8 @@ use crate::abi::start_info::{
     VERSION_WITH_MEMORY_MAP,
 };
 use crate::mm::ram::Ram;
-use crate::rt::Options;
+
+use super::Options;
 
 /// Modules beyond this many are not used.
 pub const MAX_MODULES: usize = 8;

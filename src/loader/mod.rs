@@ -1,0 +1,13 @@
+//! Floor 3: what the loader tells a guest: the start info with its command line, modules and memory map. Where the loader
+//! gives no map, Xen is asked for it.
+
+mod find_ram;
+pub mod joined;
+mod options;
+mod start_info;
+#[cfg(test)]
+mod start_info_tests;
+
+pub use find_ram::{Found, NoMemoryMap, find_ram};
+pub use options::{BadOption, Options};
+pub use start_info::{MAX_COMMAND_LINE, MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};
