@@ -9,6 +9,8 @@
 //!
 //! ```text
 //! start        bring-up: from the first instruction to main           floor 10
+//! testing      tests that run in guests                               floor 11
+//! error        the one error for an application                       floor 10
 //! twin         two domains that meet: Parent, Child, Link             floor 9
 //! rt           entry!, Platform, panic, exit                          floor 8
 //! driver       console, block devices, how two ends connect           floor 7
@@ -43,13 +45,13 @@ const _: &str = include_str!("../linker.ld");
 #[cfg(not(granite_guest))]
 extern crate std;
 
-pub use granite_core::abi;
 #[allow(unsafe_code, reason = "the processor")]
 pub mod arch;
 pub mod driver;
 #[cfg(feature = "embassy")]
 #[allow(unsafe_code, reason = "what an executor promises")]
 pub mod embassy;
+mod error;
 pub mod event;
 pub mod grant;
 #[allow(unsafe_code, reason = "the hypervisor")]
@@ -63,12 +65,16 @@ pub mod rt;
 #[allow(unsafe_code, reason = "the loader's memory, and the hand-over to our own")]
 pub mod start;
 pub mod sync;
+pub mod testing;
 pub mod time;
 #[allow(unsafe_code, reason = "other domains' memory")]
 pub mod toolstack;
 pub mod twin;
 #[allow(unsafe_code, reason = "vCPUs run what they are told")]
 pub mod vcpu;
+
+pub use error::{Error, Reason};
+pub use granite_core::abi;
 
 /// The README's application is one.
 #[cfg(doctest)]
@@ -77,9 +83,19 @@ struct Readme;
 
 /// What applications use.
 pub mod prelude {
+    pub use crate::Error;
+    pub use crate::abi::DomId;
+    pub use crate::abi::grant::GrantRef;
     pub use crate::grant::{GrantError, ReadOnly, ReadWrite};
     pub use crate::mm::Page;
     pub use crate::rt::{ExitCode, Platform};
+    pub use crate::time::Deadline;
     pub use crate::{print, println};
+    pub use alloc::borrow::ToOwned;
+    pub use alloc::boxed::Box;
+    pub use alloc::string::{String, ToString};
+    pub use alloc::vec::Vec;
+    pub use alloc::{format, vec};
+    pub use core::time::Duration;
     pub use log::{debug, error, info, trace, warn};
 }

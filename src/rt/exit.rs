@@ -25,6 +25,36 @@ impl ExitCode {
     pub const CHILD_SILENT: Self = Self(103);
 }
 
+/// What `main` may return.
+pub trait Termination {
+    /// How it ended. What went wrong is told first.
+    fn report(self) -> ExitCode;
+}
+
+impl Termination for ExitCode {
+    fn report(self) -> ExitCode {
+        self
+    }
+}
+
+impl Termination for () {
+    fn report(self) -> ExitCode {
+        ExitCode::SUCCESS
+    }
+}
+
+impl<T: Termination, E: core::fmt::Display> Termination for Result<T, E> {
+    fn report(self) -> ExitCode {
+        match self {
+            Ok(end) => end.report(),
+            Err(error) => {
+                log::error!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
 /// Every way in which a guest ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {

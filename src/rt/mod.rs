@@ -9,7 +9,7 @@ mod platform;
 pub mod report;
 
 pub use crate::loader::{BadOption, Options};
-pub use exit::{End, ExitCode, end};
+pub use exit::{End, ExitCode, Termination, end};
 pub use logger::{DEFAULT_LEVEL, install as install_logger, set_level};
 #[cfg(granite_guest)]
 pub(crate) use platform::Modules;
@@ -26,7 +26,8 @@ pub struct Application {
     pub xen_optional: bool,
 }
 
-/// Names the application's main function: `fn(&'static Platform) -> ExitCode`.
+/// Names the application's main function: `fn(&'static Platform) -> R`, where `R` says how it ended: an [`ExitCode`],
+/// nothing, or a `Result` ([`Termination`](crate::rt::Termination)).
 ///
 /// The command-line options that it knows may follow; the rest of the command line is warned about.
 ///
@@ -38,32 +39,48 @@ pub struct Application {
 ///
 /// granite::entry!(main, options = ["name"]);
 ///
-/// fn main(platform: &'static Platform) -> ExitCode {
+/// fn main(platform: &'static Platform) -> Result<(), Error> {
 ///     println!("hello, {}", platform.options().get("name").unwrap_or("whoever you are"));
-///     ExitCode::SUCCESS
+///     Ok(())
 /// }
 /// ```
+#[cfg(granite_guest)]
 #[macro_export]
 macro_rules! entry {
     ($main:path $(, options = [$($option:literal),* $(,)?])? $(, xen_optional = $xen_optional:literal)? $(,)?) => {
         /// The application, by the name under which src/start looks for it.
-        #[cfg(granite_guest)]
         #[unsafe(no_mangle)]
         static GRANITE_APPLICATION: $crate::rt::Application = $crate::rt::Application {
-            main: $main,
+            main: |platform| $crate::rt::Termination::report($main(platform)),
             options: &[$($($option),*)?],
             xen_optional: false $(|| $xen_optional)?,
         };
+    };
+}
 
-        // On the host the program says how it is meant to be started.
-        #[cfg(not(granite_guest))]
+/// Names the application's main function. On the host the program says how it is meant to be started.
+#[cfg(not(granite_guest))]
+#[macro_export]
+macro_rules! entry {
+    ($main:path $(, options = [$($option:literal),* $(,)?])? $(, xen_optional = $xen_optional:literal)? $(,)?) => {
         const _: () = {
             #[unsafe(export_name = "main")]
             extern "C" fn host_main() -> core::ffi::c_int {
-                let _: fn(&'static $crate::rt::Platform) -> $crate::rt::ExitCode = $main;
-                $crate::println!("This is a guest for Xen. Boot it with: cargo xtask run");
-                2
+                let _: fn(&'static $crate::rt::Platform) -> $crate::rt::ExitCode =
+                    |platform| $crate::rt::Termination::report($main(platform));
+                $crate::rt::not_on_the_host()
             }
         };
     };
+}
+
+/// What a program does that isn't booted: it says how to. Under `cargo test`, which tells programs the folder of their package,
+/// that is no failure: its cases have a guest of their own.
+#[cfg(not(granite_guest))]
+#[doc(hidden)]
+pub fn not_on_the_host() -> core::ffi::c_int {
+    crate::println!(
+        "This is a guest for Xen. Boot it with: cargo xtask run, or a test with: cargo xtask test"
+    );
+    2
 }

@@ -3,7 +3,7 @@
 use granite::abi::DomId;
 
 use crate::harness::{ALL, Case, Context, GUESTS, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

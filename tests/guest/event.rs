@@ -11,7 +11,7 @@ use granite::sync::Masked;
 use granite::time::{Deadline, TimedOut};
 
 use crate::harness::{Case, Context, NotPassed, Rig, UNDER_XEN};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

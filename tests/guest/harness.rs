@@ -1,12 +1,13 @@
 //! Running the table, and telling `cargo xtask test` of it: a line before each case and one after, so that a
 //! crash has a name.
 
-use alloc::string::String;
 #[cfg(granite_guest)]
 use alloc::vec::Vec;
 
 use granite::println;
 use granite::rt::{ExitCode, Platform};
+use granite::testing;
+pub use granite::testing::NotPassed;
 
 use crate::twin::Side;
 
@@ -118,40 +119,6 @@ impl Context {
     }
 }
 
-/// Why a case didn't pass.
-#[derive(Debug)]
-pub enum NotPassed {
-    /// It can't be run here.
-    Skip(String),
-    /// It was, and something was wrong.
-    Fail(String),
-}
-
-/// Ends the case as failed unless a condition holds.
-#[macro_export]
-macro_rules! check {
-    ($condition:expr $(, $($message:tt)+)?) => {{
-        let holds: bool = $condition;
-        if !holds {
-            #[allow(unused_mut, unused_assignments, reason = "without a message it stays")]
-            let mut detail = alloc::string::String::new();
-            $(detail = alloc::format!(": {}", format_args!($($message)+));)?
-            return Err($crate::harness::NotPassed::Fail(alloc::format!(
-                "{}:{}: {}{detail}", file!(), line!(), stringify!($condition)
-            )));
-        }
-    }};
-}
-
-/// Ends the case as failed unless two values are the same.
-#[macro_export]
-macro_rules! check_same {
-    ($left:expr, $right:expr) => {{
-        let (left, right) = (&$left, &$right);
-        $crate::check!(left == right, "{left:?} and {right:?}");
-    }};
-}
-
 /// Modules that have a boot of their own in `twin`, which is to be short.
 const PARTS: &[&str] = &[
     "grant",
@@ -196,23 +163,14 @@ pub fn run(
     context: &Context,
     selection: &Selection<'_>,
 ) -> ExitCode {
-    let mut failed = false;
+    let mut passed = true;
     let selected = |(_, case): &(usize, &Case)| selection.contains(case, context.rig);
     for (index, (place, case)) in cases.enumerate().filter(selected).enumerate().skip(selection.from) {
-        println!("##test run {index} {}", case.name);
-        match context.side.run_with_peer(place, case, context) {
-            Ok(()) => println!("##test pass {index}"),
-            Err(NotPassed::Skip(reason)) => println!("##test skip {index} {reason}"),
-            Err(NotPassed::Fail(reason)) => {
-                failed = true;
-                println!("##test fail {index} {}", reason.replace('\n', " | "));
-            }
-        }
+        passed &= testing::report(index, case.name, || context.side.run_with_peer(place, case, context));
     }
     if let Err(NotPassed::Fail(reason) | NotPassed::Skip(reason)) = context.side.end() {
         println!("the other side did not end well: {reason}");
         return ExitCode::FAILURE;
     }
-    println!("##test done");
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    testing::done(passed)
 }

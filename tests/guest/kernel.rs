@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use granite::toolstack::kernel::{Kernel, KernelError};
 
-use crate::check_same;
 use crate::harness::{ALL, Case, Context, NotPassed};
+use granite::testing::check_same;
 
 /// The cases.
 pub const CASES: &[Case] = &[Case::new("kernel::images_that_are_none", ALL, no_kernels)];

@@ -13,7 +13,7 @@ use granite::toolstack::Config;
 use granite::twin::{self, LinkError, Parent, TO_CHILD, TwinError};
 
 use crate::harness::{Case, Context, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 const TWIN: &[Rig] = &[Rig::Twin];
 

@@ -12,7 +12,7 @@ use granite::sync::IrqMutex;
 
 use crate::boot;
 use crate::harness::{ALL, Case, Context, GUESTS, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[
@@ -207,7 +207,7 @@ fn lookup(address: u64) -> Result<Option<Mapped>, NotPassed> {
 fn constants(_: &Context) -> Result<(), NotPassed> {
     static CONSTANT: [u8; 4] = *b"text";
     static VARIABLE: IrqMutex<u8> = IrqMutex::new(0);
-    let rights = |address| Ok(lookup(address)?.map(|page| (page.writable, page.executable)));
+    let rights = |address| Ok::<_, NotPassed>(lookup(address)?.map(|page| (page.writable, page.executable)));
     check_same!(rights(constants as *const () as u64)?, Some((false, true)));
     check_same!(rights(CONSTANT.as_ptr() as u64)?, Some((false, false)));
     check_same!(rights(&raw const VARIABLE as u64)?, Some((true, false)));

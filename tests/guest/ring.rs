@@ -18,7 +18,7 @@ use granite::ring::{Back, Front, GrantedPages, Notify, PeerBroke, Protocol, Ring
 use granite::time::{Deadline, TimedOut};
 
 use crate::harness::{Case, Context, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 const TWIN: &[Rig] = &[Rig::Twin];
 

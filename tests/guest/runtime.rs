@@ -8,7 +8,7 @@ use core::hint::black_box;
 use granite::rt::Options;
 
 use crate::harness::{ALL, Case, Context, NotPassed};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

@@ -8,7 +8,7 @@ use granite::sync::Masked;
 use granite::time::{Deadline, Instant, TimedOut, sleep, timer, wait_until, wall_clock};
 
 use crate::harness::{ALL, Case, Context, NotPassed, UNDER_XEN};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

@@ -9,7 +9,7 @@ use granite::toolstack::kernel::KernelError;
 use granite::toolstack::{Config, Step, Toolstack, ToolstackError};
 
 use crate::harness::{Case, Context, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

@@ -9,7 +9,7 @@ use granite::arch::trap::{self, NotHandled, TrapFrame};
 use granite::sync::{IrqMutex, Masked};
 
 use crate::harness::{Case, Context, GUESTS, NotPassed};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

@@ -14,7 +14,7 @@ use granite::time::{Deadline, Instant, sleep};
 use granite::vcpu::{self, NotSpawned};
 
 use crate::harness::{Case, Context, NotPassed, UNDER_XEN};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

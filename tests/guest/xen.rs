@@ -5,7 +5,7 @@ use granite::driver::console::Output;
 use granite::hypercall::{Hypercall, Number, Xen, console, memory};
 
 use crate::harness::{Case, Context, NotPassed, Rig, UNDER_XEN};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

@@ -11,8 +11,9 @@ use granite::grant::{GrantError, ReadOnly, Version};
 use super::FAKE;
 use super::bed::{Bed, fail, raw_map};
 use super::{BOTH_AT_HAND, WITH_XEN};
+use crate::grant_cases;
 use crate::harness::NotPassed;
-use crate::{check, check_same, grant_cases};
+use granite::testing::{check, check_same};
 
 grant_cases! {
     frame_of_more_than_32_bits on WITH_XEN;
@@ -91,13 +92,13 @@ fn foreign_references(bed: &Bed) -> Result<(), NotPassed> {
 #[cfg(not(granite_guest))]
 mod fake {
     use super::{Bed, GrantError, MapFlags, NotPassed, ReadOnly, Status, fail, raw_map};
-    use crate::{check, check_same};
     use granite::abi::XenErrno;
     use granite::abi::grant::op::Op;
     use granite::grant::ReadWrite;
     use granite::hypercall::fake::Fault;
     use granite::hypercall::grant::OpError;
     use granite::mm::Page;
+    use granite::testing::{check, check_same};
 
     /// References run out; the page comes back; what is freed can be had again.
     pub fn table_that_cannot_grow(bed: &Bed) -> Result<(), NotPassed> {

@@ -62,7 +62,7 @@ impl Bed {
         #[cfg(not(granite_guest))]
         let kept = 0;
         let was = (self.before.in_use + kept, self.before.quarantined, self.before.lost);
-        crate::check!(is == was, "{} was {}", after, self.before);
+        granite::check!(is == was, "{} was {}", after, self.before);
         Ok(())
     }
 }
@@ -95,7 +95,7 @@ impl Bed {
     pub fn new(context: &Context, version: Version) -> Result<Self, NotPassed> {
         let platform = context.platform()?;
         let table = platform.grants().map_err(fail)?;
-        crate::check!(table.version() == version, "{table:?}");
+        granite::check!(table.version() == version, "{table:?}");
         let our_id = platform.dom_id();
         let (them, their_id) = match context.rig {
             Rig::Twin => (Them::Told(context.side), context.side_child()?),
@@ -142,7 +142,7 @@ impl Bed {
             let (status, _) = raw_map(self.us, self.our_id, grant.gref(), MapFlags::HOST_MAP, gfn);
             core::mem::forget(grant);
             self.kept.set(self.kept.get() + 1);
-            crate::check!(status == Status::OKAY, "{status}");
+            granite::check!(status == Status::OKAY, "{status}");
         }
         Ok(page)
     }

@@ -9,8 +9,9 @@ use granite::grant::{ReadOnly, ReadWrite};
 use super::FAKE;
 use super::WITH_XEN;
 use super::bed::{Bed, fail};
+use crate::grant_cases;
 use crate::harness::NotPassed;
-use crate::{check, check_same, grant_cases};
+use granite::testing::{check, check_same};
 
 grant_cases! {
     stardust_revoked_a_copy_of_the_entry on WITH_XEN;
@@ -109,10 +110,10 @@ fn uni_rs_cleared_the_flags_of_a_mapped_grant(bed: &Bed) -> Result<(), NotPassed
 #[cfg(not(granite_guest))]
 mod fake {
     use super::{Bed, EntryFlags, NotPassed, ReadWrite, fail};
-    use crate::{check, check_same};
     use granite::abi::grant::Status;
     use granite::grant::GrantError;
     use granite::grant::SlotState;
+    use granite::testing::{check, check_same};
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// A peer that pins and unpins without a pause makes exchanges fail: each is followed by another look.

@@ -9,8 +9,9 @@ use granite::mm::Page;
 use super::FAKE;
 use super::bed::{Bed, Hypervisor, fail};
 use super::{BOTH_AT_HAND, WITH_XEN};
+use crate::grant_cases;
 use crate::harness::NotPassed;
-use crate::{check, check_same, grant_cases};
+use granite::testing::{check, check_same};
 
 grant_cases! {
     runs_come_back_and_do_not_grow_the_table on WITH_XEN;

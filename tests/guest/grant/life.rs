@@ -10,8 +10,9 @@ use granite::grant::{GrantError, ReadOnly, ReadWrite, Version};
 use super::FAKE;
 use super::WITH_XEN;
 use super::bed::{Bed, fail};
+use crate::grant_cases;
 use crate::harness::NotPassed;
-use crate::{check, check_same, grant_cases};
+use granite::testing::{check, check_same};
 
 grant_cases! {
     type_permit_access on WITH_XEN;

@@ -11,8 +11,9 @@ use granite::ring::{GrantedPages, RingMemory};
 
 use super::bed::{Bed, Hypervisor, fail, raw_map};
 use super::{BOTH_AT_HAND, WITH_XEN};
+use crate::grant_cases;
 use crate::harness::NotPassed;
-use crate::{check, check_same, grant_cases};
+use granite::testing::{check, check_same};
 
 grant_cases! {
     op_map_grant_ref on WITH_XEN;

@@ -13,7 +13,7 @@ use granite::rt::Grants;
 use super::bed::fail;
 use super::wire::{self, DONE, Words, words};
 use crate::harness::{Context, NotPassed};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// A mapping of either kind.
 enum Mapping {

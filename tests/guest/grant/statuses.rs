@@ -11,8 +11,9 @@ use granite::hypercall::grant as op;
 use super::FAKE;
 use super::bed::{Bed, fail, raw_map};
 use super::{BOTH_AT_HAND, WITH_XEN};
+use crate::grant_cases;
 use crate::harness::NotPassed;
-use crate::{check, check_same, grant_cases};
+use granite::testing::{check, check_same};
 
 grant_cases! {
     status_okay on WITH_XEN;
@@ -166,10 +167,10 @@ fn status_bad_copy_arg(bed: &Bed) -> Result<(), NotPassed> {
 #[cfg(not(granite_guest))]
 mod on_demand {
     use super::{Bed, Dest, GrantError, NotPassed, ReadOnly, ReadWrite, Source, Status, fail, map_status};
-    use crate::{check, check_same};
     use granite::abi::grant::op::Op;
     use granite::grant::CopyOp;
     use granite::hypercall::fake::Fault;
+    use granite::testing::{check, check_same};
 
     /// A map and an unmap that fail with a status: it is told, and nothing is lost but what can't be unmapped.
     fn told(bed: &Bed, status: Status) -> Result<(), NotPassed> {

@@ -12,7 +12,7 @@ use granite::twin::ChildEnd;
 use super::bed::fail;
 use super::wire::{Words, words};
 use crate::harness::{Case, Context, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 const TWIN: &[Rig] = &[Rig::Twin];
 

@@ -20,7 +20,7 @@ use granite::ring::{PeerBroke, RingError, RingMemory};
 use super::meet::{Before, RawBack, RawFront, connector, fail, grants, soon};
 use super::requests::{self, SECTORS};
 use crate::harness::{Case, Context, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 const TWIN: &[Rig] = &[Rig::Twin];
 const LOOK: Duration = Duration::from_millis(20);

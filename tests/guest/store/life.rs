@@ -18,7 +18,7 @@ use granite::twin::{ChildEnd, LinkConnector};
 use super::meet::{Before, Lost, RawBack, RawFront, connector, die, fail, grants, impatient, soon};
 use super::requests;
 use crate::harness::{Case, Context, NotPassed, Rig};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 const TWIN: &[Rig] = &[Rig::Twin];
 const LOOK: Duration = Duration::from_millis(20);

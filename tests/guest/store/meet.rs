@@ -24,7 +24,7 @@ use granite::twin::{LinkConnector, LinkError, Parent, Post};
 
 use crate::harness::{Context, NotPassed};
 use crate::twin::DATA;
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 pub fn fail(error: impl ToString) -> NotPassed {
     NotPassed::Fail(error.to_string())

@@ -69,17 +69,17 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// The names of the macros that a file defines.
+/// The names of the macros that a file defines, with `!`.
 pub fn macros(source: &Source) -> impl Iterator<Item = String> {
     let tokens = tokens(&source.text);
     let names = tokens.windows(3).filter_map(|window| match window {
-        [Token::Word("macro_rules"), Token::Other('!'), Token::Word(name)] => Some((*name).to_owned()),
+        [Token::Word("macro_rules"), Token::Other('!'), Token::Word(name)] => Some(format!("{name}!")),
         _ => None,
     });
     names.collect::<Vec<_>>().into_iter()
 }
 
-/// What a file uses: the first names of paths from the root, and the names of macros.
+/// What a file uses: the first names of paths from the root, and macros, with their `!`.
 pub fn uses(source: &Source) -> Vec<String> {
     let tokens = tokens(&source.text);
     let mut found = Vec::new();
@@ -94,7 +94,7 @@ pub fn uses(source: &Source) -> Vec<String> {
             Token::Other('!') => match (before(1), tokens.get(at + 1)) {
                 (Some(Token::Word("macro_rules")), _) => {}
                 (Some(Token::Word(name)), Some(Token::Other('(' | '[' | '{'))) => {
-                    found.push((*name).to_owned())
+                    found.push(format!("{name}!"))
                 }
                 _ => {}
             },

@@ -11,9 +11,9 @@ use granite::mm::Page;
 use granite::ring::{self, Ring};
 use granite::time::{Deadline, TimedOut};
 
-use crate::check;
 use crate::grant::bed::{Bed, fail};
 use crate::harness::{Case, NotPassed, Rig};
+use granite::testing::check;
 
 const HOST: &[Rig] = &[Rig::Host];
 

@@ -15,7 +15,7 @@ use super::{HOST, Meeting, PATHS, Server, Shared, Turn, nothing_lost, pages, ram
 use crate::grant::bed::fail;
 use crate::harness::{Case, NotPassed};
 use crate::store::requests::{self, SECTORS};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

@@ -12,7 +12,7 @@ use granite::ring::{self, PeerBroke, Ring, RingError};
 use super::{HOST, Meeting, Mute, PATHS, Turn, nothing_lost, pages, ram};
 use crate::grant::bed::fail;
 use crate::harness::{Case, NotPassed};
-use crate::{check, check_same};
+use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[

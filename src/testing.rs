@@ -1,0 +1,163 @@
+//! Floor 9: tests that run in a guest, for `cargo xtask test`: a table of cases, each with one verdict. Where a case ends the
+//! guest, the next boot goes on behind it.
+//!
+//! `tests/NAME.rs` of an application:
+//!
+//! ```no_run
+//! #![no_std]
+//! #![no_main]
+//!
+//! use granite::prelude::*;
+//! use granite::testing::{NotPassed, check, check_same};
+//!
+//! granite::tests![a_page_is_zeroed];
+//!
+//! fn a_page_is_zeroed(_: &'static Platform) -> Result<(), NotPassed> {
+//!     let page = Page::zeroed().ok_or("no memory for a page")?;
+//!     check_same!(page.bytes().len(), 4096);
+//!     check!(page.bytes().iter().all(|&byte| byte == 0));
+//!     Ok(())
+//! }
+//! ```
+
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use crate::error::Reason;
+use crate::println;
+use crate::rt::{ExitCode, Platform};
+
+#[doc(inline)]
+pub use crate::{check, check_same};
+
+/// One case.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&'static Platform) -> Result<(), NotPassed>,
+}
+
+/// Why a case didn't pass. Every error of Granite's becomes a failure by `?`, and so does a text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotPassed {
+    /// It can't be run here, and why.
+    Skip(String),
+    /// It was run, and what was wrong.
+    Fail(String),
+}
+
+impl NotPassed {
+    /// A failure, told as this tells itself.
+    pub fn fail(why: impl fmt::Display) -> Self {
+        Self::Fail(why.to_string())
+    }
+}
+
+impl<R: Reason> From<R> for NotPassed {
+    fn from(reason: R) -> Self {
+        Self::Fail(reason.into_error().to_string())
+    }
+}
+
+/// Runs one case, and tells `cargo xtask test` of it: a line before it and a line after, so that a crash has a name. Gives
+/// whether it passed or was skipped.
+pub fn report(index: usize, name: &str, run: impl FnOnce() -> Result<(), NotPassed>) -> bool {
+    println!("##test run {index} {name}");
+    match run() {
+        Ok(()) => println!("##test pass {index}"),
+        Err(NotPassed::Skip(reason)) => println!("##test skip {index} {}", one_line(&reason)),
+        Err(NotPassed::Fail(reason)) => {
+            println!("##test fail {index} {}", one_line(&reason));
+            return false;
+        }
+    }
+    true
+}
+
+/// Tells that the table is through, and whether all was well.
+pub fn done(passed: bool) -> ExitCode {
+    println!("##test done");
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " | ")
+}
+
+/// Runs a table as the command line asks, which `cargo xtask test` gives: cases with `filter` in their names, from place `from`
+/// on. It is what [`tests!`](crate::tests) makes a program do.
+pub fn run(cases: &[Case], platform: &'static Platform) -> ExitCode {
+    let options = platform.options();
+    let filter = options.get("filter").unwrap_or_default();
+    let from = options.parse("from").ok().flatten().unwrap_or(0);
+    let selected = cases.iter().filter(|case| case.name.contains(filter)).enumerate().skip(from);
+    let mut passed = true;
+    for (index, case) in selected {
+        passed &= report(index, case.name, || (case.run)(platform));
+    }
+    done(passed)
+}
+
+/// Makes a program of functions `fn(&'static Platform) -> Result<(), NotPassed>`, each of which is a case.
+#[cfg(granite_guest)]
+#[macro_export]
+macro_rules! tests {
+    ($($case:path),+ $(,)?) => {
+        $crate::entry!(run_the_tests, options = ["filter", "from", "rig", "smp", "mem"]);
+
+        fn run_the_tests(platform: &'static $crate::rt::Platform) -> $crate::rt::ExitCode {
+            const CASES: &[$crate::testing::Case] =
+                &[$($crate::testing::Case { name: stringify!($case), run: $case }),+];
+            $crate::testing::run(CASES, platform)
+        }
+    };
+}
+
+/// Makes a program of cases. On the host, where `cargo test` runs it, it says how they are run, which is no failure.
+#[cfg(not(granite_guest))]
+#[macro_export]
+macro_rules! tests {
+    ($($case:path),+ $(,)?) => {
+        const _: () = {
+            #[unsafe(export_name = "main")]
+            extern "C" fn host_main() -> core::ffi::c_int {
+                const CASES: &[$crate::testing::Case] =
+                    &[$($crate::testing::Case { name: stringify!($case), run: $case }),+];
+                $crate::println!("{} cases run in a guest: cargo xtask test", CASES.len());
+                0
+            }
+        };
+    };
+}
+
+/// Ends a case as failed unless a condition holds. A message may follow, as in `assert!`.
+#[macro_export]
+macro_rules! check {
+    ($condition:expr $(, $($message:tt)+)?) => {{
+        let holds: bool = $condition;
+        if !holds {
+            #[allow(unused_mut, unused_assignments, reason = "without a message it stays")]
+            let mut detail = $crate::testing::Text::new();
+            $(detail = $crate::testing::text(format_args!(": {}", format_args!($($message)+)));)?
+            return Err($crate::testing::NotPassed::Fail($crate::testing::text(format_args!(
+                "{}:{}: {}{detail}", file!(), line!(), stringify!($condition)
+            ))));
+        }
+    }};
+}
+
+/// Ends a case as failed unless two values are the same.
+#[macro_export]
+macro_rules! check_same {
+    ($left:expr, $right:expr $(,)?) => {{
+        let (left, right) = (&$left, &$right);
+        $crate::check!(left == right, "{left:?} and {right:?}");
+    }};
+}
+
+#[doc(hidden)]
+pub use alloc::fmt::format as text;
+#[doc(hidden)]
+pub use alloc::string::String as Text;
