@@ -1,7 +1,5 @@
 //! Two tasks on one vCPU: one awaits a timer, and sends; the other awaits an event, or the end of its patience. While
 //! neither is ready the vCPU halts.
-//!
-//! Needs: feature embassy
 
 #![no_std]
 #![no_main]

@@ -1,8 +1,5 @@
 //! A disk that is awaited: in the second domain one task writes and reads the control domain's disk, while another counts
 //! the time, on one vCPU.
-//!
-//! Needs: rig twin
-//! Needs: feature embassy
 
 #![no_std]
 #![no_main]

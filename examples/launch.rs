@@ -1,7 +1,5 @@
 //! Starting another domain. The first module is its kernel, any PVH kernel: `cargo xtask run --example launch --module
 //! IMAGE -- child="its command line"`. By default it is the image of `examples/hello.rs`.
-//!
-//! Needs: image hello
 
 #![no_std]
 #![no_main]

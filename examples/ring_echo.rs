@@ -3,8 +3,6 @@
 //!
 //! What a protocol needs is at the top; `ask` and `answer` are its two ends. src/driver/block is one with data, refusals
 //! and reconnection.
-//!
-//! Needs: rig twin
 
 #![no_std]
 #![no_main]

@@ -1,8 +1,6 @@
 //! Two domains from one image: the control domain starts it a second time, grants the second a page, and reads there
 //! what the other wrote. `cargo xtask run --rig twin`; `-- child=crash`, `hang` and `fail` show what becomes of a child
 //! that goes wrong.
-//!
-//! Needs: rig twin
 
 #![no_std]
 #![no_main]

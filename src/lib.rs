@@ -20,6 +20,7 @@
 //! grant        the table, and owners of what it gives                 floor 5
 //! vcpu         several vCPUs: start, call, jobs                       floor 5
 //! event        event channels                                         floor 4
+//! random       random numbers, with the feature of that name          floor 4
 //! time         clocks, deadlines, timers, waiting                     floor 3
 //! loader       start info, options, modules, memory map               floor 3
 //! mm           frames, page tables, heap, pages, windows              floor 2
@@ -38,10 +39,6 @@
 
 extern crate alloc;
 
-// A change of the linker script makes a new build.
-#[cfg(granite_guest)]
-const _: &str = include_str!("../linker.ld");
-
 #[cfg(not(granite_guest))]
 extern crate std;
 
@@ -59,6 +56,9 @@ pub mod hypercall;
 pub mod loader;
 #[allow(unsafe_code, reason = "memory")]
 pub mod mm;
+#[cfg(feature = "random")]
+#[allow(unsafe_code, reason = "instructions that a processor may not have, and getrandom's memory")]
+pub mod random;
 pub mod ring;
 #[allow(unsafe_code, reason = "that there is one grant table, only whoever makes it can promise")]
 pub mod rt;

@@ -3,7 +3,9 @@
 use core::fmt;
 
 use super::{Hypercall, Number};
-use crate::abi::version::{EXTRAVERSION, ExtraVersion, FeatureInfo, GET_FEATURES, VERSION};
+use crate::abi::version::{
+    DomainHandle, EXTRAVERSION, ExtraVersion, FeatureInfo, GET_FEATURES, GUEST_HANDLE, VERSION,
+};
 use crate::abi::{Features, XenErrno};
 
 /// Xen's version, as in `4.17.5`.
@@ -50,6 +52,19 @@ pub fn version(xen: &impl Hypercall) -> Result<Version, XenErrno> {
     // SAFETY: Xen writes a `xen_extraversion_t`, and `extra` is one.
     unsafe { xen.call(Number::XEN_VERSION, [EXTRAVERSION.into(), extra.as_mut_ptr() as u64, 0, 0, 0]) }?;
     Ok(Version { major: (number >> 16) as u16, minor: number as u16, extra })
+}
+
+/// The domain's handle: usually a UUID.
+///
+/// # Errors
+///
+/// None from any known Xen.
+#[doc(alias = "XENVER_guest_handle")]
+pub fn handle(xen: &impl Hypercall) -> Result<DomainHandle, XenErrno> {
+    let mut handle: DomainHandle = [0; _];
+    // SAFETY: Xen writes a `xen_domain_handle_t`, and `handle` is one.
+    unsafe { xen.call(Number::XEN_VERSION, [GUEST_HANDLE.into(), handle.as_mut_ptr() as u64, 0, 0, 0]) }?;
+    Ok(handle)
 }
 
 /// The first word of features.

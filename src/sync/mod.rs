@@ -1,6 +1,9 @@
 //! Floor 0: locks that interrupt handlers may take too, and what each vCPU has of its own. Atomics and lock-free sets
 //! are those of [`granite_core::sync`].
 
+#[cfg(all(granite_guest, feature = "critical-section"))]
+#[allow(unsafe_code, reason = "a promise of one at a time")]
+mod critical;
 mod irq_mutex;
 mod per_vcpu;
 #[allow(unsafe_code, reason = "what a vCPU's register points at")]

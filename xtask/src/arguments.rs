@@ -1,14 +1,15 @@
 //! The command line of xtask.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::{Parser, ValueExt};
 
 use crate::error::{Error, Result};
-use crate::guest::{Needs, Program};
+use crate::guest::Program;
 use crate::machine::{Accelerator, LEAST_MEMORY, Machine, Rig};
+use crate::project::project;
 use crate::setup::Choice;
 
 /// `cargo xtask run`.
@@ -60,7 +61,7 @@ pub struct Test {
 pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
     let (mut program, mut named) = (None, None);
     let mut run = Run {
-        program: Program::Template,
+        program: Program::Main,
         optimised: true,
         machine: Machine::default(),
         gdb: false,
@@ -91,8 +92,8 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             _ => tool(parser, &mut run.choice, argument)?,
         }
     }
-    run.program = program.unwrap_or(Program::Template);
-    let needed = Needs::of(&run.program).rig.as_deref().map(rig).transpose()?;
+    run.program = program.unwrap_or(Program::Main);
+    let needed = project()?.needs(&run.program)?.rig.as_deref().map(rig).transpose()?;
     run.machine.rig = named.or(needed).unwrap_or(run.machine.rig);
     run.choice = run.choice.or_environment();
     Ok(Some(run))
@@ -136,6 +137,72 @@ pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
     }
     test.choice = test.choice.or_environment();
     Ok(Some(test))
+}
+
+/// `cargo xtask build`, `image` and `flags`.
+#[derive(Debug)]
+pub struct Build {
+    /// What to build.
+    pub program: Program,
+    /// Build it optimised.
+    pub optimised: bool,
+    path: Option<PathBuf>,
+}
+
+impl Build {
+    /// The folder or file that is written.
+    pub fn path<'a>(&'a self, otherwise: &'a str) -> &'a Path {
+        self.path.as_deref().unwrap_or(Path::new(otherwise))
+    }
+}
+
+/// Reads what `build`, `image` and `flags` know; nothing if help is asked for.
+///
+/// # Errors
+///
+/// What can't be understood.
+pub fn build(parser: &mut Parser) -> Result<Option<Build>> {
+    let mut build = Build { program: Program::Main, optimised: true, path: None };
+    while let Some(argument) = next(parser)? {
+        match argument {
+            Argument::Option(name) if name == "help" => return Ok(None),
+            Argument::Option(name) if name == "example" => {
+                build.program = Program::Example(parser.value()?.string()?);
+            }
+            Argument::Option(name) if name == "dev" => build.optimised = false,
+            Argument::Word(path) if build.path.is_none() => build.path = Some(path.into()),
+            other => return Err(unexpected(other)),
+        }
+    }
+    Ok(Some(build))
+}
+
+/// `cargo xtask new`.
+#[derive(Debug)]
+pub struct New {
+    /// The folder to make.
+    pub path: PathBuf,
+    /// The git repository that Granite is taken from; nothing: this checkout.
+    pub git: Option<String>,
+}
+
+/// Reads `new`'s; nothing if help is asked for.
+///
+/// # Errors
+///
+/// What can't be understood, or no path.
+pub fn new(parser: &mut Parser) -> Result<Option<New>> {
+    let (mut path, mut git) = (None, None);
+    while let Some(argument) = next(parser)? {
+        match argument {
+            Argument::Option(name) if name == "help" => return Ok(None),
+            Argument::Option(name) if name == "git" => git = Some(parser.value()?.string()?),
+            Argument::Word(word) if path.is_none() => path = Some(PathBuf::from(word)),
+            other => return Err(unexpected(other)),
+        }
+    }
+    let path = path.ok_or_else(|| Error::new("new wants a folder to make\ntry: cargo xtask new ../kv"))?;
+    Ok(Some(New { path, git }))
 }
 
 /// `cargo xtask bench`.

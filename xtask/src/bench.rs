@@ -3,15 +3,19 @@
 use std::process::Command;
 use std::time::Duration;
 
+use cargo_metadata::TargetKind;
+
 use crate::arguments::Bench;
 use crate::boot::{self, Line};
 use crate::error::{Context, Error, Result};
-use crate::guest::{self, Program};
+use crate::guest::Program;
+use crate::image::Image;
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
+use crate::project::project;
 use crate::setup::Tools;
 use crate::setup::provision::Effort;
-use crate::{paths, setup};
+use crate::{build, paths, setup};
 
 /// Counting instructions takes Xen itself ten times as long.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -29,6 +33,9 @@ const ON_THE_HOST: &[(&str, &str, &str, &str)] = &[
 ///
 /// If it doesn't come to measuring.
 pub fn bench(arguments: &Bench) -> Result<u8> {
+    if !paths::is_granite() {
+        return of_an_application(arguments);
+    }
     let mut code = 0;
     if arguments.host {
         for (package, bench, profile, how) in ON_THE_HOST {
@@ -47,6 +54,43 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
     Ok(code)
 }
 
+/// Boots each `benches/NAME.rs` with `granite::entry!`, where the time-stamp counter counts instructions.
+fn of_an_application(arguments: &Bench) -> Result<u8> {
+    let benches = project()?.guests(&TargetKind::Bench);
+    if benches.is_empty() {
+        return Err(Error::new(
+            "no benches/NAME.rs has granite::entry!, so there is nothing to measure\n\
+             a bench is a program with [[bench]] and harness = false in Cargo.toml",
+        ));
+    }
+    let tools = setup::tools(&arguments.choice, true, Effort::Quick)?;
+    let mut code = 0;
+    for name in benches {
+        let image = build::build(&Program::Bench(name.clone()), true)?;
+        say!("{name}, 1 vCPU, a tick of the time-stamp counter is an instruction (this takes some seconds):");
+        let machine = Machine { counted: true, ..Machine::default() };
+        code = code.max(measure(&machine, &tools, &image)?);
+    }
+    Ok(code)
+}
+
+/// Boots an image, and shows what it says.
+fn measure(machine: &Machine, tools: &Tools, image: &Image) -> Result<u8> {
+    let show = |line: Line<'_>| {
+        // The second domain has nothing to say.
+        if let Line::Guest(text) = line
+            && !text.starts_with("(d")
+        {
+            line.print();
+        }
+    };
+    let boot = boot::boot(machine, tools, image, "", Some(DEADLINE), show)?;
+    if boot.outcome != Outcome::Success {
+        complain!("{}", boot.outcome);
+    }
+    Ok(boot.outcome.exit_code())
+}
+
 /// What is booted in each rig: an image, with so many vCPUs.
 const GUESTS: &[(Rig, &str, u32)] = &[
     (Rig::Solo, "instructions", 1),
@@ -59,7 +103,7 @@ fn in_guests(arguments: &Bench) -> Result<u8> {
     let tools = setup::tools(&arguments.choice, true, Effort::Quick)?;
     let mut code = 0;
     for &(rig, name, smp) in GUESTS.iter().filter(|(rig, ..)| arguments.rigs.contains(rig)) {
-        let image = guest::build(&Program::Bench(name), true)?;
+        let image = build::build(&Program::Bench(name.to_owned()), true)?;
         // QEMU can count the instructions of one processor.
         let machine = Machine { rig, counted: smp == 1, smp, ..Machine::default() };
         let what = if machine.counted {
@@ -68,19 +112,7 @@ fn in_guests(arguments: &Bench) -> Result<u8> {
             "ticks of the host"
         };
         say!("{name}, {smp} vCPU, {what}:");
-        let show = |line: Line<'_>| {
-            // The second domain has nothing to say.
-            if let Line::Guest(text) = line
-                && !text.starts_with("(d")
-            {
-                line.print();
-            }
-        };
-        let boot = boot::boot(&machine, &tools, &image, "", Some(DEADLINE), show)?;
-        if boot.outcome != Outcome::Success {
-            complain!("{}", boot.outcome);
-        }
-        code = code.max(boot.outcome.exit_code());
+        code = code.max(measure(&machine, &tools, &image)?);
     }
     if arguments.rigs.contains(&Rig::Solo) {
         code = code.max(life(&tools)?);
@@ -95,7 +127,7 @@ const IMAGE: u64 = 64 << 10;
 /// What the smallest application costs, from Xen's last message before its first instruction to Xen's word that it has
 /// halted: traps to Xen are in it.
 fn life(tools: &Tools) -> Result<u8> {
-    let image = guest::build(&Program::Example("hello".into()), true)?;
+    let image = build::build(&Program::Example("hello".into()), true)?;
     let machine = Machine { counted: true, timed_by_xen: true, ..Machine::default() };
     say!("the life of examples/hello, 1 vCPU, instructions counted (this takes some seconds):");
     let boot = boot::boot(&machine, tools, &image, "", Some(DEADLINE), |_| ())?;

@@ -4,13 +4,53 @@
 pub const MAIN: &str = "\
 cargo xtask COMMAND [OPTIONS]
 
+  new     make a repository for an application
   run     build a guest and boot it
   test    run the tests: on the host, and in guests
   bench   measure: the freelist against others, and what grants and events cost
   check   formatting, lints, documentation, layers, licences
+  build   build a guest, and say where its image is
+  image   write the kernel, and configurations for xl, libvirt and Qubes
+  flags   write the compiler's flags to a file, for a build without xtask
   setup   find Xen and QEMU, or fetch them into your cache; the others do so when they must
 
 cargo xtask COMMAND --help (or -h) tells more.
+";
+
+/// `cargo xtask new --help`.
+pub const NEW: &str = "\
+cargo xtask new FOLDER [--git URL]
+
+Makes a repository of eight small files for an application, which uses the Granite of this checkout by its path. FOLDER
+must not be there, or be empty; its name becomes the package's.
+
+  --git URL         use Granite from a git repository
+";
+
+/// `cargo xtask build --help`.
+pub const BUILD: &str = "\
+cargo xtask build [--example NAME] [--dev]
+
+Builds src/main.rs, or examples/NAME.rs, as a guest, checks the image, and prints its path.
+";
+
+/// `cargo xtask image --help`.
+pub const IMAGE: &str = "\
+cargo xtask image [FOLDER] [--example NAME]
+
+Writes into FOLDER (default: image) what a real Xen needs: the stripped kernel, NAME.cfg for xl, NAME.xml for libvirt,
+and a folder qubes/NAME for /var/lib/qubes/vm-kernels.
+";
+
+/// `cargo xtask flags --help`.
+pub const FLAGS: &str = "\
+cargo xtask flags [FILE]
+
+Writes the flags of a guest to FILE (default: guest.toml), for a build without xtask:
+
+  cargo build --release --config guest.toml
+
+The image is not checked then, and has its symbols: target/x86_64-unknown-linux-gnu/release/NAME.
 ";
 
 /// `cargo xtask run --help`.
@@ -22,7 +62,7 @@ a disk and the other checks it.
 
   --example NAME    boot examples/NAME.rs instead
   --rig RIG         solo: the control domain of Xen; twin: the control domain, which starts its own image as a second
-                    domain; direct: QEMU alone, without Xen. What a program needs it says itself (//! Needs: rig RIG)
+                    domain; direct: QEMU alone, without Xen. [package.metadata.granite] names a program's usual rig
   --smp N           vCPUs (default 1)
   --mem MIB         the guest's memory (default 64, at least 4)
   --module FILE     a file for the guest; src/main.rs serves it as a disk

@@ -16,6 +16,18 @@ pub fn root() -> &'static Path {
     })
 }
 
+/// Granite's own checkout: where this crate was built from. In an application's checkout it is another than [`root`].
+pub fn granite() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let granite = xtask.parent().unwrap_or(xtask);
+    granite.canonicalize().unwrap_or_else(|_| granite.to_owned())
+}
+
+/// Whether the checkout is Granite's own.
+pub fn is_granite() -> bool {
+    root().canonicalize().is_ok_and(|root| root == granite())
+}
+
 /// A path that the environment names, made absolute: QEMU runs in another folder than xtask.
 pub fn from_environment(name: &str) -> Option<PathBuf> {
     let path = env::var_os(name).filter(|value| !value.is_empty())?;

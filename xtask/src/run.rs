@@ -12,8 +12,9 @@ use crate::guest::Program;
 use crate::image::Image;
 use crate::machine::{self, Accelerator, Rig};
 use crate::outcome::Outcome;
+use crate::project::project;
 use crate::setup::provision::Effort;
-use crate::{guest, joined, setup};
+use crate::{build, guest, joined, setup};
 
 /// How long a guest may run where `--timeout` doesn't say.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,12 +29,12 @@ pub fn run(arguments: &Run) -> Result<u8> {
         machine::check_kvm(Path::new("/dev/kvm"), Path::new("/sys/module"))?;
     }
     let tools = setup::tools(&arguments.choice, arguments.machine.rig.has_xen(), Effort::Quick)?;
-    let image = guest::build(&arguments.program, arguments.optimised)?;
+    let image = build::build(&arguments.program, arguments.optimised)?;
     let mut machine = arguments.machine.clone();
-    if let Some(example) = guest::Needs::of(&arguments.program).image
+    if let Some(example) = project()?.needs(&arguments.program)?.module
         && machine.module.is_none()
     {
-        let module = guest::build(&Program::Example(example), arguments.optimised)?;
+        let module = build::build(&Program::Example(example), arguments.optimised)?;
         machine.module = Some(module.stripped);
     }
     if machine.rig == Rig::Twin

@@ -11,6 +11,13 @@ pub const EXTRAVERSION: u32 = 1;
 /// Reads and writes a [`FeatureInfo`].
 #[doc(alias = "XENVER_get_features")]
 pub const GET_FEATURES: u32 = 6;
+/// Writes a [`DomainHandle`].
+#[doc(alias = "XENVER_guest_handle")]
+pub const GUEST_HANDLE: u32 = 8;
+
+/// The name, usually a UUID, that the toolstack gave the domain.
+#[doc(alias = "xen_domain_handle_t")]
+pub type DomainHandle = [u8; 16];
 
 /// What the builder put behind the number, ended by a zero byte.
 #[doc(alias = "xen_extraversion_t")]

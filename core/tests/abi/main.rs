@@ -198,6 +198,8 @@ fn constants(rows: &mut Vec<Row>) {
         "XENVER_version" = version::VERSION,
         "XENVER_extraversion" = version::EXTRAVERSION,
         "XENVER_get_features" = version::GET_FEATURES,
+        "XENVER_guest_handle" = version::GUEST_HANDLE,
+        "sizeof(xen_domain_handle_t)" = size_of::<version::DomainHandle>() as u64,
         "XEN_ELFNOTE_PHYS32_ENTRY" = 18u32,
         "__HYPERVISOR_memory_op" = Number::MEMORY_OP.0,
         "__HYPERVISOR_xen_version" = Number::XEN_VERSION.0,

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::guest::{self, Program};
 use crate::image::{self, Unfit};
 use crate::machine::Rig;
-use crate::paths;
 use crate::setup::Choice;
+use crate::{build, paths};
 
 /// Runs all cases.
 pub fn run(session: &mut Session<'_>) {
@@ -31,7 +31,7 @@ fn set_up(error: Error) -> NotPassed {
 
 /// Damages a good image in one place after another.
 fn faults() -> Case {
-    let image = guest::build(&Program::Template, true).map_err(set_up)?;
+    let image = build::build(&Program::Main, true).map_err(set_up)?;
     let good = fs::read(&image.path).map_err(io)?;
     if let Err(unfit) = image::check(&good) {
         return Err(NotPassed::fail(format!("a good image is refused: {unfit}")));
@@ -76,9 +76,11 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Result<usize, NotPassed> {
 /// What happens to a guest where `RUSTFLAGS` or another folder's configuration takes the flags away: it
 /// links, and the check must see it.
 fn lost_flags() -> Case {
-    let flags = guest::rustflags().into_iter().filter(|flag| flag != "-Cno-redzone=yes").collect::<Vec<_>>();
+    let mut flags = guest::rustflags().map_err(set_up)?;
+    // The last one counts.
+    flags.push("-Cno-redzone=no".to_owned());
     const FOLDER: &str = "guest-with-red-zone";
-    let mut command = guest::cargo("build", FOLDER, &flags);
+    let mut command = guest::cargo("build", FOLDER, &flags).map_err(set_up)?;
     command.args(["--release", "--quiet", "--bin", "granite"]);
     output_of(command, 0, &[])?;
     let built = paths::target().join(FOLDER).join(guest::TARGET);

@@ -4,8 +4,8 @@
 use std::process::{Command, Stdio};
 
 use super::{Case, NotPassed, Session};
-use crate::guest;
 use crate::machine::Rig;
+use crate::project::{Project, project};
 use crate::setup::Choice;
 
 /// One command line.
@@ -235,7 +235,8 @@ pub fn run(session: &mut Session<'_>, rig: Rig) {
         });
     }
     if rig == Rig::Solo {
-        for example in guest::examples() {
+        let examples = project().map(Project::examples).unwrap_or_default();
+        for example in examples {
             session.case(rig, &format!("run::example_{example}"), || {
                 expect(choice, &["run", "--example", &example], 0, &["granite: end: success"])
             });

@@ -31,7 +31,7 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
 }
 
 /// `cargo test`, through a shell, so that cargo's own messages and the tests' come in one order.
-fn cargo_test() -> Command {
+pub fn cargo_test() -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 2>&1", "sh"]);
     command.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -50,7 +50,7 @@ pub fn as_models(command: &mut Command, folder: &str) {
 }
 
 /// Runs a `cargo test`, and reports each test that it tells of, by its suite and name behind `build`.
-fn listen(session: &mut Session<'_>, mut command: Command, build: &str) -> Result<()> {
+pub fn listen(session: &mut Session<'_>, mut command: Command, build: &str) -> Result<()> {
     command.args(["--", &session.arguments.filter]);
     let mut suite = String::new();
     let mut failed = false;

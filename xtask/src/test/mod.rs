@@ -1,5 +1,6 @@
-//! `cargo xtask test`: the host's tests, the table of cases in guests, the deaths, and xtask's own commands.
+//! `cargo xtask test`. Of an application: its own tests. Of Granite: the host's tests, the table of cases in guests, the deaths, and xtask's own commands.
 
+mod application;
 mod checkout;
 mod commands;
 mod deaths;
@@ -14,10 +15,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Test;
+use crate::build;
 use crate::error::{Context, Error, Result};
-use crate::guest::{self, Program};
+use crate::guest::Program;
 use crate::image::Image;
 use crate::machine::Rig;
+use crate::paths;
 use crate::setup::provision::Effort;
 use crate::setup::{self, Tools};
 
@@ -64,6 +67,13 @@ pub fn test(arguments: &Test) -> Result<u8> {
     }
     let mut session =
         Session { arguments, report: Report::new(arguments.repeat), tools: None, images: HashMap::new() };
+    if !paths::is_granite() {
+        application::run(&mut session)?;
+        if let Some(path) = &arguments.json {
+            session.report.write_json(path)?;
+        }
+        return Ok(session.report.finish(&arguments.filter));
+    }
     if mutants::is_asked_for(&arguments.filter) {
         mutants::run_bugs(&mut session);
         return Ok(session.report.finish(&arguments.filter));
@@ -141,7 +151,7 @@ impl Session<'_> {
         if let Some(image) = self.images.get(&(name, optimised)) {
             return Ok(image.clone());
         }
-        let image = guest::build(&Program::Test(name), optimised)?;
+        let image = build::build(&Program::Test(name.to_owned()), optimised)?;
         Ok(self.images.entry((name, optimised)).or_insert(image).clone())
     }
 }

@@ -7,8 +7,10 @@ use super::report::{Entry, Verdict};
 use crate::boot::{self, Boot};
 use crate::error::Result;
 use crate::guest;
+use crate::image::Image;
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
+use crate::setup::Tools;
 
 /// How long one boot with all the cases may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -56,12 +58,25 @@ fn run_with(session: &mut Session<'_>, rig: Rig, smp: u32, options: &str) -> Res
         machine.module = Some(module);
         line.push_str(&format!(" module={MODULE}"));
     }
+    follow(session, &image, &machine, &tools, &line, options)
+}
+
+/// Boots a table until it is through. A boot that a case has ended is followed by another that begins behind the case.
+pub fn follow(
+    session: &mut Session<'_>,
+    image: &Image,
+    machine: &Machine,
+    tools: &Tools,
+    line: &str,
+    options: &str,
+) -> Result<()> {
+    let (rig, smp) = (machine.rig, machine.smp);
     let filter = session.arguments.filter.replace('"', "");
     let mut from = 0;
     loop {
         let line = format!("{line}{options} from={from} filter=\"{filter}\"");
         let mut table = Table::new(rig, smp);
-        let boot = boot::boot(&machine, &tools, &image, &line, Some(DEADLINE), |line| {
+        let boot = boot::boot(machine, tools, image, &line, Some(DEADLINE), |line| {
             if let boot::Line::Guest(text) = line
                 && let Some(entry) = table.read(text)
             {

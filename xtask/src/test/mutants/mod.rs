@@ -44,6 +44,7 @@ const SOURCES: &[&str] = &[
     "benches",
     "examples",
     "core",
+    "template",
     "xtask",
 ];
 
@@ -88,7 +89,7 @@ fn command(check: &Check) -> Command {
         }
         Check::Rig(rig, filter) => {
             let mut command = cargo("run");
-            command.args(["--package", "xtask", "--", "test", "--rig", rig, filter, "--smp", "4"]);
+            command.args(["--package", "granite-xtask", "--", "test", "--rig", rig, filter, "--smp", "4"]);
             command.env("CARGO_TARGET_DIR", target);
             command
         }

@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    granite_xtask::main()
+}

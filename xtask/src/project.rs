@@ -1,0 +1,180 @@
+//! The package that is built, as cargo and its manifest tell of it.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use cargo_metadata::{MetadataCommand, Package, Target, TargetKind};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::guest::Program;
+use crate::paths;
+
+/// The package in the checkout's root.
+#[derive(Debug)]
+pub struct Project {
+    package: Package,
+    members: Vec<String>,
+}
+
+/// What a program needs, by the manifest: `[package.metadata.granite]` for `src/main.rs`, and for an example
+/// `[package.metadata.granite.example.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// A rig other than the usual one: `rig = "twin"`.
+    pub rig: Option<String>,
+    /// The image of an example, as a module: `module = "hello"`.
+    pub module: Option<String>,
+    /// Features of the package: `features = ["a", "b"]`, and what an example's `required-features` name.
+    pub features: Vec<String>,
+}
+
+/// The package in the checkout's root: cargo is asked once.
+///
+/// # Errors
+///
+/// What cargo says.
+pub fn project() -> Result<&'static Project> {
+    static PROJECT: OnceLock<Project> = OnceLock::new();
+    if let Some(project) = PROJECT.get() {
+        return Ok(project);
+    }
+    let project = Project::read()?;
+    Ok(PROJECT.get_or_init(|| project))
+}
+
+impl Project {
+    fn read() -> Result<Self> {
+        let manifest = paths::root().join("Cargo.toml");
+        let mut command = MetadataCommand::new();
+        command.no_deps().manifest_path(&manifest);
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            command.cargo_path(cargo);
+        }
+        let metadata = command.exec().map_err(|error| Error::new(format!("cargo metadata: {error}")))?;
+        let members = metadata.packages.iter().map(|package| package.name.to_string()).collect();
+        let is_it = |package: &Package| package.manifest_path.as_std_path() == manifest;
+        let package = metadata.packages.into_iter().find(is_it);
+        package
+            .map(|package| Self { package, members })
+            .ok_or_else(|| Error::new(format!("{} has no [package]", manifest.display())))
+    }
+
+    /// The package's name.
+    pub fn name(&self) -> &str {
+        &self.package.name
+    }
+
+    /// The names of all packages of the checkout's workspace.
+    pub fn members(&self) -> &[String] {
+        &self.members
+    }
+
+    /// The program of `src/main.rs`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or several and none is the default.
+    pub fn main(&self) -> Result<&str> {
+        let names: Vec<_> = self.targets(&TargetKind::Bin).map(|target| target.name.as_str()).collect();
+        let by_name = |wanted: &str| names.iter().find(|name| **name == wanted).copied();
+        let default = self.package.default_run.as_deref().and_then(by_name).or_else(|| by_name(self.name()));
+        match (default, &names[..]) {
+            (Some(name), _) => Ok(name),
+            (None, [name]) => Ok(*name),
+            (None, []) => Err(Error::new(format!("the package {} has no src/main.rs", self.name()))),
+            (None, _) => Err(Error::new(format!(
+                "the package {} has several programs: {}\nname one of them as default-run in Cargo.toml",
+                self.name(),
+                names.join(", ")
+            ))),
+        }
+    }
+
+    /// The names of the examples.
+    pub fn examples(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.targets(&TargetKind::Example).map(|target| target.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The tests, or benches, that are booted: those with `granite::tests!` or `granite::entry!`.
+    pub fn guests(&self, kind: &TargetKind) -> Vec<String> {
+        let is_guest = |target: &&Target| {
+            let source = fs::read_to_string(&target.src_path).unwrap_or_default();
+            ["granite::tests!", "granite::entry!"].iter().any(|entry| source.contains(entry))
+        };
+        self.targets(kind).filter(is_guest).map(|target| target.name.clone()).collect()
+    }
+
+    /// Whether it has a library beside its programs.
+    pub fn has_library(&self) -> bool {
+        self.targets(&TargetKind::Lib).next().is_some()
+    }
+
+    fn targets<'s>(&'s self, kind: &TargetKind) -> impl Iterator<Item = &'s Target> {
+        self.package.targets.iter().filter(move |target| target.kind.contains(kind))
+    }
+
+    /// Configurations that the application's code asks for, beside Granite's own: `cfgs = ["fast"]`.
+    pub fn cfgs(&self) -> Vec<String> {
+        strings(self.granite().get("cfgs"))
+    }
+
+    fn granite(&self) -> &Value {
+        self.package.metadata.get("granite").unwrap_or(&Value::Null)
+    }
+
+    /// What a program needs.
+    ///
+    /// # Errors
+    ///
+    /// If it names a feature that the package doesn't have.
+    pub fn needs(&self, program: &Program) -> Result<Needs> {
+        let (table, required) = match program {
+            Program::Main => (self.granite(), Vec::new()),
+            Program::Example(name) => {
+                let example = self.targets(&TargetKind::Example).find(|target| target.name == *name);
+                let required = example.map(|example| example.required_features.clone()).unwrap_or_default();
+                let table = self.granite().get("example").and_then(|examples| examples.get(name));
+                (table.unwrap_or(&Value::Null), required)
+            }
+            Program::Test(_) | Program::Bench(_) => return Ok(Needs::default()),
+        };
+        let text = |key| Some(table.get(key)?.as_str()?.to_owned());
+        let mut features = strings(table.get("features"));
+        features.extend(required);
+        if let Some(unknown) = features.iter().find(|name| !self.package.features.contains_key(*name)) {
+            let known: Vec<_> = self.package.features.keys().map(String::as_str).collect();
+            return Err(Error::new(format!(
+                "Cargo.toml: {program} needs the feature {unknown}, which {} doesn't have\nit has: {}",
+                self.name(),
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )));
+        }
+        Ok(Needs { rig: text("rig"), module: text("module"), features })
+    }
+}
+
+fn strings(list: Option<&Value>) -> Vec<String> {
+    let items = list.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some(item.as_str()?.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Needs, project};
+    use crate::guest::Program;
+
+    #[test]
+    fn programs_say_what_they_need() {
+        let project = project().unwrap();
+        let needs = |program| project.needs(&program).unwrap();
+        assert_eq!(needs(Program::Main).rig.as_deref(), Some("twin"));
+        let disk = needs(Program::Example("async_disk".into()));
+        assert_eq!((disk.rig.as_deref(), &disk.features[..]), (Some("twin"), &["embassy".to_owned()][..]));
+        assert_eq!(needs(Program::Example("launch".into())).module.as_deref(), Some("hello"));
+        assert_eq!(needs(Program::Example("hello".into())), Needs::default());
+    }
+}
