@@ -1,5 +1,5 @@
-//! What `cargo xtask run` boots: two domains, of which one serves a disk and the other checks it. An application of your
-//! own needs `entry!` and a `main`, as in examples/hello.rs: put it here, and delete `demo`.
+//! What `cargo xtask run` boots here: two domains, of which one serves a disk and the other checks it. An application of your
+//! own has a repository of its own: `cargo xtask new FOLDER`.
 
 #![no_std]
 #![no_main]

@@ -33,41 +33,64 @@ fn entry(complaint: &str) -> Option<String> {
 
 /// The linker misses a function of the C library. LLD and GNU's linker tell it, and where it is called, in other words.
 fn wants_libc(complaint: &str) -> Option<String> {
-    let (symbol, function) = lld(complaint).or_else(|| gnu(complaint))?;
-    let (who, tree) = match function {
-        Some(function) => {
-            let name = function.trim_start_matches('<').split("::").next().unwrap_or(function);
-            (
-                format!("{function}, of the crate {name},"),
-                format!("cargo tree --edges features --invert {name}"),
-            )
-        }
-        None => ("a dependency".to_owned(), "cargo tree --edges features".to_owned()),
+    let (symbol, by) = lld(complaint).or_else(|| gnu(complaint))?;
+    let (who, tree) = match by {
+        Some(By::Crate(name)) => (format!("the crate {name}"), format!(" --invert {name}")),
+        Some(By::File(file)) => (file.to_owned(), String::new()),
+        None => ("a dependency".to_owned(), String::new()),
     };
     Some(format!(
         "{who} wants `{symbol}` of the C library, and a guest has none\n\
-         this dependency wants std or C: give it `default-features = false`, or another crate in its place; who brings it:\n  \
-         {tree}"
+         a dependency that wants std or C needs `default-features = false`, or another in its place; who brings it:\n  \
+         cargo tree --edges features{tree}"
     ))
 }
 
-/// `undefined symbol: getenv`, and below it `>>>  FILE:(rand::seed::h0123456789abcdef)`.
-fn lld(complaint: &str) -> Option<(&str, Option<&str>)> {
+/// Who calls what is missing.
+#[derive(Debug, PartialEq, Eq)]
+enum By<'a> {
+    Crate(&'a str),
+    /// A file and line of the application.
+    File(&'a str),
+}
+
+/// `undefined symbol: getenv`, and below it `>>> referenced by seed.rs:7 (/registry/src/INDEX/rand-0.1.2/src/seed.rs:7)` and
+/// `>>>  OBJECT:(rand::seed::h0123456789abcdef)`.
+fn lld(complaint: &str) -> Option<(&str, Option<By<'_>>)> {
     let (_, rest) = complaint.split_once("undefined symbol: ")?;
     let (symbol, rest) = rest.split_once('\n').unwrap_or((rest, ""));
-    let callers = rest.lines().take_while(|line| line.trim_start().starts_with(">>>"));
-    let mut functions = callers.filter_map(|line| Some(line.rsplit_once(":(")?.1.split_once(')')?.0));
-    // A hash ends the name.
-    let function = functions.next().map(|name| name.rsplit_once("::h").map_or(name, |(name, _)| name));
-    Some((symbol.trim(), function))
+    let mut callers = Vec::new();
+    let mut functions = Vec::new();
+    for line in rest.lines().take_while(|line| line.trim_start().starts_with(">>>")) {
+        if let Some((_, place)) = line.split_once("referenced by ") {
+            callers.extend(place.split_once('(').and_then(|(_, path)| path.strip_suffix(')')));
+        } else if let Some((_, function)) = line.rsplit_once(":(") {
+            functions.extend(function.split(')').next());
+        }
+    }
+    let by_file = callers.iter().find_map(|path| crate_of_file(path));
+    let by = by_file.or_else(|| functions.into_iter().find_map(crate_of_function));
+    Some((symbol.trim(), by.map(By::Crate).or_else(|| callers.first().copied().map(By::File))))
+}
+
+/// The crate whose file this is, among those that cargo fetched.
+fn crate_of_file(path: &str) -> Option<&str> {
+    let below = path.split_once("/registry/src/")?.1.split_once('/')?.1;
+    Some(below.split('/').next()?.rsplit_once('-')?.0)
+}
+
+/// The crate whose function this is; what is of Rust itself tells nothing.
+fn crate_of_function(name: &str) -> Option<&str> {
+    let name = name.trim_start_matches('<').split("::").next()?;
+    (!["core", "alloc", "std", ""].contains(&name)).then_some(name)
 }
 
 /// `undefined reference to `getenv'`, and above it `FILE: in function `rand::seed':`.
-fn gnu(complaint: &str) -> Option<(&str, Option<&str>)> {
+fn gnu(complaint: &str) -> Option<(&str, Option<By<'_>>)> {
     let (before, rest) = complaint.split_once("undefined reference to `")?;
     let symbol = rest.split(['\'', '`', '\n']).next().unwrap_or(rest);
     let function = before.rsplit_once("in function `").and_then(|(_, rest)| rest.split('\'').next());
-    Some((symbol, function))
+    Some((symbol, function.and_then(crate_of_function).map(By::Crate)))
 }
 
 #[cfg(test)]
@@ -87,10 +110,12 @@ mod tests {
         assert!(hint("symbol `GRANITE_APPLICATION` is already defined").contains("two of granite::entry!"));
         let libc =
             "/usr/bin/ld: a.o: in function `rand::seed':\na.c:(.text+0x1): undefined reference to `getenv'";
-        assert!(hint(libc).starts_with("rand::seed, of the crate rand, wants `getenv`"));
-        let lld =
-            "error: undefined symbol: getenv\n>>> referenced by seed.rs:7\n>>>   a.o:(rand::seed::h0123)\n";
-        assert!(hint(lld).starts_with("rand::seed, of the crate rand, wants `getenv`"), "{}", hint(lld));
+        assert!(hint(libc).starts_with("the crate rand wants `getenv`"));
+        let lld = "error: undefined symbol: getenv\n>>> referenced by seed.rs:7 (/x/registry/src/i/rand-0.1.2/src/seed.rs:7)\n\
+                   >>>   a.o:(core::ops::call::h0123)\n";
+        assert!(hint(lld).starts_with("the crate rand wants `getenv`"), "{}", hint(lld));
+        let own = lld.replace("/x/registry/src/i/rand-0.1.2/", "");
+        assert!(hint(&own).starts_with("src/seed.rs:7 wants `getenv`"), "{}", hint(&own));
         assert_eq!(of(&["mismatched types".to_owned()]), None);
     }
 }

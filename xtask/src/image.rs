@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use object::LittleEndian;
 use object::elf::{
     EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, SHF_ALLOC,
-    SHT_REL, SHT_RELA,
+    SHT_REL, SHT_RELA, SHT_SYMTAB,
 };
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 
 use crate::{functions, redzone, x87};
 
@@ -36,6 +36,8 @@ pub enum Unfit {
     /// This section is loaded, and linker.ld gives it no place: it would lie outside of what the kernel
     /// knows as its image.
     Orphan(String),
+    /// It calls functions that nothing in it has: the C library's.
+    Undefined(Vec<String>),
     /// A loader finds no PVH entry point.
     NoNote(&'static str),
     /// The entry point isn't in executable memory.
@@ -63,6 +65,12 @@ impl fmt::Display for Unfit {
                     "linker.ld has no place for its section {section}\nuse an ordinary section, or give it one"
                 )
             }
+            Self::Undefined(symbols) => write!(
+                f,
+                "it calls {}, which nothing in it has\na dependency wants the C library: find it with `cargo tree --edges \
+                 features`, and give it `default-features = false`",
+                symbols.join(", ")
+            ),
             Self::NoNote(what) => write!(
                 f,
                 "{what}\nwithout a PHYS32_ENTRY note Xen has no entry point: does it use granite::entry!, and was \
@@ -104,6 +112,10 @@ pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
         return Err(Unfit::NotStatic("dynamically linked"));
     }
     let sections = elf.sections(LE, bytes).map_err(|_| Unfit::NotElf)?;
+    let undefined = undefined(&sections, bytes);
+    if !undefined.is_empty() {
+        return Err(Unfit::Undefined(undefined));
+    }
     for section in sections.iter() {
         let name = || {
             let name = sections.section_name(LE, section).unwrap_or_default();
@@ -136,6 +148,15 @@ pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
     }
     let uses = x87::find(&functions);
     if uses.is_empty() { Ok(()) } else { Err(Unfit::X87(uses)) }
+}
+
+/// The names of functions that are called and not there, the first few of them.
+fn undefined(sections: &SectionTable<'_, Elf>, bytes: &[u8]) -> Vec<String> {
+    let Ok(symbols) = sections.symbols(LE, bytes, SHT_SYMTAB) else { return Vec::new() };
+    let missing = symbols.iter().filter(|symbol| symbol.is_undefined(LE));
+    let names = missing.filter_map(|symbol| symbols.symbol_name(LE, symbol).ok());
+    let names = names.filter(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned());
+    names.take(5).collect()
 }
 
 /// No segment is both writable and executable, and no page belongs to two.

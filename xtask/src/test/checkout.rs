@@ -21,7 +21,7 @@ pub fn run(session: &mut Session<'_>) {
     session.case(Rig::Solo, "run::read_only_checkout", || read_only(choice));
 }
 
-fn io(error: std::io::Error) -> NotPassed {
+pub fn io(error: std::io::Error) -> NotPassed {
     NotPassed::fail(error.to_string())
 }
 
@@ -138,22 +138,22 @@ impl Drop for Writable {
     }
 }
 
-fn make_writable(folder: &Path) -> Case {
+pub fn make_writable(folder: &Path) -> Case {
     shell(&format!("chmod -R u+w '{}'", folder.display()))
 }
 
-fn shell(script: &str) -> Case {
+pub fn shell(script: &str) -> Case {
     let status = Command::new("sh").args(["-c", script]).status().map_err(io)?;
     if status.success() { Ok(()) } else { Err(NotPassed::fail(format!("{script}: {status}"))) }
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     // SAFETY: takes nothing and touches no memory.
     unsafe { libc::geteuid() == 0 }
 }
 
 /// Copies a checkout without its history and without what was built.
-fn copy_sources(from: &Path, to: &Path, target: &Path) -> Case {
+pub fn copy_sources(from: &Path, to: &Path, target: &Path) -> Case {
     fs::create_dir_all(to).map_err(io)?;
     for entry in fs::read_dir(from).map_err(io)? {
         let entry = entry.map_err(io)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`. Of an application: its own tests. Of Granite: the host's tests, the table of cases in guests, the deaths, and xtask's own commands.
 
 mod application;
+mod applications;
 mod checkout;
 mod commands;
 mod deaths;
@@ -96,6 +97,7 @@ pub fn test(arguments: &Test) -> Result<u8> {
                 session.set_up(rig, "stress", ran);
                 live::run(&mut session);
                 checkout::run(&mut session);
+                applications::run(&mut session);
             }
         }
         session.report.round_ends();

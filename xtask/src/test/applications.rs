@@ -1,0 +1,243 @@
+//! An application in a repository of its own, outside of this checkout, as its author uses it. Granite's checkout can't be
+//! written meanwhile, and the repository is moved once.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::checkout::{copy_sources, io, is_root, make_writable, shell};
+use super::commands::output_of;
+use super::{Case, NotPassed, Session};
+use crate::machine::Rig;
+use crate::paths;
+use crate::setup::Choice;
+
+/// A program that uses crates of others, and what it depends on.
+const ECOSYSTEM: &str = include_str!("../../../tests/application/ecosystem.rs");
+const DEPENDENCIES: &str = include_str!("../../../tests/application/dependencies.toml");
+
+/// A command in the repository, the status that it must end with, and what it must say.
+type Step = (&'static str, &'static [&'static str], u8, &'static [&'static str]);
+
+/// What works without another step.
+const STEPS: &[Step] = &[
+    ("run", &["xtask", "run"], 0, &["hello from domain 0", "granite: end: success"]),
+    ("test", &["xtask", "test"], 0, &["PASS    solo   a_page_is_granted", "1 passed, 0 failed"]),
+    ("check", &["xtask", "check"], 0, &["PASS    formatting", "PASS    clippy, guest", "PASS    licences"]),
+    ("clippy", &["clippy", "--all-targets", "--", "-D", "warnings"], 0, &[]),
+    ("cargo_test", &["test"], 0, &["cases run in a guest"]),
+    ("image", &["xtask", "image", "made"], 0, &["made/kv.cfg", "made/kv.xml", "made/qubes/kv/vmlinuz"]),
+    ("bench", &["xtask", "bench"], 2, &["no benches/NAME.rs has granite::entry!"]),
+    ("no_such_example", &["xtask", "run", "--example", "none"], 2, &["there is no example none"]),
+    ("new_again", &["xtask", "new", "."], 2, &["not an empty folder", "nothing was changed"]),
+    ("new_bad_name", &["xtask", "new", "../1st"], 2, &["\"1st\" can't be a package's name"]),
+    ("new_without_access", &["xtask", "new", "/proc/kv"], 2, &["/proc/kv"]),
+    ("flags", &["xtask", "flags"], 0, &["cargo build --release --config guest.toml"]),
+    ("bare_cargo", &["build", "--release", "--config", "guest.toml"], 0, &[]),
+];
+
+/// A change to a file that makes the application wrong, and what `cargo xtask run` says of it.
+type Mistake = (&'static str, &'static str, &'static str, &'static str, &'static str);
+
+const MISTAKES: &[Mistake] = &[
+    ("no_entry", "src/main.rs", "granite::entry!(main);\n", "", "the program has no granite::entry!(main)"),
+    (
+        "two_entries",
+        "src/main.rs",
+        "granite::entry!(main);\n",
+        "granite::entry!(main);\nmod other {\n    granite::entry!(crate::main);\n}\n",
+        "the program has two of granite::entry!",
+    ),
+    (
+        "feature_that_is_not_there",
+        "Cargo.toml",
+        "# features = [\"embassy\"]",
+        "features = [\"fast\"]",
+        "src/main.rs needs the feature fast, which kv doesn't have",
+    ),
+    (
+        "std_of_a_dependency",
+        "Cargo.toml",
+        "[dependencies]\n",
+        "[dependencies]\nlog = { version = \"0.4\", features = [\"std\"] }\n",
+        "the dependency log wants std",
+    ),
+];
+
+/// Runs all cases.
+pub fn run(session: &mut Session<'_>) {
+    let choice = session.arguments.choice.clone();
+    let mut made = None;
+    let mut case = |session: &mut Session<'_>, name: &str, run: &dyn Fn(&mut Application) -> Case| {
+        session.case(Rig::Solo, &format!("application::{name}"), || {
+            let made = made.get_or_insert_with(|| Application::new(choice.clone()));
+            match made {
+                Ok(application) => run(application),
+                Err(why) => Err(NotPassed::fail(why.clone())),
+            }
+        });
+    };
+    for &(name, words, status, shows) in STEPS {
+        case(session, name, &|application| application.expect(words, status, shows));
+    }
+    for mistake in MISTAKES {
+        case(session, mistake.0, &|application| application.mistake(mistake));
+    }
+    case(session, "cfgs_are_passed_on", &Application::cfgs);
+    case(session, "a_case_that_crashes", &Application::crash);
+    case(session, "flags_that_are_lost", &Application::lost_flags);
+    case(session, "ecosystem", &Application::ecosystem);
+    case(session, "moved", &Application::moved);
+}
+
+/// The repository.
+struct Application {
+    base: PathBuf,
+    folder: PathBuf,
+    granite: PathBuf,
+    choice: Choice,
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        let _ = make_writable(&self.granite);
+        let _ = fs::remove_dir_all(&self.base);
+    }
+}
+
+impl Application {
+    /// Made by `cargo xtask new` of a copy of this checkout that can't be written.
+    fn new(choice: Choice) -> Result<Self, String> {
+        // Not in this checkout, whose rules for formatting are not an application's.
+        let base = std::env::temp_dir().join(format!("granite-applications-{}", std::process::id()));
+        let (folder, granite) = (base.join("kv"), base.join("granite"));
+        let text = |not_passed| match not_passed {
+            NotPassed::Skip(why) | NotPassed::Fail(why, _) => why,
+        };
+        copy_sources(paths::root(), &granite, &paths::target()).map_err(text)?;
+        if !is_root() {
+            shell(&format!("chmod -R a-w '{}'", granite.display())).map_err(text)?;
+        }
+        let this = Self { base, folder, granite, choice };
+        let mut command = this.command(&this.granite, &["xtask", "new"]);
+        command.arg(&this.folder);
+        output_of(command, 0, &["made kv: 8 files"]).map_err(|not_passed| match not_passed {
+            NotPassed::Skip(why) => why,
+            NotPassed::Fail(why, log) => format!("cargo xtask new: {why}\n{}", log.join("\n")),
+        })?;
+        Ok(this)
+    }
+
+    /// A command of cargo's in a folder.
+    fn command(&self, folder: &std::path::Path, words: &[&str]) -> Command {
+        let granite = self.granite.display();
+        // Rights don't bind root; a mount does, in a name space of its own, where one can be had.
+        let guard = format!(
+            "if unshare --mount true 2>/dev/null; then exec unshare --mount sh -c 'mount --bind \"$0\" \"$0\" && mount -o \
+             remount,bind,ro \"$0\" && exec cargo \"$@\"' '{granite}' \"$@\"; else exec cargo \"$@\"; fi"
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", if is_root() { &guard } else { "exec cargo \"$@\"" }, "sh"]).args(words);
+        command.current_dir(folder).envs(self.choice.to_environment()).stdin(Stdio::null());
+        command.env("CARGO_TARGET_DIR", paths::target().join("applications/build"));
+        // What cargo told this xtask is about this checkout.
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn expect(&self, words: &[&str], status: u8, shows: &[&str]) -> Case {
+        output_of(self.command(&self.folder, words), status, shows).map(|_| ())
+    }
+
+    /// Runs something with one file changed.
+    fn with(&self, file: &str, change: impl Fn(String) -> String, run: impl FnOnce() -> Case) -> Case {
+        let path = self.folder.join(file);
+        let before = fs::read_to_string(&path).map_err(io)?;
+        let after = change(before.clone());
+        if after == before {
+            return Err(NotPassed::fail(format!("nothing to change in {file}")));
+        }
+        fs::write(&path, after).map_err(io)?;
+        let result = run();
+        fs::write(&path, before).map_err(io)?;
+        result
+    }
+
+    fn mistake(&self, &(_, file, before, after, says): &Mistake) -> Case {
+        let run = || self.expect(&["xtask", "run"], 2, &[says]);
+        self.with(file, |text| text.replace(before, after), run)
+    }
+
+    fn cfgs(&mut self) -> Case {
+        let say = "#[cfg(fast)]\n    println!(\"fast\");\n    Ok(())";
+        self.with(
+            "src/main.rs",
+            |text| text.replace("Ok(())", say),
+            || {
+                let change = |text: String| text.replace("# cfgs = [", "cfgs = [");
+                self.with("Cargo.toml", change, || self.expect(&["xtask", "run"], 0, &["\nfast"]))?;
+                let mut command = self.command(&self.folder, &["xtask", "run"]);
+                command.env("RUSTFLAGS", "--cfg fast");
+                output_of(command, 0, &["\nfast"]).map(|_| ())
+            },
+        )
+    }
+
+    /// The cases behind one that crashes have their verdicts.
+    fn crash(&mut self) -> Case {
+        let change = |text: String| {
+            let cases = "granite::tests![on_purpose, a_page_is_granted_and_comes_back];\n\n\
+                         fn on_purpose(_: &'static Platform) -> Result<(), NotPassed> {\n    panic!(\"on purpose\")\n}";
+            text.replace("granite::tests![a_page_is_granted_and_comes_back];", cases)
+        };
+        let shows =
+            ["CRASH   solo   on_purpose", "tests/guest.rs:12", "PASS    solo   a_page", "1 passed, 1 failed"];
+        self.with("tests/guest.rs", change, || self.expect(&["xtask", "test"], 1, &shows))
+    }
+
+    /// A guest that is built without all of its flags says what to do.
+    fn lost_flags(&mut self) -> Case {
+        let mut command =
+            self.command(&self.folder, &["build", "--release", "--target", crate::guest::TARGET]);
+        command.env("RUSTFLAGS", "--cfg granite_guest -Cpanic=abort");
+        output_of(command, 101, &["a guest needs the compiler flag -C", "cargo xtask build"]).map(|_| ())
+    }
+
+    fn ecosystem(&mut self) -> Case {
+        fs::create_dir_all(self.folder.join("examples")).map_err(io)?;
+        fs::write(self.folder.join("examples/ecosystem.rs"), ECOSYSTEM).map_err(io)?;
+        let change = |text: String| {
+            let text = text.replace(
+                "\" }\n\n# Booted",
+                "\", features = [\"critical-section\", \"embassy\", \"random\"] }\n\n# Booted",
+            );
+            text.replace("[dependencies]\n", &format!("[dependencies]\n{DEPENDENCIES}"))
+        };
+        let shows = [
+            "1000 numbers from vCPU 1 to vCPU 0",
+            "random: [",
+            "json: 3",
+            "tcp: hello",
+            "granite: end: success",
+        ];
+        let words = ["xtask", "run", "--example", "ecosystem", "--smp", "2"];
+        let result = self.with("Cargo.toml", change, || self.expect(&words, 0, &shows));
+        fs::remove_dir_all(self.folder.join("examples")).map_err(io)?;
+        result
+    }
+
+    /// It works from another place, too.
+    fn moved(&mut self) -> Case {
+        let place = self.base.join("moved, with a space");
+        fs::create_dir_all(&place).map_err(io)?;
+        let there = place.join("kv");
+        fs::rename(&self.folder, &there).map_err(io)?;
+        self.folder = there;
+        for (_, words, status, shows) in STEPS.iter().filter(|step| ["run", "test"].contains(&step.0)) {
+            self.expect(words, *status, shows)?;
+        }
+        Ok(())
+    }
+}
