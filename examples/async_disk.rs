@@ -10,7 +10,7 @@ use aligned::{A1, Aligned};
 use block_device_driver::BlockDevice;
 use embassy_time::{Duration, Timer, with_timeout};
 use granite::driver::block::{
-    BlockError, DataPath, Limits, Offer, RamDisk, XenFront, connect_back, connect_front,
+    BlockError, BlockFront, DataPath, Limits, Offer, RamDisk, connect_back, connect_front,
 };
 use granite::embassy::{Executor, Spawner, task};
 use granite::prelude::*;
@@ -46,7 +46,7 @@ async fn write_and_read(
 }
 
 #[task]
-async fn user(mut disk: XenFront) {
+async fn user(mut disk: BlockFront) {
     // Far more than it takes.
     match with_timeout(Duration::from_secs(30), write_and_read(&mut disk)).await {
         Ok(Ok(right)) => RIGHT.store(right, Ordering::Relaxed),

@@ -4,9 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::DemoError;
-use granite::driver::Doorbell;
 use granite::driver::block::{Front, SECTOR, checksum};
-use granite::hypercall::Hypercall;
+use granite::mm::Guest;
 use granite::ring::RingMemory;
 
 /// Sectors that are written and read at once.
@@ -33,10 +32,7 @@ fn filled(round: u8, first: u64, sectors: usize) -> Vec<u8> {
 
 /// Writes all of a disk, reads it back, compares what the other side sums up, and discards the end of it. One that can't be
 /// written is read and summed up alone.
-pub fn check<X: Hypercall, M: RingMemory, B: Doorbell>(
-    front: &mut Front<'_, X, M, B>,
-    round: u8,
-) -> Result<(), DemoError> {
+pub fn check<X: Guest, M: RingMemory>(front: &mut Front<'_, X, M>, round: u8) -> Result<(), DemoError> {
     let sectors = front.geometry().sectors;
     let parts =
         || (0..sectors).step_by(AT_ONCE).map(|first| (first, AT_ONCE.min((sectors - first) as usize)));

@@ -3,6 +3,3 @@
 pub mod block;
 pub mod connector;
 pub mod console;
-mod doorbell;
-
-pub use doorbell::Doorbell;

@@ -13,7 +13,10 @@ use crate::abi::XenErrno;
 use crate::abi::event::{Port, PortState};
 use crate::abi::sched::MAX_POLL;
 use crate::abi::shared_info::SharedInfo;
-use crate::hypercall::{Xen, event, sched};
+#[cfg(not(granite_guest))]
+use crate::hypercall::fake::shared_info as host_page;
+use crate::hypercall::{Hypercall, Xen, event, sched};
+#[cfg(granite_guest)]
 use crate::mm::shared_info;
 use crate::sync::this_vcpu;
 use crate::time::{Deadline, Instant, TimedOut, wait_until};
@@ -25,7 +28,7 @@ macro_rules! kinds {
     ($($kind:ident = $name:ident, $what:literal;)*) => {
         $(
             #[doc = $what]
-            pub type $kind = Channel<sealed::$name>;
+            pub type $kind<X = Xen> = Channel<sealed::$name, X>;
             impl Kind for sealed::$name {}
             impl sealed::Sealed for sealed::$name {}
         )*
@@ -49,8 +52,8 @@ kinds! {
 
 /// A port of the domain's. Dropping it closes the port.
 #[must_use = "dropping a channel closes it"]
-pub struct Channel<K: Kind> {
-    pub(super) xen: Xen,
+pub struct Channel<K: Kind, X: Hypercall + Copy = Xen> {
+    pub(super) xen: X,
     pub(super) page: &'static SharedInfo,
     pub(super) slot: &'static Slot,
     pub(super) port: Port,
@@ -88,45 +91,63 @@ impl From<XenErrno> for EventError {
     }
 }
 
+/// The page with the bits of all ports.
+#[cfg(granite_guest)]
+fn page() -> Option<&'static SharedInfo> {
+    shared_info::page()
+}
+
+/// The page of the fake's domains.
+#[cfg(not(granite_guest))]
+fn page() -> Option<&'static SharedInfo> {
+    Some(host_page())
+}
+
+/// The vCPU that runs first, to which events come if nothing else is said. On the host it is the thread that asks: each
+/// stands for a domain.
+pub(super) fn first_vcpu() -> usize {
+    if cfg!(granite_guest) { 0 } else { this_vcpu::number() }
+}
+
 /// Something came. The port is masked until this is dropped: do the work first. (Where two vCPUs look at one port at once,
 /// one more interrupt may come.)
 #[must_use = "dropping it says that the work is done"]
-pub struct Event<'c> {
-    xen: Xen,
+pub struct Event<'c, X: Hypercall + Copy = Xen> {
+    xen: X,
     page: &'static SharedInfo,
     slot: &'static Slot,
     port: Port,
     _channel: core::marker::PhantomData<&'c ()>,
 }
 
-impl Event<'_> {
+impl<X: Hypercall + Copy> Event<'_, X> {
     /// Its port.
     pub fn port(&self) -> Port {
         self.port
     }
 }
 
-impl Drop for Event<'_> {
+impl<X: Hypercall + Copy> Drop for Event<'_, X> {
     fn drop(&mut self) {
         release(self.page, self.slot, self.port, |port| have_told(self.xen, port));
     }
 }
 
-impl fmt::Debug for Event<'_> {
+impl<X: Hypercall + Copy> fmt::Debug for Event<'_, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Event({})", self.port)
     }
 }
 
-impl<K: Kind> Channel<K> {
+impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
     /// Owns a port that Xen has just opened, and has its events come to `vcpu`.
     pub(super) fn open(
-        xen: Xen,
+        xen: X,
         port: Port,
         vcpu: usize,
         handler: Option<Handler>,
     ) -> Result<Self, EventError> {
-        let (Some(page), Some(slot)) = (shared_info::page(), slots::make(port)) else {
+        let (Some(page), Some(slot)) = (page(), slots::make(port)) else {
             let _ = event::close(&xen, port);
             return Err(EventError::NoEvents);
         };
@@ -146,7 +167,7 @@ impl<K: Kind> Channel<K> {
     }
 
     /// Takes what came, if something did.
-    pub fn take(&self) -> Option<Event<'_>> {
+    pub fn take(&self) -> Option<Event<'_, X>> {
         // Where interrupts are masked nobody marks: then the bit itself tells. What is masked waits.
         let unmarked = || !self.is_masked() && bits::is_pending(self.page, self.port) && self.claim();
         (self.slot.take_mark() || unmarked()).then(|| self.event())
@@ -156,7 +177,7 @@ impl<K: Kind> Channel<K> {
         delivery::claim(self.page, self.slot, self.port, |port| have_told(self.xen, port))
     }
 
-    fn event(&self) -> Event<'_> {
+    fn event(&self) -> Event<'_, X> {
         let (xen, page, slot, port) = (self.xen, self.page, self.slot, self.port);
         Event { xen, page, slot, port, _channel: core::marker::PhantomData }
     }
@@ -167,7 +188,7 @@ impl<K: Kind> Channel<K> {
     /// # Errors
     ///
     /// [`TimedOut`].
-    pub fn wait(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {
+    pub fn wait(&self, deadline: Deadline) -> Result<Event<'_, X>, TimedOut> {
         if self.comes_here() {
             return wait_until(deadline, || self.take());
         }
@@ -199,7 +220,7 @@ impl<K: Kind> Channel<K> {
     /// # Errors
     ///
     /// [`TimedOut`].
-    pub fn poll(&self, deadline: Deadline) -> Result<Event<'_>, TimedOut> {
+    pub fn poll(&self, deadline: Deadline) -> Result<Event<'_, X>, TimedOut> {
         // Masked, so that the bit stays until it is taken here.
         let mut masked_here = false;
         loop {
@@ -219,11 +240,11 @@ impl<K: Kind> Channel<K> {
     }
 
     /// Something came: for a task that awaits it. One task should: two on one channel wake each other for nothing.
-    pub async fn ready(&self) -> Event<'_> {
+    pub async fn ready(&self) -> Event<'_, X> {
         poll_fn(|context| self.poll_ready(context)).await
     }
 
-    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Event<'_>> {
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Event<'_, X>> {
         self.slot.poll(context.waker(), || self.take())
     }
 
@@ -257,7 +278,7 @@ impl<K: Kind> Channel<K> {
     }
 }
 
-impl<K: Kind> Drop for Channel<K> {
+impl<K: Kind, X: Hypercall + Copy> Drop for Channel<K, X> {
     fn drop(&mut self) {
         // In this order: once Xen has closed the port, another may get it.
         bits::mask(self.page, self.port);
@@ -267,7 +288,7 @@ impl<K: Kind> Drop for Channel<K> {
     }
 }
 
-impl<K: Kind> fmt::Debug for Channel<K> {
+impl<K: Kind, X: Hypercall + Copy> fmt::Debug for Channel<K, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Channel({})", self.port)
     }
@@ -275,7 +296,7 @@ impl<K: Kind> fmt::Debug for Channel<K> {
 
 /// Waits in Xen until one of these ports is pending, or until the deadline. It may return for nothing, and does so at
 /// once for more than 128 ports. The ports, or interrupts, are masked: else a handler may take what is waited for.
-pub fn poll_any(xen: Xen, ports: &[Port], deadline: Deadline) {
+pub fn poll_any(xen: impl Hypercall, ports: &[Port], deadline: Deadline) {
     if ports.len() > MAX_POLL {
         return;
     }

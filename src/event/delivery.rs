@@ -9,7 +9,7 @@ use crate::abi::XenErrno;
 use crate::abi::event::Port;
 use crate::abi::shared_info::SharedInfo;
 use crate::arch::trap::{self, TrapFrame};
-use crate::hypercall::{Xen, event, hvm};
+use crate::hypercall::{Hypercall, Xen, event, hvm};
 use crate::mm::shared_info;
 use crate::sync::{Masked, PerVcpu, per_vcpu, this_vcpu};
 
@@ -100,7 +100,7 @@ pub(super) fn claim(page: &SharedInfo, slot: &Slot, port: Port, tell: impl Fn(Po
 }
 
 /// Asks Xen to deliver what is pending at a port that is masked, to whichever vCPU it is bound to now.
-pub(super) fn have_told(xen: Xen, port: Port) {
+pub(super) fn have_told(xen: impl Hypercall, port: Port) {
     // A port that isn't open any more has nothing to deliver.
     let _ = event::unmask(&xen, port);
 }
@@ -138,7 +138,7 @@ static GONE: PerVcpu<AtomicBool> = per_vcpu!(AtomicBool::new(false));
 
 /// Has a port's events come to another vCPU.
 pub(super) fn move_to(
-    xen: Xen,
+    xen: impl Hypercall + Copy,
     page: &SharedInfo,
     slot: &Slot,
     port: Port,

@@ -3,20 +3,20 @@
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
-use super::channel::{Channel, EventError, Interdomain, Ipi, Unbound, VirtualIrq};
+use super::channel::{Channel, EventError, Interdomain, Ipi, Unbound, VirtualIrq, first_vcpu};
 use super::slots::Handler;
 use crate::abi::DomId;
 use crate::abi::event::{Port, PortState, VirtualInterrupt};
-use crate::hypercall::{Xen, event};
+use crate::hypercall::{Hypercall, Xen, event};
 
-impl Unbound {
+impl<X: Hypercall + Copy> Unbound<X> {
     /// Opens a port that `peer` may connect to. Its events come to the first vCPU.
     ///
     /// # Errors
     ///
     /// [`EventError`].
-    pub fn new(xen: Xen, peer: DomId) -> Result<Self, EventError> {
-        Self::open(xen, event::alloc_unbound(&xen, peer)?, 0, None)
+    pub fn new(xen: X, peer: DomId) -> Result<Self, EventError> {
+        Self::open(xen, event::alloc_unbound(&xen, peer)?, first_vcpu(), None)
     }
 
     /// Has its events come to another vCPU.
@@ -33,7 +33,7 @@ impl Unbound {
     /// # Errors
     ///
     /// The port itself, and [`EventError::NotConnected`].
-    pub fn accept(self) -> Result<Interdomain, (EventError, Self)> {
+    pub fn accept(self) -> Result<Interdomain<X>, (EventError, Self)> {
         match event::status(&self.xen, self.port) {
             Ok(status) if status.status == PortState::INTERDOMAIN => {
                 let this = ManuallyDrop::new(self);
@@ -46,15 +46,15 @@ impl Unbound {
     }
 }
 
-impl Interdomain {
+impl<X: Hypercall + Copy> Interdomain<X> {
     /// Connects to a port that `peer` has opened for us. Its events come to the first vCPU; the first may be there
     /// already, and stand for nothing.
     ///
     /// # Errors
     ///
     /// [`EventError`].
-    pub fn connect(xen: Xen, peer: DomId, port: Port) -> Result<Self, EventError> {
-        Self::open(xen, event::bind_interdomain(&xen, peer, port)?, 0, None)
+    pub fn connect(xen: X, peer: DomId, port: Port) -> Result<Self, EventError> {
+        Self::open(xen, event::bind_interdomain(&xen, peer, port)?, first_vcpu(), None)
     }
 
     /// Whether it is connected still: Xen doesn't tell when the peer closes its port.

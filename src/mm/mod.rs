@@ -2,6 +2,7 @@
 //! for pages that are not ours, and views of memory that is shared.
 
 pub mod frames;
+mod guest;
 pub mod heap;
 mod large;
 pub mod layout;
@@ -12,6 +13,7 @@ pub mod shared;
 pub mod shared_info;
 pub mod windows;
 
+pub use guest::Guest;
 pub use page::Page;
 pub use shared::{SharedBytes, SharedReader};
 

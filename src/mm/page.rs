@@ -93,9 +93,9 @@ fn release(gfn: Gfn) {
 }
 
 #[cfg(not(granite_guest))]
-pub use host::Pool;
-#[cfg(not(granite_guest))]
 use host::release;
+#[cfg(not(granite_guest))]
+pub use host::{Pool, zeroed_in};
 
 /// On the host a page comes from the RAM of a domain of the fake's: a pool, found again by its addresses.
 #[cfg(not(granite_guest))]
@@ -148,17 +148,22 @@ mod host {
 
         /// A page of zeros; nothing, if none is free.
         pub fn zeroed(&self) -> Option<Page> {
-            let gfn = with(self.0.start, Frames::allocate)??;
-            // SAFETY: the frame was just allocated.
-            let mut page = unsafe { Page::from_gfn(gfn) };
-            page.bytes_mut().fill(0);
-            Some(page)
+            zeroed_in(&self.0)
         }
 
         /// Pages that are free.
         pub fn free(&self) -> usize {
             with(self.0.start, |frames| frames.free()).unwrap_or(0)
         }
+    }
+
+    /// A page of zeros of the pool that has these addresses; nothing, if there is none or none is free.
+    pub fn zeroed_in(addresses: &Range<u64>) -> Option<Page> {
+        let gfn = with(addresses.start, Frames::allocate)??;
+        // SAFETY: the frame was just allocated.
+        let mut page = unsafe { Page::from_gfn(gfn) };
+        page.bytes_mut().fill(0);
+        Some(page)
     }
 
     impl Drop for Pool {

@@ -7,6 +7,8 @@ pub mod clock;
 mod deadline;
 mod idle;
 mod instant;
+#[allow(unsafe_code, reason = "a closure that outlives no wait")]
+mod meanwhile;
 pub mod timer;
 mod wait;
 mod wall;
@@ -14,6 +16,7 @@ mod wall;
 pub use deadline::{Deadline, TimedOut};
 pub use idle::{TooMuch, Work, before_halt};
 pub use instant::Instant;
+pub use meanwhile::meanwhile;
 pub use wait::{pause, sleep, wait_until};
 pub use wall::wall_clock;
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Deadline, Instant, TimedOut, idle, timer};
+use super::{Deadline, Instant, TimedOut, idle, meanwhile, timer};
 use crate::arch;
 use crate::hypercall::{Xen, sched};
 use crate::sync::this_vcpu;
@@ -27,6 +27,12 @@ pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -
                 break Err(TimedOut);
             }
             pause();
+            continue;
+        }
+        if meanwhile::work() {
+            if deadline.has_passed() {
+                break Err(TimedOut);
+            }
             continue;
         }
         let look_again = idle::work();

@@ -11,10 +11,9 @@ use super::persistent::Persistent;
 use super::{Blkif, BlockError, Disk, check};
 use crate::abi::blkif::{MAX_SEGMENTS, Response, Status};
 use crate::abi::{DomId, PAGE_SIZE};
-use crate::driver::Doorbell;
+use crate::event::Interdomain;
 use crate::grant::GrantTable;
-use crate::hypercall::Hypercall;
-use crate::mm::Page;
+use crate::mm::{Guest, Page};
 use crate::ring::{self, Ring, RingMemory};
 use crate::time::Deadline;
 
@@ -61,13 +60,13 @@ pub struct Served {
 }
 
 /// The end that serves a disk.
-pub struct Back<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> {
-    bell: B,
+pub struct Back<'t, X: Guest, M: RingMemory, D: Disk> {
+    channel: Interdomain<X>,
     server: Server<'t, X, M, D>,
 }
 
-/// All of it but the bell, which holds rings off while this works.
-struct Server<'t, X: Hypercall, M: RingMemory, D: Disk> {
+/// All of it but the channel, whose events wait while this works.
+struct Server<'t, X: Guest, M: RingMemory, D: Disk> {
     ring: Ring<ring::Back, Blkif, M>,
     grants: &'t GrantTable<X>,
     peer: DomId,
@@ -79,42 +78,40 @@ struct Server<'t, X: Hypercall, M: RingMemory, D: Disk> {
 }
 
 /// A data path, and what it needs.
-enum Path<'t, X: Hypercall> {
+enum Path<'t, X: Guest> {
     Map(Vec<u8>),
     Copy(Vec<Page>),
     Persistent(Vec<u8>, Persistent<'t, X>),
 }
 
-impl<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Back<'t, X, M, B, D> {
-    /// Serves `disk` by a ring of the front's. `page` gives pages of ours, for copies; `reasons` says whether the front knows
+impl<'t, X: Guest, M: RingMemory, D: Disk> Back<'t, X, M, D> {
+    /// Serves `disk` by a ring of the front's; the two tell each other by `channel`. `reasons` says whether the front knows
     /// Granite's own statuses.
     ///
     /// # Errors
     ///
     /// [`BlockError`]: the memory isn't a ring, or there isn't any for copies.
-    #[expect(clippy::too_many_arguments, reason = "each is another thing")]
     pub fn new(
         memory: M,
-        bell: B,
+        channel: Interdomain<X>,
         grants: &'t GrantTable<X>,
         peer: DomId,
         disk: D,
         path: DataPath,
         reasons: bool,
-        page: &dyn Fn() -> Option<Page>,
     ) -> Result<Self, BlockError> {
         let scratch = || vec![0; PAGE_SIZE as usize];
         let path = match path {
             DataPath::Map => Path::Map(scratch()),
             DataPath::Copy => {
-                let pages: Option<Vec<_>> = (0..BATCH).map(|_| page()).collect();
+                let pages: Option<Vec<_>> = (0..BATCH).map(|_| grants.xen().page()).collect();
                 Path::Copy(pages.ok_or(BlockError::OutOfMemory)?)
             }
             DataPath::Persistent { most } => Path::Persistent(scratch(), Persistent::new(most)),
         };
         let served = Served::default();
         let ring = Ring::attach(memory)?;
-        Ok(Self { bell, server: Server { ring, grants, peer, disk, reasons, path, served } })
+        Ok(Self { channel, server: Server { ring, grants, peer, disk, reasons, path, served } })
     }
 
     /// The disk.
@@ -138,7 +135,7 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Back<'t, X, M, B, D>
     ///
     /// [`BlockError`]: the front broke the ring, or can't be told.
     pub fn serve(&mut self) -> Result<u32, BlockError> {
-        self.server.serve(&self.bell)
+        self.server.serve(&self.channel)
     }
 
     /// Serves for as long as `goes_on` says. It is asked after each ring full of requests, and whenever none has come for
@@ -152,24 +149,24 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Back<'t, X, M, B, D>
         look: Duration,
         mut goes_on: impl FnMut(Served, bool) -> bool,
     ) -> Result<(), BlockError> {
-        let Self { bell, server } = self;
+        let Self { channel, server } = self;
         let (mut heard, mut is_idle) = (None, false);
         while goes_on(server.served, is_idle) {
             is_idle = false;
-            if server.serve(bell)? > 0 || server.ring.arm()? {
+            if server.serve(channel)? > 0 || server.ring.arm()? {
                 continue;
             }
-            // Only now are further rings let through.
+            // Only now are further events let through.
             drop(heard.take());
-            heard = bell.wait(Deadline::after(look)).ok();
+            heard = channel.wait(Deadline::after(look)).ok();
             is_idle = heard.is_none();
         }
         Ok(())
     }
 }
 
-impl<X: Hypercall, M: RingMemory, D: Disk> Server<'_, X, M, D> {
-    fn serve(&mut self, bell: &impl Doorbell) -> Result<u32, BlockError> {
+impl<X: Guest, M: RingMemory, D: Disk> Server<'_, X, M, D> {
+    fn serve(&mut self, channel: &Interdomain<X>) -> Result<u32, BlockError> {
         let mut answered = 0;
         while answered < self.ring.slots() {
             let jobs = self.take_batch(self.ring.slots() - answered)?;
@@ -181,7 +178,7 @@ impl<X: Hypercall, M: RingMemory, D: Disk> Server<'_, X, M, D> {
             // Part by part, so that the front has something to do meanwhile; it says when it wants to be told.
             if self.ring.publish().is_needed() {
                 self.served.notifications += 1;
-                bell.ring()?;
+                channel.send()?;
             }
         }
         Ok(answered)
@@ -227,17 +224,17 @@ impl<X: Hypercall, M: RingMemory, D: Disk> Server<'_, X, M, D> {
     }
 }
 
-impl<X: Hypercall, M: RingMemory, B: Doorbell, D: Disk> Drop for Back<'_, X, M, B, D> {
+impl<X: Guest, M: RingMemory, D: Disk> Drop for Back<'_, X, M, D> {
     fn drop(&mut self) {
         if let Path::Persistent(_, kept) = &mut self.server.path {
             kept.clear(self.server.grants);
         }
         // Xen doesn't tell the front that the channel is closed: it looks when it hears of us, or after a while.
-        let _ = self.bell.ring();
+        let _ = self.channel.send();
     }
 }
 
-impl<X: Hypercall, M: RingMemory, B: Doorbell, D: Disk + fmt::Debug> fmt::Debug for Back<'_, X, M, B, D> {
+impl<X: Guest, M: RingMemory, D: Disk + fmt::Debug> fmt::Debug for Back<'_, X, M, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Server { ring, disk, peer, served, .. } = &self.server;
         let mut all = f.debug_struct("Back");

@@ -6,12 +6,11 @@ use super::BlockError;
 use crate::abi::DomId;
 use crate::abi::grant::GrantRef;
 use crate::grant::{Grant, GrantError, GrantTable, ReadOnly, ReadWrite};
-use crate::hypercall::Hypercall;
-use crate::mm::Page;
+use crate::mm::{Guest, Page};
 
 /// A page that nobody uses just now.
 #[derive(Debug)]
-enum Idle<'t, X: Hypercall> {
+enum Idle<'t, X: Guest> {
     Bare(Page),
     /// The back keeps it mapped.
     Granted(Grant<'t, ReadWrite, X>),
@@ -19,14 +18,14 @@ enum Idle<'t, X: Hypercall> {
 
 /// A page that the back may use.
 #[derive(Debug)]
-pub(super) enum Lent<'t, X: Hypercall> {
+pub(super) enum Lent<'t, X: Guest> {
     /// To read.
     Data(Grant<'t, ReadOnly, X>),
     /// To write.
     Room(Grant<'t, ReadWrite, X>),
 }
 
-impl<X: Hypercall> Lent<'_, X> {
+impl<X: Guest> Lent<'_, X> {
     pub(super) fn gref(&self) -> GrantRef {
         match self {
             Self::Data(grant) => grant.gref(),
@@ -44,10 +43,9 @@ impl<X: Hypercall> Lent<'_, X> {
 }
 
 /// The pages of one front end.
-pub(super) struct Buffers<'t, X: Hypercall> {
+pub(super) struct Buffers<'t, X: Guest> {
     grants: &'t GrantTable<X>,
     peer: DomId,
-    page: &'t dyn Fn() -> Option<Page>,
     /// The back keeps mappings.
     persistent: bool,
     /// Those that the back keeps are in front: last used, first used again.
@@ -61,16 +59,10 @@ pub(super) struct Buffers<'t, X: Hypercall> {
     pub(super) peak: usize,
 }
 
-impl<'t, X: Hypercall> Buffers<'t, X> {
-    pub(super) fn new(
-        grants: &'t GrantTable<X>,
-        peer: DomId,
-        page: &'t dyn Fn() -> Option<Page>,
-        persistent: bool,
-        most: usize,
-    ) -> Self {
+impl<'t, X: Guest> Buffers<'t, X> {
+    pub(super) fn new(grants: &'t GrantTable<X>, peer: DomId, persistent: bool, most: usize) -> Self {
         let (idle, pages, lent, peak) = (VecDeque::new(), 0, 0, 0);
-        Self { grants, peer, page, persistent, idle, pages, most, lent, peak }
+        Self { grants, peer, persistent, idle, pages, most, lent, peak }
     }
 
     /// Lends a page, with data in it or as room for some. Nothing, if all are out that there may be.
@@ -85,7 +77,7 @@ impl<'t, X: Hypercall> Buffers<'t, X> {
             }
             Some(Idle::Bare(page)) => page,
             None if self.pages >= self.most => return Ok(None),
-            None => match (self.page)() {
+            None => match self.grants.xen().page() {
                 Some(page) => {
                     self.pages += 1;
                     page
@@ -156,7 +148,7 @@ impl<'t, X: Hypercall> Buffers<'t, X> {
     }
 }
 
-impl<X: Hypercall> core::fmt::Debug for Buffers<'_, X> {
+impl<X: Guest> core::fmt::Debug for Buffers<'_, X> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Buffers")
             .field("pages", &self.pages)

@@ -1,4 +1,4 @@
-//! What a front end does between two rings of the bell.
+//! What a front end does between two events.
 
 use core::fmt;
 
@@ -12,14 +12,13 @@ use crate::abi::blkif::{
     Discard, MAX_SEGMENTS, Operation, Request, Response, SECTORS_PER_PAGE, Segment, Status,
 };
 use crate::abi::grant::GrantRef;
-use crate::driver::Doorbell;
+use crate::event::Interdomain;
 use crate::grant::GrantTable;
-use crate::hypercall::Hypercall;
-use crate::mm::Page;
+use crate::mm::Guest;
 use crate::ring::{self, RequestId, Ring, RingMemory};
 
 /// A request in flight.
-struct Flight<'t, X: Hypercall> {
+struct Flight<'t, X: Guest> {
     /// Of which operation; one that was given up gets nothing any more.
     operation: u64,
     /// The disk may not be afterwards what it was.
@@ -93,8 +92,8 @@ impl Progress<'_> {
     }
 }
 
-/// A front end without its bell.
-pub(super) struct Client<'t, X: Hypercall, M: RingMemory> {
+/// A front end without its channel.
+pub(super) struct Client<'t, X: Guest, M: RingMemory> {
     /// By the number of the request.
     flights: Vec<Option<Flight<'t, X>>>,
     buffers: Buffers<'t, X>,
@@ -109,16 +108,15 @@ pub(super) struct Client<'t, X: Hypercall, M: RingMemory> {
     broken: Option<BlockError>,
 }
 
-impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
+impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
     pub(super) fn new(
         ring: Ring<ring::Front, Blkif, M>,
         grants: &'t GrantTable<X>,
         peer: DomId,
-        page: &'t dyn Fn() -> Option<Page>,
         geometry: Geometry,
         limits: Limits,
     ) -> Self {
-        let buffers = Buffers::new(grants, peer, page, geometry.persistent, limits.pages.max(1));
+        let buffers = Buffers::new(grants, peer, geometry.persistent, limits.pages.max(1));
         let flights = (0..ring.slots()).map(|_| None).collect();
         Self {
             flights,
@@ -168,10 +166,14 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
         Ok(Progress { job, number, sector, asked: 0, unasked, in_flight: 0, failed: None })
     }
 
-    /// After a ring of the bell: that it was for something. If it was for nothing, is anybody there?
-    pub(super) fn check_peer(&self, answered_before: u64, bell: &impl Doorbell) -> Result<(), BlockError> {
+    /// After an event: that it was for something. If it was for nothing, is the peer there?
+    pub(super) fn check_peer(
+        &self,
+        answered_before: u64,
+        channel: &Interdomain<X>,
+    ) -> Result<(), BlockError> {
         let is_for_nothing = self.counts.requests == answered_before;
-        if is_for_nothing && !bell.is_connected() { Err(BlockError::Gone) } else { Ok(()) }
+        if is_for_nothing && !channel.is_interdomain() { Err(BlockError::Gone) } else { Ok(()) }
     }
 
     /// Requests that were answered.
@@ -179,11 +181,11 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
         self.counts.requests
     }
 
-    /// Takes what was answered, asks what there is room for, and rings. Whether the job is done.
+    /// Takes what was answered, asks what there is room for, and tells. Whether the job is done.
     pub(super) fn advance(
         &mut self,
         progress: &mut Progress<'_>,
-        bell: &impl Doorbell,
+        channel: &Interdomain<X>,
     ) -> Result<bool, BlockError> {
         while let Some((id, response)) = self.ring.pop()? {
             self.land(id, response, progress);
@@ -203,7 +205,7 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
         }
         if self.ring.publish().is_needed() {
             self.counts.notifications += 1;
-            bell.ring()?;
+            channel.send()?;
         }
         Ok(!progress.unasked && progress.in_flight == 0)
     }
@@ -309,7 +311,7 @@ impl<'t, X: Hypercall, M: RingMemory> Client<'t, X, M> {
     }
 }
 
-impl<X: Hypercall, M: RingMemory> Drop for Client<'_, X, M> {
+impl<X: Guest, M: RingMemory> Drop for Client<'_, X, M> {
     /// A back end that is late finds requests in the ring for as long as it has that: until then their references are
     /// nobody's, or it would write and read what isn't meant for it.
     fn drop(&mut self) {
@@ -339,7 +341,7 @@ fn request(operation: Operation, id: RequestId, sector: u64, sectors: u64, grefs
     Request { operation, nr_segments, handle: 0, padding: 0, id, sector_number, segments }
 }
 
-impl<X: Hypercall, M: RingMemory> fmt::Debug for Client<'_, X, M> {
+impl<X: Guest, M: RingMemory> fmt::Debug for Client<'_, X, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { ring, buffers, geometry, counts, .. } = self;
         let mut all = f.debug_struct("Client");

@@ -15,15 +15,15 @@ use crate::driver::connector::{ConnectError, Connector};
 use crate::event::{Interdomain, Unbound};
 use crate::grant::{ForeignMapping, GrantTable, ReadWrite};
 use crate::hypercall::Xen;
-use crate::mm::Page;
+use crate::mm::Guest;
 use crate::ring::{GrantedPages, Ring};
 use crate::time::Deadline;
 
 /// A front end between domains.
-pub type XenFront = Front<'static, Xen, GrantedPages<'static, Xen>, Interdomain>;
+pub type BlockFront<X = Xen> = Front<'static, X, GrantedPages<'static, X>>;
 
 /// A back end between domains.
-pub type XenBack<D> = Back<'static, Xen, ForeignMapping<'static, ReadWrite, Xen>, Interdomain, D>;
+pub type BlockBack<D, X = Xen> = Back<'static, X, ForeignMapping<'static, ReadWrite, X>, D>;
 
 /// The largest order of a ring's pages: 16 of them.
 pub const MAX_RING_ORDER: u32 = 4;
@@ -45,13 +45,13 @@ pub struct Offer<D> {
 /// # Errors
 ///
 /// [`BlockError`]; the other end is told, if it listens, and what it has still of the ring waits in the table's quarantine.
-pub fn connect_front(
+pub fn connect_front<X: Guest>(
     connector: &mut impl Connector,
-    grants: &'static GrantTable<Xen>,
+    grants: &'static GrantTable<X>,
     order: u32,
     limits: Limits,
     deadline: Deadline,
-) -> Result<XenFront, BlockError> {
+) -> Result<BlockFront<X>, BlockError> {
     let met = meet_back(connector, grants, order, limits, deadline);
     if met.is_err() {
         let _ = connector.publish(&[], State::CLOSED, deadline); // it may be that which failed
@@ -59,19 +59,19 @@ pub fn connect_front(
     met
 }
 
-fn meet_back(
+fn meet_back<X: Guest>(
     connector: &mut impl Connector,
-    grants: &'static GrantTable<Xen>,
+    grants: &'static GrantTable<X>,
     order: u32,
     limits: Limits,
     deadline: Deadline,
-) -> Result<XenFront, BlockError> {
+) -> Result<BlockFront<X>, BlockError> {
     let peer = connector.peer();
     connector.publish(&[], State::INITIALISING, deadline)?;
     connector.wait_for(&[State::INIT_WAIT, State::INITIALISED], deadline)?;
     let most = connector.parse("max-ring-page-order").unwrap_or(0).min(MAX_RING_ORDER);
     let order = order.min(most);
-    let pages: Option<Vec<_>> = (0..1 << order).map(|_| Page::zeroed()).collect();
+    let pages: Option<Vec<_>> = (0..1 << order).map(|_| grants.xen().page()).collect();
     let mut memory = Vec::new();
     for page in pages.ok_or(BlockError::OutOfMemory)? {
         memory.push(grants.grant::<ReadWrite>(page, peer).map_err(|failed| failed.error)?);
@@ -110,7 +110,7 @@ fn meet_back(
     }
     let channel = port.accept().map_err(|(error, _)| error)?;
     connector.publish(&[], State::CONNECTED, deadline)?;
-    Ok(Front::new(ring, channel, grants, peer, &Page::zeroed, geometry, limits))
+    Ok(Front::new(ring, channel, grants, peer, geometry, limits))
 }
 
 /// The key of a ring's page.
@@ -123,12 +123,12 @@ fn ring_ref(order: u32, page: usize) -> alloc::string::String {
 /// # Errors
 ///
 /// [`BlockError`]; the other end is told, if it listens, and nothing of its stays mapped.
-pub fn connect_back<D: Disk>(
+pub fn connect_back<D: Disk, X: Guest>(
     connector: &mut impl Connector,
-    grants: &'static GrantTable<Xen>,
+    grants: &'static GrantTable<X>,
     offer: Offer<D>,
     deadline: Deadline,
-) -> Result<XenBack<D>, BlockError> {
+) -> Result<BlockBack<D, X>, BlockError> {
     let met = meet_front(connector, grants, offer, deadline);
     if met.is_err() {
         let _ = connector.publish(&[], State::CLOSED, deadline); // it may be that which failed
@@ -136,12 +136,12 @@ pub fn connect_back<D: Disk>(
     met
 }
 
-fn meet_front<D: Disk>(
+fn meet_front<D: Disk, X: Guest>(
     connector: &mut impl Connector,
-    grants: &'static GrantTable<Xen>,
+    grants: &'static GrantTable<X>,
     offer: Offer<D>,
     deadline: Deadline,
-) -> Result<XenBack<D>, BlockError> {
+) -> Result<BlockBack<D, X>, BlockError> {
     let (peer, Offer { disk, path }) = (connector.peer(), offer);
     let yes = |is_so| if is_so { "1" } else { "0" };
     let is_writable = !disk.is_read_only();
@@ -184,13 +184,13 @@ fn meet_front<D: Disk>(
     let sectors = disk.sectors().to_string();
     let info = if is_writable { 0 } else { blkif::READ_ONLY }.to_string();
     let reasons = connector.has("feature-granite-reasons");
-    let back = Back::new(memory, channel, grants, peer, disk, path, reasons, &Page::zeroed)?;
+    let back = Back::new(memory, channel, grants, peer, disk, path, reasons)?;
     let keys = [("sectors", &*sectors), ("sector-size", "512"), ("info", &*info)];
     connector.publish(&keys, State::CONNECTED, deadline)?;
     Ok(back)
 }
 
-impl XenFront {
+impl<X: Guest> BlockFront<X> {
     /// Ends the connection, once the back end has let go of all: then every page is ours again.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl XenFront {
     }
 }
 
-impl<D: Disk> XenBack<D> {
+impl<D: Disk, X: Guest> BlockBack<D, X> {
     /// Serves until the front closes; then lets go of all that is the front's, and says so. `progress` is told now and then
     /// what was done so far.
     ///

@@ -7,10 +7,9 @@ use super::client::{Client, Job};
 use super::{Blkif, BlockError, Disk, SECTOR};
 use crate::abi::DomId;
 use crate::abi::blkif::MAX_SEGMENTS;
-use crate::driver::Doorbell;
+use crate::event::Interdomain;
 use crate::grant::GrantTable;
-use crate::hypercall::Hypercall;
-use crate::mm::Page;
+use crate::mm::Guest;
 use crate::ring::{self, Ring, RingMemory};
 use crate::time::Deadline;
 
@@ -89,23 +88,22 @@ pub struct Counts {
 /// Its pages are its own: a caller's buffer is copied into them, or out of them once the back is done with them. So an
 /// operation can be given up at any time; what was in flight is taken back when its answer comes. A write that was given
 /// up may yet be done, but not after what is asked later: nothing is asked until it has been answered.
-pub struct Front<'t, X: Hypercall, M: RingMemory, B: Doorbell> {
-    pub(super) bell: B,
+pub struct Front<'t, X: Guest, M: RingMemory> {
+    pub(super) channel: Interdomain<X>,
     pub(super) client: Client<'t, X, M>,
 }
 
-impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
-    /// A front end on this ring, which the back end has, or will. `page` gives pages to lend.
+impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
+    /// A front end on this ring, which the back end has, or will; the two tell each other by `channel`.
     pub fn new(
         ring: Ring<ring::Front, Blkif, M>,
-        bell: B,
+        channel: Interdomain<X>,
         grants: &'t GrantTable<X>,
         peer: DomId,
-        page: &'t dyn Fn() -> Option<Page>,
         geometry: Geometry,
         limits: Limits,
     ) -> Self {
-        Self { bell, client: Client::new(ring, grants, peer, page, geometry, limits) }
+        Self { channel, client: Client::new(ring, grants, peer, geometry, limits) }
     }
 
     /// The disk.
@@ -174,17 +172,17 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
     }
 
     fn run(&mut self, sector: u64, job: Job<'_>) -> Result<(), BlockError> {
-        let Self { bell, client } = self;
+        let Self { channel, client } = self;
         let deadline = Deadline::after(client.limits.patience);
         let mut progress = client.begin(sector, job)?;
         let mut heard = None;
         loop {
             let answered = client.answered();
-            if client.advance(&mut progress, bell)? {
+            if client.advance(&mut progress, channel)? {
                 return progress.result();
             }
             if heard.is_some() {
-                client.check_peer(answered, bell)?;
+                client.check_peer(answered, channel)?;
             }
             if client.must_go_on(&progress)? {
                 continue;
@@ -192,16 +190,15 @@ impl<'t, X: Hypercall, M: RingMemory, B: Doorbell> Front<'t, X, M, B> {
             if deadline.has_passed() {
                 return Err(BlockError::Silent);
             }
-            // Only now are further rings let through.
+            // Only now are further events let through.
             drop(heard.take());
             let look = Deadline::after(LOOK);
-            heard = bell.wait(deadline.or_earlier(look)).ok();
+            heard = channel.wait(deadline.or_earlier(look)).ok();
             if heard.is_none() {
-                // A bell may give up at once, if it knows that nothing will come.
-                if deadline.has_passed() || !look.has_passed() {
+                if deadline.has_passed() {
                     return Err(BlockError::Silent);
                 }
-                if !bell.is_connected() {
+                if !channel.is_interdomain() {
                     return Err(BlockError::Gone);
                 }
             }
@@ -214,7 +211,7 @@ pub(super) fn whole_sectors(data: &[u8]) -> Result<(), BlockError> {
     if bytes.is_multiple_of(SECTOR) { Ok(()) } else { Err(BlockError::NotSectors { bytes }) }
 }
 
-impl<X: Hypercall, M: RingMemory, B: Doorbell> fmt::Debug for Front<'_, X, M, B> {
+impl<X: Guest, M: RingMemory> fmt::Debug for Front<'_, X, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front").field("client", &self.client).finish_non_exhaustive()
     }

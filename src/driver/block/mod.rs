@@ -22,7 +22,7 @@ mod storage;
 mod task;
 
 pub use back::{Back, DataPath, Served};
-pub use connect::{MAX_RING_ORDER, Offer, XenBack, XenFront, connect_back, connect_front};
+pub use connect::{BlockBack, BlockFront, MAX_RING_ORDER, Offer, connect_back, connect_front};
 pub use disk::{Disk, DiskError, ImageDisk, RamDisk};
 pub use error::BlockError;
 pub use front::{Counts, Front, Geometry, Limits};

@@ -3,12 +3,11 @@
 use embedded_storage::{ReadStorage, Storage};
 
 use super::{BlockError, Front, SECTOR};
-use crate::driver::Doorbell;
-use crate::hypercall::Hypercall;
+use crate::mm::Guest;
 use crate::ring::RingMemory;
 
 /// Bytes at any offset; what isn't whole sectors is read, changed and written. The trait's offsets have 32 bits.
-impl<X: Hypercall, M: RingMemory, B: Doorbell> ReadStorage for Front<'_, X, M, B> {
+impl<X: Guest, M: RingMemory> ReadStorage for Front<'_, X, M> {
     type Error = BlockError;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), BlockError> {
@@ -29,7 +28,7 @@ impl<X: Hypercall, M: RingMemory, B: Doorbell> ReadStorage for Front<'_, X, M, B
     }
 }
 
-impl<X: Hypercall, M: RingMemory, B: Doorbell> Storage for Front<'_, X, M, B> {
+impl<X: Guest, M: RingMemory> Storage for Front<'_, X, M> {
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), BlockError> {
         for_sectors(offset, bytes.len(), |sector, at, range| {
             if at == 0 && range.len() % SECTOR == 0 {

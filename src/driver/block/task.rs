@@ -9,11 +9,10 @@ use block_device_driver::{BlockDevice, blocks_to_slice, blocks_to_slice_mut};
 use super::client::Job;
 use super::front::whole_sectors;
 use super::{BlockError, Front, SECTOR};
-use crate::event::Interdomain;
-use crate::hypercall::Hypercall;
+use crate::mm::Guest;
 use crate::ring::RingMemory;
 
-impl<X: Hypercall, M: RingMemory> Front<'_, X, M, Interdomain> {
+impl<X: Guest, M: RingMemory> Front<'_, X, M> {
     /// As [`read`](Self::read).
     ///
     /// # Errors
@@ -44,29 +43,29 @@ impl<X: Hypercall, M: RingMemory> Front<'_, X, M, Interdomain> {
     }
 
     async fn run_async(&mut self, sector: u64, job: Job<'_>) -> Result<(), BlockError> {
-        let Self { bell, client } = self;
+        let Self { channel, client } = self;
         let mut progress = client.begin(sector, job)?;
         let mut heard = None;
         loop {
             let answered = client.answered();
-            if client.advance(&mut progress, bell)? {
+            if client.advance(&mut progress, channel)? {
                 return progress.result();
             }
             if heard.is_some() {
-                client.check_peer(answered, bell)?;
+                client.check_peer(answered, channel)?;
             }
             if client.must_go_on(&progress)? {
                 continue;
             }
-            // Only now are further rings let through.
+            // Only now are further events let through.
             drop(heard.take());
-            heard = Some(bell.ready().await);
+            heard = Some(channel.ready().await);
         }
     }
 }
 
 /// Blocks of 512 bytes; their numbers have 32 bits in this trait.
-impl<X: Hypercall, M: RingMemory> BlockDevice<SECTOR> for Front<'_, X, M, Interdomain> {
+impl<X: Guest, M: RingMemory> BlockDevice<SECTOR> for Front<'_, X, M> {
     type Error = BlockError;
     type Align = A1;
 

@@ -3,6 +3,7 @@
 //! corrupts its counts, this one says that the domain is [dead](FakeXen::is_dead); and what isn't mapped
 //! can't be touched: the process gets a SIGSEGV.
 
+mod events;
 mod grants;
 mod machine;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use std::vec::Vec;
 
 use super::{Hypercall, Number};
+use crate::abi::event::EventOp;
 use crate::abi::grant::Status;
 use crate::abi::grant::op::Op;
 use crate::abi::memory::{E820Entry, MEMORY_MAP, MemoryMap};
@@ -21,6 +23,7 @@ use crate::abi::sched::Shutdown;
 use crate::abi::vcpu::VcpuOp;
 use crate::abi::{DomId, Features, XenErrno};
 use crate::sync::{HostThread, Vcpu};
+pub use events::shared_info;
 pub use machine::{Machine, RAM_PAGES, WINDOW_PAGES};
 
 /// Something that goes wrong.
@@ -126,6 +129,13 @@ impl FakeXen {
     /// Whether it did what real Xen ends a domain for.
     pub fn is_dead(&self) -> bool {
         self.machine.is_dead(self.domain)
+    }
+
+    /// Ends the domain from outside, as a toolstack does: its mappings and its ports are gone, and all that it asks for
+    /// fails. What it has mapped must not be touched any more.
+    pub fn destroy(&self) {
+        self.machine.destroy(self.domain);
+        self.close_ports();
     }
 
     /// Has something go wrong once.
@@ -253,6 +263,17 @@ unsafe impl Hypercall for FakeXen {
             (Number::SCHED_OP, op) if op == u64::from(xen_sys::SCHEDOP_shutdown) => {
                 // SAFETY: the caller gives a pointer to a Shutdown.
                 *lock(&self.shutdown) = Some(unsafe { *(second as *const Shutdown) });
+                Ok(0)
+            }
+            // SAFETY: the caller gives a pointer to what the operation wants.
+            (Number::EVENT_CHANNEL_OP, op) => unsafe { self.event_op(EventOp(op as u32), second) },
+            // Whatever is waited for, it may have come.
+            (Number::SCHED_OP, op) if op == u64::from(xen_sys::SCHEDOP_poll) => {
+                std::thread::sleep(Duration::from_micros(20));
+                Ok(0)
+            }
+            (Number::SCHED_OP, op) if op == u64::from(xen_sys::SCHEDOP_yield) => {
+                std::thread::yield_now();
                 Ok(0)
             }
             _ => Err(XenErrno::NOSYS),

@@ -3,11 +3,26 @@
 use super::super::machine::{Machine, Slot, State};
 use super::Mapping;
 use super::pins::Pinned;
-use crate::abi::Gfn;
 use crate::abi::grant::op::{MapFlags, MapGrantRef, UnmapGrantRef};
 use crate::abi::grant::{GrantHandle, Status};
+use crate::abi::{DomId, Gfn};
 
 impl Machine {
+    /// Ends a domain, and all that it has mapped of others.
+    pub(in crate::hypercall::fake) fn destroy(&self, own: DomId) {
+        self.with(|state| {
+            let Some(domain) = state.domains.get_mut(&own.0) else { return };
+            domain.dead = Some("it was destroyed");
+            let mappings = std::mem::take(&mut domain.table.mappings);
+            for mapping in mappings.into_values() {
+                if let Some(domain) = state.domains.get_mut(&own.0) {
+                    self.place(domain, mapping.at, None);
+                }
+                self.release(state, mapping.dom, mapping.gref, mapping.writing);
+            }
+        });
+    }
+
     pub(super) fn map(&self, state: &mut State, own: u16, op: &mut MapGrantRef) -> Status {
         let no_host_map = !op.flags.intersects(MapFlags::HOST_MAP | MapFlags::DEVICE_MAP);
         let pv_only = MapFlags::DEVICE_MAP | MapFlags::APPLICATION_MAP | MapFlags::CONTAINS_PTE;

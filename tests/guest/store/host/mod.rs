@@ -1,15 +1,13 @@
 //! Both ends in one process, between two domains of the fake's.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use granite::driver::Doorbell;
-use granite::driver::block::{Back, Blkif, DataPath, Disk, RamDisk};
-use granite::event::EventError;
+use granite::driver::block::{Back, Blkif, DataPath, Disk, Limits, RamDisk};
+use granite::event::{Interdomain, Unbound};
 use granite::grant::{ForeignMapping, Grant, ReadWrite, Version};
 use granite::hypercall::fake::FakeXen;
-use granite::mm::Page;
 use granite::ring::{self, Ring};
-use granite::time::{Deadline, TimedOut};
 
 use crate::grant::bed::{Bed, fail};
 use crate::harness::{Case, NotPassed, Rig};
@@ -19,61 +17,32 @@ const HOST: &[Rig] = &[Rig::Host];
 
 /// The cases.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    right::CASES.iter().chain(wrong::CASES)
+    right::CASES.iter().chain(wrong::CASES).chain(meet::CASES)
 }
 
 const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 16 }];
 
-type Memory = ForeignMapping<'static, ReadWrite, &'static FakeXen>;
-type Server<'d> = Back<'static, &'static FakeXen, Memory, Mute, &'d mut dyn Disk>;
-type Shared = Rc<Grant<'static, ReadWrite, &'static FakeXen>>;
+type Fake = &'static FakeXen;
+type Memory = ForeignMapping<'static, ReadWrite, Fake>;
+type Server<'d> = Back<'static, Fake, Memory, &'d mut dyn Disk>;
+type Shared = Rc<Grant<'static, ReadWrite, Fake>>;
 
-/// Nobody waits.
-struct Mute;
+/// For a front end whose back end sleeps.
+const IMPATIENT: Limits = Limits {
+    segments: 11,
+    depth: u32::MAX,
+    pages: 352,
+    persistent: true,
+    patience: Duration::from_millis(30),
+};
 
-impl Doorbell for Mute {
-    type Ring<'b> = ();
-
-    fn ring(&self) -> Result<(), EventError> {
-        Ok(())
-    }
-
-    fn is_connected(&self) -> bool {
-        true
-    }
-
-    fn wait(&self, _: Deadline) -> Result<(), TimedOut> {
-        Err(TimedOut)
-    }
-}
-
-/// To wait is to run the other end.
-struct Turn<F: Fn() -> bool>(F);
-
-impl<F: Fn() -> bool> Doorbell for Turn<F> {
-    type Ring<'b>
-        = ()
-    where
-        F: 'b;
-
-    fn ring(&self) -> Result<(), EventError> {
-        Ok(())
-    }
-
-    fn is_connected(&self) -> bool {
-        true
-    }
-
-    fn wait(&self, _: Deadline) -> Result<(), TimedOut> {
-        if (self.0)() { Ok(()) } else { Err(TimedOut) }
-    }
-}
-
-/// A ring between the bed's two domains: its front end, and what the back end needs.
+/// A ring between the bed's two domains: what each end needs.
 struct Meeting {
     bed: &'static Bed,
     memory: Shared,
     theirs: Memory,
+    channel: Interdomain<Fake>,
+    their_channel: Interdomain<Fake>,
 }
 
 impl Meeting {
@@ -82,26 +51,24 @@ impl Meeting {
         let memory = Rc::new(bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?);
         let ring = Ring::new(Rc::clone(&memory)).map_err(fail)?;
         let theirs = bed.them.map::<ReadWrite>(bed.our_id, memory.gref()).map_err(fail)?;
-        Ok((Self { bed, memory, theirs }, ring))
+        let listens = Unbound::new(bed.fake.us, bed.their_id).map_err(fail)?;
+        let their_channel = Interdomain::connect(bed.fake.them, bed.our_id, listens.port()).map_err(fail)?;
+        let channel = listens.accept().map_err(|(error, _)| fail(error))?;
+        Ok((Self { bed, memory, theirs, channel, their_channel }, ring))
     }
 
+    /// The front's channel, and the back end.
     fn back(
         self,
         disk: &mut dyn Disk,
         path: DataPath,
         reasons: bool,
-    ) -> Result<(&'static Bed, Server<'_>), NotPassed> {
-        let Self { bed, theirs, memory } = self;
+    ) -> Result<(&'static Bed, Interdomain<Fake>, Server<'_>), NotPassed> {
+        let Self { bed, theirs, memory, channel, their_channel } = self;
         drop(memory);
-        let page = || bed.their_page().ok();
-        let back = Back::new(theirs, Mute, bed.them, bed.our_id, disk, path, reasons, &page);
-        Ok((bed, back.map_err(fail)?))
+        let back = Back::new(theirs, their_channel, bed.them, bed.our_id, disk, path, reasons);
+        Ok((bed, channel, back.map_err(fail)?))
     }
-}
-
-/// A page source for a front end, for ever.
-fn pages(bed: &'static Bed) -> &'static dyn Fn() -> Option<Page> {
-    Box::leak(Box::new(move || bed.page().ok()))
 }
 
 /// To be asked when both ends are gone: what the back end had mapped last waits in the quarantine.
@@ -118,18 +85,20 @@ fn ram() -> Result<RamDisk, NotPassed> {
     RamDisk::new(1024).ok_or_else(|| fail("no memory"))
 }
 
-/// A front end that waits by running the back end.
+/// A front end whose back end serves while it waits.
 macro_rules! with_front {
     ($path:expr, $disk:expr, $limits:expr, |$bed:ident, $front:ident| $body:block) => {{
         let (meeting, ring) = Meeting::new()?;
         let mut disk = $disk;
         let geometry = Geometry { persistent: matches!($path, DataPath::Persistent { .. }), ..Geometry::of(&disk) };
-        let ($bed, back) = meeting.back(&mut disk, $path, true)?;
-        let back = RefCell::new(back);
-        let bell = Turn(|| back.borrow_mut().serve().is_ok_and(|served| served > 0));
-        let mut $front = Front::new(ring, bell, $bed.us, $bed.their_id, pages($bed), geometry, $limits);
-        $body
-        let served = back.borrow().served();
+        let ($bed, channel, mut back) = meeting.back(&mut disk, $path, true)?;
+        let mut $front = Front::new(ring, channel, $bed.us, $bed.their_id, geometry, $limits);
+        let run = || -> Result<(), NotPassed> {
+            $body
+            Ok(())
+        };
+        meanwhile(|| back.serve().is_ok_and(|served| served > 0), run)?;
+        let served = back.served();
         drop($front);
         drop(back);
         nothing_lost($bed)?;
@@ -137,5 +106,6 @@ macro_rules! with_front {
     }};
 }
 
+mod meet;
 mod right;
 mod wrong;

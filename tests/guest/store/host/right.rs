@@ -11,11 +11,12 @@ use granite::driver::block::{
 use granite::grant::{ReadOnly, ReadWrite};
 use granite::ring::{self, Ring};
 
-use super::{HOST, Meeting, PATHS, Server, Shared, Turn, nothing_lost, pages, ram};
+use super::{HOST, Meeting, PATHS, Server, Shared, nothing_lost, ram};
 use crate::grant::bed::fail;
 use crate::harness::{Case, NotPassed};
 use crate::store::requests::{self, SECTORS};
 use granite::testing::{check, check_same};
+use granite::time::meanwhile;
 
 /// The cases.
 pub const CASES: &[Case] = &[
@@ -50,7 +51,7 @@ fn every_request() -> Result<(), NotPassed> {
     for path in PATHS {
         let (meeting, mut ring) = Meeting::new()?;
         let mut disk = RamDisk::new(SECTORS as usize).ok_or_else(|| fail("no memory"))?;
-        let (bed, mut back) = meeting.back(&mut disk, path, true)?;
+        let (bed, _channel, mut back) = meeting.back(&mut disk, path, true)?;
         let room = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
         let data = bed.us.grant::<ReadOnly>(bed.page()?, bed.their_id).map_err(fail)?;
         for (what, request, expected) in requests::table(room.gref(), data.gref(), GrantRef(1 << 24)) {
@@ -73,7 +74,7 @@ fn every_request() -> Result<(), NotPassed> {
 
         let (meeting, mut ring) = Meeting::new()?;
         let mut disk = ImageDisk(&[7; SECTORS as usize * SECTOR]);
-        let (bed, mut back) = meeting.back(&mut disk, path, true)?;
+        let (bed, _channel, mut back) = meeting.back(&mut disk, path, true)?;
         let room = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
         for (what, request, expected) in requests::read_only(room.gref(), room.gref()) {
             check_same!((what, exchange(&mut ring, &mut back, request)?.status), (what, expected));
@@ -86,7 +87,7 @@ fn every_request() -> Result<(), NotPassed> {
 fn no_reasons() -> Result<(), NotPassed> {
     let (meeting, mut ring) = Meeting::new()?;
     let mut disk = RamDisk::new(SECTORS as usize).ok_or_else(|| fail("no memory"))?;
-    let (_, mut back) = meeting.back(&mut disk, DataPath::Map, false)?;
+    let (_, _channel, mut back) = meeting.back(&mut disk, DataPath::Map, false)?;
     for (what, request, expected) in requests::table(GrantRef(300), GrantRef(301), GrantRef(1 << 24)) {
         let response = exchange(&mut ring, &mut back, request)?;
         let allowed = [Status::OKAY, Status::ERROR, Status::NOT_SUPPORTED];
@@ -174,7 +175,7 @@ fn kept_mappings() -> Result<(), NotPassed> {
 fn least_recently_used() -> Result<(), NotPassed> {
     let (meeting, mut ring) = Meeting::new()?;
     let mut disk = RamDisk::new(SECTORS as usize).ok_or_else(|| fail("no memory"))?;
-    let (bed, mut back) = meeting.back(&mut disk, DataPath::Persistent { most: 2 }, true)?;
+    let (bed, _channel, mut back) = meeting.back(&mut disk, DataPath::Persistent { most: 2 }, true)?;
     let page = || bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail);
     let pages = [page()?, page()?, page()?];
     for used in [0, 1, 0, 2] {
@@ -228,7 +229,7 @@ fn flush_with_data() -> Result<(), NotPassed> {
         let told = RefCell::default();
         let (meeting, mut ring) = Meeting::new()?;
         let mut disk = Told(RamDisk::new(SECTORS as usize).ok_or_else(|| fail("no memory"))?, &told);
-        let (bed, mut back) = meeting.back(&mut disk, path, true)?;
+        let (bed, _channel, mut back) = meeting.back(&mut disk, path, true)?;
         let page = bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail)?;
         let with_data = requests::request(Operation::FLUSH, 0, page.gref(), 8);
         let without = granite::abi::blkif::Request { nr_segments: 0, ..with_data };

@@ -9,10 +9,11 @@ use granite::grant::{GrantError, ReadOnly, ReadWrite};
 use granite::hypercall::fake::Fault;
 use granite::ring::{self, PeerBroke, Ring, RingError};
 
-use super::{HOST, Meeting, Mute, PATHS, Turn, nothing_lost, pages, ram};
+use super::{HOST, IMPATIENT, Meeting, PATHS, nothing_lost, ram};
 use crate::grant::bed::fail;
 use crate::harness::{Case, NotPassed};
 use granite::testing::{check, check_same};
+use granite::time::meanwhile;
 
 /// The cases.
 pub const CASES: &[Case] = &[
@@ -28,11 +29,10 @@ pub const CASES: &[Case] = &[
 
 /// A back end that has less.
 fn features() -> Result<(), NotPassed> {
-    let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
-    drop((memory, theirs));
+    let (Meeting { bed, theirs, memory, channel, their_channel }, ring) = Meeting::new()?;
+    drop((memory, theirs, their_channel));
     let geometry = Geometry { flush: false, discard: false, checksum: false, ..Geometry::of(&ram()?) };
-    let nobody = Turn(|| false);
-    let mut front = Front::new(ring, nobody, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, IMPATIENT);
     front.flush().map_err(fail)?;
     let refused = Err(BlockError::Refused(Status::NOT_SUPPORTED));
     check_same!((front.discard(0, 1), front.checksums(0, &mut [0])), (refused, refused));
@@ -123,39 +123,39 @@ fn a_back_that_lies() -> Result<(), NotPassed> {
         (|id| id, Status(i16::MIN), BlockError::Refused(Status(i16::MIN))),
     ];
     for (id, status, expected) in lies {
-        let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+        let (Meeting { bed, theirs, memory, channel, their_channel }, ring) = Meeting::new()?;
         drop(memory);
         let back = RefCell::new(Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?);
-        let bell = Turn(|| {
+        let lie = || {
             let mut back = back.borrow_mut();
             let Ok(Some(request)) = back.pop() else { return false };
             let pushed = back.push(&Response { status, ..okay(id(request.id)) });
             let _ = back.publish();
-            pushed.is_ok()
-        });
+            pushed.is_ok() && their_channel.send().is_ok()
+        };
         let geometry = Geometry::of(&ram()?);
-        let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+        let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, Limits::default());
         let mut data = [0; 512];
-        check_same!(front.read(0, &mut data), Err(expected));
+        check_same!(meanwhile(lie, || front.read(0, &mut data)), Err(expected));
         drop(front);
         drop(back);
         nothing_lost(bed)?;
     }
     // It answers, and keeps the page.
-    let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+    let (Meeting { bed, theirs, memory, channel, their_channel }, ring) = Meeting::new()?;
     drop(memory);
     let back = RefCell::new(Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?);
     let kept = RefCell::new(Vec::new());
-    let bell = Turn(|| {
+    let keep = || {
         let mut back = back.borrow_mut();
         let Ok(Some(request)) = back.pop() else { return false };
         kept.borrow_mut().extend(bed.them.map::<ReadWrite>(bed.our_id, request.segments[0].gref));
         let _ = back.push(&okay(request.id));
-        back.publish().is_needed()
-    });
+        back.publish().is_needed() && their_channel.send().is_ok()
+    };
     let geometry = Geometry::of(&ram()?);
-    let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
-    check_same!(front.read(0, &mut [0; 512]), Err(BlockError::StillInUse));
+    let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, Limits::default());
+    check_same!(meanwhile(keep, || front.read(0, &mut [0; 512])), Err(BlockError::StillInUse));
     check_same!(bed.us.stats().quarantined, 1);
     // Once is enough: it gets no other page.
     check_same!(front.write(0, &[0; 512]), Err(BlockError::StillInUse));
@@ -172,17 +172,14 @@ fn given_up() -> Result<(), NotPassed> {
     let mut disk = ram()?;
     disk.write(0, &[1; SECTOR]).map_err(fail)?;
     disk.write(8, &[2; SECTOR]).map_err(fail)?;
-    let (bed, back) = meeting.back(&mut disk, DataPath::Copy, true)?;
-    let back = RefCell::new(back);
-    let sleeps = core::cell::Cell::new(true);
-    let bell = Turn(|| !sleeps.get() && back.borrow_mut().serve().is_ok_and(|served| served > 0));
+    let (bed, channel, mut back) = meeting.back(&mut disk, DataPath::Copy, true)?;
     let geometry = Geometry::of(&ram()?);
-    let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, IMPATIENT);
     let mut first = [9; SECTOR];
     check_same!(front.read(0, &mut first), Err(BlockError::Silent));
-    sleeps.set(false);
     let mut second = [9; SECTOR];
-    front.read(8, &mut second).map_err(fail)?;
+    let serve = || back.serve().is_ok_and(|served| served > 0);
+    meanwhile(serve, || front.read(8, &mut second)).map_err(fail)?;
     check!(first == [9; SECTOR] && second == [2; SECTOR]);
     check_same!(front.counts().requests, 2);
     drop(front);
@@ -193,11 +190,12 @@ fn given_up() -> Result<(), NotPassed> {
 /// A front end that is dropped leaves requests in the ring, which a back end may yet get to: the references in them mean
 /// nothing else meanwhile.
 fn dropped_in_flight() -> Result<(), NotPassed> {
-    let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+    let (Meeting { bed, theirs, memory, channel, their_channel }, ring) = Meeting::new()?;
     drop(memory);
+    let _awake = their_channel;
     let mut back = Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?;
     let geometry = Geometry::of(&ram()?);
-    let mut front = Front::new(ring, Mute, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+    let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, IMPATIENT);
     check_same!(front.write(0, &[1; 40 * SECTOR]), Err(BlockError::Silent));
     drop(front);
     let mut grants = Vec::new();
@@ -224,12 +222,12 @@ fn a_late_write() -> Result<(), NotPassed> {
     // Whether what is given up writes, and the sectors of the requests that are answered until the later write is done.
     let cases: [(bool, &[u64]); 2] = [(true, &[1, 2]), (false, &[2])];
     for (writes, answered) in cases {
-        let (Meeting { bed, theirs, memory }, ring) = Meeting::new()?;
+        let (Meeting { bed, theirs, memory, channel, their_channel }, ring) = Meeting::new()?;
         drop(memory);
         let back = RefCell::new(Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?);
         let (sleeps, done) = (core::cell::Cell::new(true), RefCell::new(Vec::new()));
         let waiting = RefCell::new(Vec::new());
-        let bell = Turn(|| {
+        let mut serve = || {
             let (mut back, mut waiting) = (back.borrow_mut(), waiting.borrow_mut());
             while let Ok(Some(request)) = back.pop() {
                 waiting.push(request);
@@ -243,13 +241,13 @@ fn a_late_write() -> Result<(), NotPassed> {
             let (id, status) = (request.id, Status::OKAY);
             let pushed = back.push(&Response { id, operation, padding: 0, status, rest: [0; 4] });
             let _ = back.publish();
-            pushed.is_ok()
-        });
+            pushed.is_ok() && their_channel.send().is_ok()
+        };
         let geometry = Geometry::of(&ram()?);
-        let mut front = Front::new(ring, bell, bed.us, bed.their_id, pages(bed), geometry, Limits::default());
+        let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, IMPATIENT);
         let mut operate = |writes, sectors: u64| {
             let mut data = vec![0; sectors as usize * SECTOR];
-            if writes { front.write(0, &data) } else { front.read(0, &mut data) }
+            meanwhile(&mut serve, || if writes { front.write(0, &data) } else { front.read(0, &mut data) })
         };
         check_same!(operate(writes, 1), Err(BlockError::Silent));
         sleeps.set(false);
