@@ -40,6 +40,8 @@ pub enum Fault {
     /// The next element of a grant operation is done as ever, and so is every one until the call's answer,
     /// which says this all the same.
     Lie(Op, XenErrno),
+    /// The next operation on event channels.
+    Event(XenErrno),
     /// The next placement or release of a page.
     Memory(XenErrno),
     /// The next placement or release of a page works: the one after it is the next.
@@ -265,8 +267,15 @@ unsafe impl Hypercall for FakeXen {
                 *lock(&self.shutdown) = Some(unsafe { *(second as *const Shutdown) });
                 Ok(0)
             }
-            // SAFETY: the caller gives a pointer to what the operation wants.
-            (Number::EVENT_CHANNEL_OP, op) => unsafe { self.event_op(EventOp(op as u32), second) },
+            (Number::EVENT_CHANNEL_OP, op) => {
+                let event_fails = |fault: &Fault| match fault {
+                    Fault::Event(errno) => Some(*errno),
+                    _ => None,
+                };
+                self.fault(event_fails).map_or(Ok(()), Err)?;
+                // SAFETY: the caller gives a pointer to what the operation wants.
+                unsafe { self.event_op(EventOp(op as u32), second) }
+            }
             // Whatever is waited for, it may have come.
             (Number::SCHED_OP, op) if op == u64::from(xen_sys::SCHEDOP_poll) => {
                 std::thread::sleep(Duration::from_micros(20));
