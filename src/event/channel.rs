@@ -8,7 +8,8 @@ use core::time::Duration;
 
 use super::bits;
 use super::delivery::{self, have_told, release};
-use super::slots::{self, Handler, Slot};
+use super::slot::{Handler, Slot};
+use super::slots;
 use crate::abi::XenErrno;
 use crate::abi::event::{Port, PortState};
 use crate::abi::sched::MAX_POLL;

@@ -4,7 +4,8 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::bits;
-use super::slots::{self, Slot};
+use super::slot::Slot;
+use super::slots;
 use crate::abi::XenErrno;
 use crate::abi::event::Port;
 use crate::abi::shared_info::SharedInfo;

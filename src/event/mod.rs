@@ -20,6 +20,7 @@ mod channel;
 #[allow(unsafe_code, reason = "a handler is installed")]
 pub mod delivery;
 mod open;
+mod slot;
 mod slots;
 
 pub use channel::{Channel, Event, EventError, Interdomain, Ipi, Kind, Unbound, VirtualIrq, poll_any};

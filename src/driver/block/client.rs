@@ -5,7 +5,7 @@ use core::fmt;
 use alloc::vec::Vec;
 
 use super::buffers::{Buffers, Lent};
-use super::front::{Counts, Geometry, Limits};
+use super::limits::{Counts, Geometry, Limits};
 use super::{Blkif, BlockError, SECTOR};
 use crate::abi::DomId;
 use crate::abi::blkif::{

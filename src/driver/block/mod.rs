@@ -16,6 +16,7 @@ mod connect;
 mod disk;
 mod error;
 mod front;
+mod limits;
 mod persistent;
 mod storage;
 #[cfg(feature = "embassy")]
@@ -25,7 +26,8 @@ pub use back::{Back, DataPath, Served};
 pub use connect::{BlockBack, BlockFront, MAX_RING_ORDER, Offer, connect_back, connect_front};
 pub use disk::{Disk, DiskError, ImageDisk, RamDisk};
 pub use error::BlockError;
-pub use front::{Counts, Front, Geometry, Limits};
+pub use front::Front;
+pub use limits::{Counts, Geometry, Limits};
 
 pub use granite_core::abi::blkif::SECTOR;
 pub use granite_core::block::{Blkif, Refusal, Work, check};

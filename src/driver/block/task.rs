@@ -7,7 +7,7 @@ use aligned::{A1, Aligned};
 use block_device_driver::{BlockDevice, blocks_to_slice, blocks_to_slice_mut};
 
 use super::client::Job;
-use super::front::whole_sectors;
+use super::limits::whole_sectors;
 use super::{BlockError, Front, SECTOR};
 use crate::mm::Guest;
 use crate::ring::RingMemory;

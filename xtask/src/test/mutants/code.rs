@@ -63,20 +63,20 @@ pub const BUGS: &[(Mutant, Check)] = &[
     host(
         (
             "a_task_does_not_look_again",
-            "src/event/slots.rs",
+            "src/event/slot.rs",
             "        take().map_or(Poll::Pending, Poll::Ready)\n",
             "        Poll::Pending\n",
         ),
-        "event::slots",
+        "event::slot",
     ),
     host(
         (
             "a_mark_of_the_port_before",
-            "src/event/slots.rs",
+            "src/event/slot.rs",
             "        self.marked.store(false, Ordering::Relaxed);\n        self.moved",
             "        self.moved",
         ),
-        "event::slots",
+        "event::slot",
     ),
     host(
         (
