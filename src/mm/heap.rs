@@ -140,13 +140,14 @@ impl<S> fmt::Debug for Heap<S> {
 /// Frames of the domain's memory, mapped one behind the other in the window.
 #[derive(Debug)]
 struct Window {
-    end: u64,
+    /// Bytes that are mapped, from its beginning on. A heap of zeros takes no place in the image.
+    mapped: u64,
 }
 
 impl Window {
     /// With nothing mapped yet.
     const fn new() -> Self {
-        Self { end: WINDOW }
+        Self { mapped: 0 }
     }
 }
 
@@ -157,17 +158,19 @@ unsafe impl Supply for Window {
         let nothing = (ptr::null_mut(), 0);
         let Some(memory) = super::memory() else { return nothing };
         let pages = bytes.div_ceil(PAGE_SIZE as usize);
-        let start = self.end;
+        let start = WINDOW + self.mapped;
         memory.with(|Memory { frames, tables }| {
             if !has_room(pages, frames.free()) {
                 return nothing;
             }
             let end = start + pages as u64 * PAGE_SIZE;
+            let mut next = start;
             // SAFETY: the address is the window's next.
-            while self.end < end && unsafe { tables.map_new_page(self.end, frames) }.is_ok() {
-                self.end += PAGE_SIZE;
+            while next < end && unsafe { tables.map_new_page(next, frames) }.is_ok() {
+                next += PAGE_SIZE;
             }
-            (start as *mut u8, (self.end - start) as usize)
+            self.mapped += next - start;
+            (start as *mut u8, (next - start) as usize)
         })
     }
 }

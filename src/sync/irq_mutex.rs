@@ -12,7 +12,8 @@ use super::{NO_VCPU, this_vcpu};
 /// It is held for the length of a call, not of a guard's life: locks are released in the reverse order of
 /// being taken, and the last release unmasks what the first taking masked.
 pub struct IrqMutex<T: ?Sized> {
-    /// The vCPU that holds it, for that one to know its own mistake.
+    /// The number of the vCPU that holds it, plus 1, for that one to know its own mistake. 0 is none: a static lock of zeros
+    /// takes no place in the image.
     holder: AtomicUsize,
     inner: spin::Mutex<T>,
 }
@@ -20,7 +21,7 @@ pub struct IrqMutex<T: ?Sized> {
 impl<T> IrqMutex<T> {
     /// An unlocked one.
     pub const fn new(value: T) -> Self {
-        Self { holder: AtomicUsize::new(NO_VCPU), inner: spin::Mutex::new(value) }
+        Self { holder: AtomicUsize::new(0), inner: spin::Mutex::new(value) }
     }
 }
 
@@ -40,7 +41,7 @@ impl<T: ?Sized> IrqMutex<T> {
             }
             // Relaxed: what this vCPU stored it sees; what others store is never its own number.
             let own = this_vcpu::number();
-            if own != NO_VCPU && self.holder.load(Ordering::Relaxed) == own {
+            if own != NO_VCPU && self.holder.load(Ordering::Relaxed) == own + 1 {
                 again();
             }
             core::hint::spin_loop();
@@ -50,9 +51,9 @@ impl<T: ?Sized> IrqMutex<T> {
     fn try_once<R, F: FnOnce(&mut T) -> R>(&self, access: F) -> Result<R, F> {
         let _masked = Masked::mask();
         let Some(mut guard) = self.inner.try_lock() else { return Err(access) };
-        self.holder.store(this_vcpu::number(), Ordering::Relaxed);
+        self.holder.store(this_vcpu::number().wrapping_add(1), Ordering::Relaxed);
         let result = access(&mut guard);
-        self.holder.store(NO_VCPU, Ordering::Relaxed);
+        self.holder.store(0, Ordering::Relaxed);
         Ok(result)
     }
 
