@@ -90,3 +90,16 @@ pub fn call<T>(
     }
     operations.iter().any(|operation| status(operation) == Status::EAGAIN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Backoff, FIRST, LONGEST};
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        let mut backoff = Backoff::new();
+        let delays: std::vec::Vec<_> = core::iter::from_fn(|| backoff.next()).take(9).collect();
+        assert_eq!(delays[..3], [FIRST, FIRST * 2, FIRST * 4]);
+        assert_eq!(delays[6..], [FIRST * 64, LONGEST, LONGEST]);
+    }
+}

@@ -176,6 +176,14 @@ fn absurd_counts_are_cut() {
     assert_eq!(info.memory_map().map(<[_]>::len), Some(MAX_MAP));
     // Those behind the first are zeros, which are no modules.
     assert_eq!(info.modules_in(&everything()).as_slice(), &[0x40_0000..0x40_1800]);
+    // One that fills all of a range is in it, to its last byte and not one further.
+    let mut exact = everything();
+    exact.remove(0..0x40_0000);
+    exact.remove(0x40_2000..u64::MAX);
+    for (size, is_in) in [(0x2000, true), (0x2001, false)] {
+        let info = Loader::version(1).with_modules(&[(0x40_0000, size)]).read();
+        assert_eq!(info.modules_in(&exact).len(), usize::from(is_in), "{size:#x}");
+    }
     let many = Loader::version(1).with_modules(&[(0x40_0000, 0x10); 20]).read();
     assert_eq!(many.modules_in(&everything()).len(), MAX_MODULES);
 }

@@ -263,6 +263,20 @@ mod tests {
     }
 
     #[test]
+    fn a_large_page_may_end_where_its_range_does() {
+        // Two of them, and one frame too few for a third.
+        let ram = Ram::new([(512 * PAGE_SIZE, 1535 * PAGE_SIZE)].into_iter(), core::iter::empty());
+        // SAFETY: nobody ever uses these frames.
+        let mut frames = unsafe { Frames::new(&ram, vec![!0; Frames::words_for(&ram)].leak()) };
+        let large = core::iter::from_fn(|| frames.allocate_large()).collect::<Vec<_>>();
+        assert_eq!((large, frames.free()), (vec![Gfn(512), Gfn(1024)], 511));
+        let ram = Ram::new([(512 * PAGE_SIZE, 512 * PAGE_SIZE)].into_iter(), core::iter::empty());
+        // SAFETY: as above.
+        let mut frames = unsafe { Frames::new(&ram, vec![!0; Frames::words_for(&ram)].leak()) };
+        assert_eq!((frames.allocate_large(), frames.free()), (Some(Gfn(512)), 0));
+    }
+
+    #[test]
     fn runs_are_consecutive_and_step_over_what_is_out() {
         let mut frames = frames();
         frames.reserve(10 * PAGE_SIZE..10 * PAGE_SIZE + 1);

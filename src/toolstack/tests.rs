@@ -279,6 +279,31 @@ fn segments_that_overlap_are_refused() {
     assert_eq!(Kernel::read(&many).err(), Some(KernelError::BadSegment));
 }
 
+/// What a segment has in the file must fit into it, to the byte.
+#[test]
+fn a_segment_has_no_more_bytes_than_it_has_room() {
+    let in_the_file = 64 + 2 * 56; // as `kernel_of` says
+    for (room, expected) in [(in_the_file, None), (in_the_file - 1, Some(KernelError::BadSegment))] {
+        let mut image = kernel();
+        let memory_size = 64 + 56 + 40; // p_memsz of the second header
+        image[memory_size..memory_size + 8].copy_from_slice(&u64::to_le_bytes(room));
+        assert_eq!(Kernel::read(&image).err(), expected, "{room:#x}");
+    }
+}
+
+/// A kernel fits that leaves the one page of its start info; one page further it doesn't.
+#[test]
+fn a_kernel_may_fill_all_of_the_memory() {
+    for (end, fits) in [(0x2f_f000, true), (0x30_0000, false)] {
+        let image = kernel_of(&[0x20_0000..0x20_1000, end - 0x1000..end]);
+        let (known, interface) = interface::find(Scripted::new(0x15, None)).unwrap();
+        let config = Config { kernel: &image, memory: 3, ..Config::default() };
+        let built = build(&interface, known, small_windows(), &config, |_| Ok(String::new())).map(drop);
+        let too_large = matches!(built, Err(ToolstackError::TooLittleMemory { given: 0x30_0000, .. }));
+        assert_eq!(too_large, !fits, "{end:#x}: {built:?}");
+    }
+}
+
 #[test]
 fn memory_comes_in_small_pages_where_xen_has_no_large_one() {
     let image = kernel();

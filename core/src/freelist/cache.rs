@@ -110,3 +110,41 @@ impl Own<'_> {
         self.0.hint.store(word, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "a promise of one thread")]
+mod tests {
+    use crate::abi::grant::GrantRef;
+    use crate::freelist::Freelist;
+    use crate::sync::Vcpu;
+    use std::vec::Vec;
+
+    struct First;
+
+    // SAFETY: a list of this test's, with one thread.
+    unsafe impl Vcpu for First {
+        fn index(&self) -> usize {
+            0
+        }
+
+        fn masked<R>(&self, run: impl FnOnce() -> R) -> R {
+            run()
+        }
+    }
+
+    #[test]
+    fn caches_hold_a_quarter_of_the_references_at_most() {
+        for (caches, quarter) in [(1, 25), (2, 12), (5, 5)] {
+            let list = Freelist::new(First, GrantRef::FIRST_FREE, caches).unwrap();
+            list.grow(108).unwrap();
+            let all: Vec<_> = core::iter::from_fn(|| list.alloc().ok()).collect();
+            assert_eq!(all.len(), 100);
+            // The first free ends the shortage of the last allocation.
+            for reference in all {
+                list.free(reference).unwrap();
+                assert!(list.stats().cached <= quarter, "{caches}: {:?}", list.stats());
+            }
+            assert!(list.stats().cached >= quarter / 2, "{caches}: {:?}", list.stats());
+        }
+    }
+}

@@ -75,6 +75,8 @@ fn slots_are_counted_as_ring_h_does() {
     assert_eq!((slot_size::<Sum>(), slots_in::<Sum>(4096)), (16, 128));
     assert_eq!((slot_size::<Long>(), slots_in::<Long>(4096), slots_in::<Long>(8192)), (112, 32, 64));
     assert_eq!(slots_in::<Long>(16 * 4096), 512);
+    // Never more than 2^16, however large the memory.
+    assert_eq!((slots_in::<Sum>(HEADER + (16 << 16)), slots_in::<Sum>(64 << 20)), (1 << 16, 1 << 16));
     assert_eq!((slots_in::<Sum>(HEADER + 15), slots_in::<Sum>(HEADER + 16), slots_in::<Sum>(0)), (0, 1, 0));
     let small = memory(72);
     let error = Ring::<Front, Sum, _>::new(small).map(|_| ()).unwrap_err();

@@ -85,7 +85,9 @@ fn netbsd_freed_a_busy_reference(bed: &Bed) -> Result<(), NotPassed> {
     check!(others.iter().all(|other| other.gref() != gref));
     drop(others);
     mapping.unmap().map_err(fail)?;
-    check_same!(bed.us.reap(u32::MAX), 1);
+    // It may be back already: a vCPU that waits looks, too.
+    bed.us.reap(u32::MAX);
+    check_same!(bed.us.stats().quarantined, 0);
     bed.nothing_lost()
 }
 

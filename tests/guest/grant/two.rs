@@ -237,7 +237,7 @@ fn quarantined(context: &Context) -> Result<(), NotPassed> {
     check_same!(grants.stats().quarantined, before.quarantined + 1);
     check_same!(grants.reap(u32::MAX), 0);
     check!(parent.destroy(soon()).map_err(fail)?);
-    check_same!(grants.reap(u32::MAX), 1);
+    grants.reap(u32::MAX); // unless a vCPU that waited has looked already
     check_same!(grants.stats().quarantined, before.quarantined);
     Ok(())
 }
