@@ -4,6 +4,7 @@ use thiserror::Error as Derive;
 
 use crate::abi::XenErrno;
 use crate::driver::block::{BlockError, DiskError};
+use crate::driver::bytes::StreamError;
 use crate::driver::connector::ConnectError;
 use crate::event::EventError;
 use crate::grant::{BatchError, Failed, GrantError};
@@ -51,6 +52,9 @@ pub enum Error {
     /// Of a ring.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// Of a stream of bytes.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// Of a block device.
     #[error(transparent)]
     Block(#[from] BlockError),
@@ -140,5 +144,5 @@ macro_rules! reasons {
 
 reasons! {
     [] Error, [] &'static str, [] PeerBroke, [T] Failed<T>, [F] Refused<F>,
-    [] GrantError, [] BatchError, [] EventError, [] TimedOut, [] RingError, [] BlockError, [] DiskError, [] ConnectError, [] ToolstackError, [] KernelError, [] TwinError, [] LinkError, [] StartError, [] StopError, [] NotSpawned, [] BadOption<'static, 'static>, [] OutOfBounds, [] NotXen, [] OpError, [] XenErrno,
+    [] GrantError, [] BatchError, [] EventError, [] TimedOut, [] RingError, [] StreamError, [] BlockError, [] DiskError, [] ConnectError, [] ToolstackError, [] KernelError, [] TwinError, [] LinkError, [] StartError, [] StopError, [] NotSpawned, [] BadOption<'static, 'static>, [] OutOfBounds, [] NotXen, [] OpError, [] XenErrno,
 }

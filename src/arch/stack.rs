@@ -38,9 +38,27 @@ impl<const N: usize> GuardedStack<N> {
     }
 }
 
-/// The stack that boot/entry.S starts on and the application runs on. Half of it was too little for an
-/// unoptimised build.
-pub type BootStack = GuardedStack<{ 128 << 10 }>;
+/// KiB of the application's stack: as `stack` in the manifest's `[package.metadata.granite]` says, which `cargo xtask` passes
+/// on. Half of what it has otherwise was too little for an unoptimised build.
+const BOOT_STACK_KIB: usize = match option_env!("GRANITE_STACK_KIB") {
+    Some(text) => whole_number(text),
+    None => 128,
+};
+const _: () = assert!(
+    BOOT_STACK_KIB >= 64 && BOOT_STACK_KIB <= 64 << 10 && BOOT_STACK_KIB.is_multiple_of(4),
+    "the stack must have 64 to 65536 KiB, a multiple of 4: see `stack` in [package.metadata.granite]"
+);
+
+/// A number in decimal digits; 0, which no stack has, for anything else.
+const fn whole_number(text: &str) -> usize {
+    match usize::from_str_radix(text, 10) {
+        Ok(number) => number,
+        Err(_) => 0,
+    }
+}
+
+/// The stack that boot/entry.S starts on and the application runs on.
+pub type BootStack = GuardedStack<{ BOOT_STACK_KIB << 10 }>;
 /// See [`BootStack`].
 pub static BOOT_STACK: BootStack = BootStack::new();
 

@@ -125,7 +125,8 @@ pub const FOLDER: &str = "guest";
 ///
 /// What cargo says of the manifest.
 pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Command> {
-    let name = project()?.name();
+    let project = project()?;
+    let name = project.name();
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(paths::root())
@@ -135,6 +136,9 @@ pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Com
         .env_remove("RUSTFLAGS")
         // The profiles are the package's own, with symbols: image.rs looks at functions by their names.
         .args(["--config", "profile.release.strip=\"none\"", "--config", "profile.dev.strip=\"none\""]);
+    if let Some(kibibytes) = project.stack() {
+        command.env("GRANITE_STACK_KIB", kibibytes.to_string());
+    }
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PROFILE_") {
             command.env_remove(name);

@@ -122,6 +122,11 @@ impl Project {
         strings(self.granite().get("cfgs"))
     }
 
+    /// KiB of the application's stack, where the manifest says: `stack = 1024`.
+    pub fn stack(&self) -> Option<u64> {
+        self.granite().get("stack")?.as_u64()
+    }
+
     fn granite(&self) -> &Value {
         self.package.metadata.get("granite").unwrap_or(&Value::Null)
     }

@@ -78,6 +78,8 @@ struct Frame {
     kept: bool,
     depth: u64,
     deepest: u64,
+    /// How deep the stack pointer will be behind a loop that touches each page of a large frame.
+    probed: Option<u64>,
     /// Uses of memory below RBP.
     used: Vec<(u64, u64)>,
 }
@@ -108,6 +110,15 @@ impl Frame {
                 self.depth = 0u64.wrapping_sub(instruction.memory_displacement64());
             }
             Mnemonic::Lea if moves_rsp => self.depth = u64::MAX / 2,
+            // Such a loop begins with `mov r11, rsp` and `sub r11, SIZE`, and ends once RSP is there.
+            Mnemonic::Mov if is(0, Register::R11) && is(1, Register::RSP) => self.probed = Some(self.depth),
+            Mnemonic::Sub if is(0, Register::R11) => {
+                let size = instruction.try_immediate(1).ok();
+                self.probed = self.probed.zip(size).map(|(depth, size)| depth.saturating_add(size));
+            }
+            Mnemonic::Cmp if moves_rsp && is(1, Register::R11) => {
+                self.depth = self.probed.take().unwrap_or(self.depth);
+            }
             _ => {}
         }
         if self.kept {
@@ -145,6 +156,19 @@ mod tests {
         assert_eq!(in_code(&function(&sub), 0), []);
         assert_eq!(in_code(&function(&[0x53]), 0), [(5, 8)], "push rbx makes room for 8 of the 16");
         assert_eq!(in_code(&function(&[0x53, 0x50]), 0), []);
+        let probing = [
+            &[0x49, 0x89, 0xe3][..],                           // mov r11, rsp
+            &[0x49, 0x81, 0xeb, 0x00, 0x00, 0x08, 0x00],       // sub r11, 0x80000
+            &[0x48, 0x81, 0xec, 0x00, 0x10, 0x00, 0x00],       // sub rsp, 0x1000
+            &[0x48, 0xc7, 0x04, 0x24, 0x00, 0x00, 0x00, 0x00], // mov qword [rsp], 0
+            &[0x4c, 0x39, 0xdc, 0x75, 0xec],                   // cmp rsp, r11; jne back to the sub
+        ]
+        .concat();
+        let deep = |below: i32| {
+            [&probing[..], &[0x48, 0x89, 0x85], &below.to_le_bytes()].concat() // mov [rbp-below], rax
+        };
+        assert_eq!(in_code(&function(&deep(-0x8_0000)), 0), [], "a frame of 512 KiB");
+        assert_eq!(in_code(&function(&deep(-0x8_0008)), 0).len(), 1, "and 8 bytes below it");
         let align = [0x48, 0x83, 0xe4, 0xe0]; // and rsp, -32
         assert_eq!(in_code(&function(&align), 0), []);
     }

@@ -84,6 +84,7 @@ pub fn run(session: &mut Session<'_>) {
         case(session, mistake.0, &|application| application.mistake(mistake));
     }
     case(session, "cfgs_are_passed_on", &Application::cfgs);
+    case(session, "stack", &Application::stack);
     case(session, "a_case_that_crashes", &Application::crash);
     case(session, "flags_that_are_lost", &Application::lost_flags);
     case(session, "ecosystem", &Application::ecosystem);
@@ -181,6 +182,21 @@ impl Application {
                 let mut command = self.command(&self.folder, &["xtask", "run"]);
                 command.env("RUSTFLAGS", "--cfg fast");
                 output_of(command, 0, &["\nfast"]).map(|_| ())
+            },
+        )
+    }
+
+    /// A function that wants half a mebibyte of stack ends by its guard page, or has it.
+    fn stack(&mut self) -> Case {
+        let deep = "    let mut deep = [0u8; 512 << 10];\n    core::hint::black_box(&mut deep)[1] = 1;\n    \
+                    println!(\"{}\", deep.len());\n    Ok(())";
+        self.with(
+            "src/main.rs",
+            |text| text.replace("    Ok(())", deep),
+            || {
+                self.expect(&["xtask", "run"], 3, &["the boot stack overflowed"])?;
+                let change = |text: String| text.replace("# stack = ", "stack = ");
+                self.with("Cargo.toml", change, || self.expect(&["xtask", "run"], 0, &["\n524288"]))
             },
         )
     }

@@ -17,7 +17,7 @@ const HOST: &[Rig] = &[Rig::Host];
 
 /// The cases.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    right::CASES.iter().chain(wrong::CASES).chain(meet::CASES)
+    right::CASES.iter().chain(wrong::CASES).chain(meet::CASES).chain(bytes::CASES)
 }
 
 const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 16 }];
@@ -106,6 +106,7 @@ macro_rules! with_front {
     }};
 }
 
+mod bytes;
 mod meet;
 mod right;
 mod wrong;

@@ -1,0 +1,206 @@
+//! A stream of bytes between two domains: a ring of bytes and the event channel that goes with it. With the feature
+//! `embedded-io` it has the traits of `embedded-io` and `embedded-io-async`.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::event::{EventError, Interdomain};
+use crate::mm::Guest;
+use crate::ring::flex::{End, Stream};
+use crate::ring::{Notify, PeerBroke, RingMemory};
+use crate::time::Deadline;
+
+/// How often to look whether the peer is there: one that goes away tells nobody.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why no bytes come or go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The peer broke the ring.
+    Ring(PeerBroke),
+    /// The peer can't be told.
+    Event(EventError),
+    /// The peer's domain, or its end of the channel, is gone.
+    Gone,
+    /// The peer did nothing for the time that it had.
+    Silent,
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ring(broke) => broke.fmt(f),
+            Self::Event(error) => error.fmt(f),
+            Self::Gone => f.write_str("the other end of the stream is gone"),
+            Self::Silent => f.write_str("the other end of the stream does nothing"),
+        }
+    }
+}
+
+impl core::error::Error for StreamError {}
+
+/// One end of a stream.
+#[derive(Debug)]
+pub struct ByteStream<E: End, X: Guest, I: RingMemory, D: RingMemory> {
+    stream: Stream<E, I, D>,
+    channel: Interdomain<X>,
+    patience: Duration,
+}
+
+impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
+    /// Of a ring, and of the channel by which both ends tell each other. A call waits for the peer for `patience` at most.
+    pub fn new(stream: Stream<E, I, D>, channel: Interdomain<X>, patience: Duration) -> Self {
+        Self { stream, channel, patience }
+    }
+
+    /// Reads what there is, as far as it fits; waits if there is nothing. How many bytes: 0 for an empty buffer alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: [`Silent`](StreamError::Silent) if nothing comes in time.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+        self.moved(into.is_empty(), |stream| stream.read(into))
+    }
+
+    /// Writes what there is room for; waits if there is none. How many bytes: 0 for no bytes alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`]: [`Silent`](StreamError::Silent) if no room comes in time.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+        self.moved(bytes.is_empty(), |stream| stream.write(bytes))
+    }
+
+    /// Moves bytes, and waits until some can be moved.
+    fn moved(
+        &mut self,
+        nothing: bool,
+        mut some: impl FnMut(&mut Stream<E, I, D>) -> Result<(usize, Notify), PeerBroke>,
+    ) -> Result<usize, StreamError> {
+        let deadline = Deadline::after(self.patience);
+        let Self { stream, channel, .. } = self;
+        let mut heard = None;
+        loop {
+            let count = move_some(stream, channel, &mut some)?;
+            if count > 0 || nothing {
+                return Ok(count);
+            }
+            if heard.is_some() && !channel.is_interdomain() {
+                return Err(StreamError::Gone);
+            }
+            if deadline.has_passed() {
+                return Err(StreamError::Silent);
+            }
+            // Only now are further events let through.
+            drop(heard.take());
+            heard = channel.wait(deadline.or_earlier(Deadline::after(LOOK))).ok();
+            if heard.is_none() && !channel.is_interdomain() {
+                return Err(StreamError::Gone);
+            }
+        }
+    }
+
+    /// As [`moved`](Self::moved), awaited: without a deadline of its own.
+    #[cfg(feature = "embedded-io")]
+    async fn moved_async(
+        &mut self,
+        nothing: bool,
+        mut some: impl FnMut(&mut Stream<E, I, D>) -> Result<(usize, Notify), PeerBroke>,
+    ) -> Result<usize, StreamError> {
+        let Self { stream, channel, .. } = self;
+        let mut heard = None;
+        loop {
+            let count = move_some(stream, channel, &mut some)?;
+            if count > 0 || nothing {
+                return Ok(count);
+            }
+            if heard.is_some() && !channel.is_interdomain() {
+                return Err(StreamError::Gone);
+            }
+            drop(heard.take());
+            heard = Some(channel.ready().await);
+        }
+    }
+}
+
+/// Moves what can be moved now, and tells the peer.
+fn move_some<E: End, X: Guest, I: RingMemory, D: RingMemory>(
+    stream: &mut Stream<E, I, D>,
+    channel: &Interdomain<X>,
+    some: &mut impl FnMut(&mut Stream<E, I, D>) -> Result<(usize, Notify), PeerBroke>,
+) -> Result<usize, StreamError> {
+    let (count, notify) = some(stream).map_err(StreamError::Ring)?;
+    if notify.is_needed() {
+        channel.send().map_err(StreamError::Event)?;
+    }
+    Ok(count)
+}
+
+/// The traits of other crates.
+#[cfg(feature = "embedded-io")]
+mod traits {
+    use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write, WriteReady};
+
+    use super::{ByteStream, End, Guest, RingMemory, StreamError};
+
+    impl embedded_io::Error for StreamError {
+        fn kind(&self) -> ErrorKind {
+            match self {
+                Self::Ring(_) => ErrorKind::InvalidData,
+                Self::Event(_) => ErrorKind::NotConnected,
+                Self::Gone => ErrorKind::BrokenPipe,
+                Self::Silent => ErrorKind::TimedOut,
+            }
+        }
+    }
+
+    impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ErrorType for ByteStream<E, X, I, D> {
+        type Error = StreamError;
+    }
+
+    impl<E: End, X: Guest, I: RingMemory, D: RingMemory> Read for ByteStream<E, X, I, D> {
+        fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+            ByteStream::read(self, into)
+        }
+    }
+
+    impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ReadReady for ByteStream<E, X, I, D> {
+        fn read_ready(&mut self) -> Result<bool, StreamError> {
+            Ok(self.stream.waiting().map_err(StreamError::Ring)? > 0)
+        }
+    }
+
+    impl<E: End, X: Guest, I: RingMemory, D: RingMemory> Write for ByteStream<E, X, I, D> {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+            ByteStream::write(self, bytes)
+        }
+
+        /// What was written is shown at once.
+        fn flush(&mut self) -> Result<(), StreamError> {
+            Ok(())
+        }
+    }
+
+    impl<E: End, X: Guest, I: RingMemory, D: RingMemory> WriteReady for ByteStream<E, X, I, D> {
+        fn write_ready(&mut self) -> Result<bool, StreamError> {
+            Ok(self.stream.room().map_err(StreamError::Ring)? > 0)
+        }
+    }
+
+    impl<E: End, X: Guest, I: RingMemory, D: RingMemory> embedded_io_async::Read for ByteStream<E, X, I, D> {
+        async fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+            self.moved_async(into.is_empty(), |stream| stream.read(into)).await
+        }
+    }
+
+    impl<E: End, X: Guest, I: RingMemory, D: RingMemory> embedded_io_async::Write for ByteStream<E, X, I, D> {
+        async fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+            self.moved_async(bytes.is_empty(), |stream| stream.write(bytes)).await
+        }
+
+        async fn flush(&mut self) -> Result<(), StreamError> {
+            Ok(())
+        }
+    }
+}
