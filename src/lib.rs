@@ -3,6 +3,106 @@
 //! An application is a `main` function and [`entry!`]; `examples/hello.rs` is the smallest. It is given
 //! a [`Platform`](rt::Platform): the domain that it runs in.
 //!
+//! # What do you want to do?
+//!
+//! ## Share a page with another domain
+//!
+//! [`grant`] has it: the page is lent, and comes back when the peer has let go.
+//!
+//! ```
+//! use granite::prelude::*;
+//!
+//! fn share(platform: &'static Platform, peer: DomId) -> Result<Page, Error> {
+//!     let page = Page::zeroed().ok_or("no memory for a page")?;
+//!     let grant = platform.grants()?.grant::<ReadOnly>(page, peer)?;
+//!     info!("domain {peer} may map {}", grant.gref());
+//!     Ok(grant.end_access()?)
+//! }
+//! ```
+//!
+//! ## Wait for an event
+//!
+//! [`event`] has channels between domains and vCPUs, [`time`] deadlines and timers.
+//!
+//! ```
+//! use granite::event::Unbound;
+//! use granite::prelude::*;
+//!
+//! fn meet(platform: &'static Platform, peer: DomId) -> Result<(), Error> {
+//!     let listens = Unbound::new(platform.xen().ok_or("no Xen")?, peer)?;
+//!     info!("domain {peer} may connect to port {}", listens.port());
+//!     drop(listens.wait(Deadline::after(Duration::from_secs(5)))?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! ## Serve a disk, or use one
+//!
+//! [`driver::block`] has both ends. They meet through a [`Connector`](driver::connector::Connector).
+//!
+//! ```
+//! use granite::driver::block::{DataPath, Limits, Offer, RamDisk, connect_back, connect_front};
+//! use granite::driver::connector::Connector;
+//! use granite::prelude::*;
+//!
+//! fn serve(platform: &'static Platform, way: &mut impl Connector) -> Result<(), Error> {
+//!     let disk = RamDisk::new(2048).ok_or("no memory for a disk")?;
+//!     let offer = Offer { disk, path: DataPath::Copy };
+//!     let back = connect_back(way, platform.grants()?, offer, Deadline::after(Duration::from_secs(5)))?;
+//!     back.serve_to_the_end(way, Duration::from_millis(100), |_| ())?;
+//!     Ok(())
+//! }
+//!
+//! fn use_it(platform: &'static Platform, way: &mut impl Connector) -> Result<(), Error> {
+//!     let soon = Deadline::after(Duration::from_secs(5));
+//!     let mut disk = connect_front(way, platform.grants()?, 0, Limits::default(), soon)?;
+//!     disk.write(0, &[1; 512])?;
+//!     disk.close(way, soon)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! ## Start a second domain
+//!
+//! [`toolstack`] builds and watches PVH domains; [`twin`] starts this very image a second time, and links the two.
+//!
+//! ```
+//! use granite::prelude::*;
+//! use granite::toolstack::{Config, Toolstack};
+//!
+//! fn start(platform: &'static Platform, kernel: &[u8]) -> Result<(), Error> {
+//!     let toolstack = Toolstack::new(platform.xen().ok_or("no Xen")?)?;
+//!     let mut child = toolstack.start(&Config { kernel, memory: 16, ..Config::default() })?;
+//!     let end = child.wait(Deadline::after(Duration::from_secs(20)))?;
+//!     info!("domain {} ended by {}", child.id(), end.reason);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! ## Use all vCPUs
+//!
+//! [`vcpu`] starts them and gives them jobs, which return a value. With the feature `embassy` each runs tasks.
+//!
+//! ```
+//! use granite::prelude::*;
+//! use granite::vcpu;
+//!
+//! fn sum(platform: &'static Platform) -> Result<u64, Error> {
+//!     platform.start_vcpus()?;
+//!     let job = vcpu::spawn(1, || (1..=1000u64).sum::<u64>())?;
+//!     job.join(Deadline::after(Duration::from_secs(1))).map_err(|_| "it takes too long".into())
+//! }
+//! ```
+//!
+//! ## Talk by a protocol of your own
+//!
+//! [`ring`] has rings of requests and responses, and [`driver::bytes`] streams of bytes; `examples/ring_echo.rs` is the
+//! smallest protocol.
+//!
+//! ## Test it in a guest
+//!
+//! [`testing`], and `cargo xtask test`.
+//!
 //! # Floors
 //!
 //! A room uses those on lower floors, and no other. `cargo xtask check` reads this table and holds the code to it.
