@@ -48,13 +48,7 @@ pub fn build(program: &Program, optimised: bool) -> Result<Image> {
         child.stdout.take().map(|output| listen(BufReader::new(output), kind, name)).unwrap_or_default();
     let built = child.wait().map_err(no_cargo)?.success();
 
-    let own = env!("CARGO_PKG_VERSION");
-    if let Some(other) = heard.granite.filter(|other| other != own) {
-        return Err(Error::new(format!(
-            "the application uses Granite {other}, and its xtask is of Granite {own}\n\
-             name the same Granite in Cargo.toml and in xtask/Cargo.toml"
-        )));
-    }
+    same_granite(heard.granite.as_deref(), env!("CARGO_PKG_VERSION"))?;
     if !built {
         let hint = hints::of(&heard.complaints).map(|hint| format!("\n{hint}")).unwrap_or_default();
         return Err(Error::new(format!("{program} does not build{hint}")));
@@ -66,6 +60,17 @@ pub fn build(program: &Program, optimised: bool) -> Result<Image> {
     let stripped = path.with_extension("stripped");
     guest::write_whole(&stripped, &image::strip(&bytes))?;
     Ok(Image { path, stripped })
+}
+
+/// The application's Granite must be its xtask's: the two agree on flags, options and what is printed.
+fn same_granite(application: Option<&str>, own: &str) -> Result<()> {
+    match application {
+        Some(other) if other != own => Err(Error::new(format!(
+            "the application uses Granite {other}, and its xtask is of Granite {own}\n\
+             name the same Granite in Cargo.toml and in xtask/Cargo.toml"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Reads cargo's messages to their end. A test image has the package's program built too, in either order, so the
@@ -105,7 +110,7 @@ fn collect(diagnostic: &Diagnostic, into: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::listen;
+    use super::{listen, same_granite};
     use std::path::PathBuf;
 
     fn artifact(kind: &str, name: &str, executable: &str) -> String {
@@ -116,6 +121,13 @@ mod tests {
                "overflow_checks":true,"test":false}},"features":[],"filenames":[],"executable":{executable},"fresh":true}}"#
         )
         .replace('\n', "")
+    }
+
+    #[test]
+    fn another_granite_than_the_tool_s_is_refused() {
+        assert!(same_granite(Some("1.2.3"), "1.2.3").is_ok() && same_granite(None, "1.2.3").is_ok());
+        let error = same_granite(Some("1.3.0"), "1.2.3").unwrap_err().to_string();
+        assert!(error.starts_with("the application uses Granite 1.3.0, and its xtask is of Granite 1.2.3"));
     }
 
     #[test]
