@@ -64,6 +64,10 @@ impl Ram {
 
     /// Takes `hole` out.
     pub fn remove(&mut self, hole: Range<u64>) {
+        // Most of what a map names lies apart from all RAM.
+        if !self.ranges.iter().any(|range| range.start < hole.end && hole.start < range.end) {
+            return;
+        }
         let before = core::mem::take(&mut self.ranges);
         for range in before {
             for piece in without(range, &hole) {
