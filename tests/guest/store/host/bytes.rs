@@ -39,6 +39,7 @@ fn with_ends<R>(
     let (them, fake, our_id) = (bed.them, bed.fake.them, bed.our_id);
     let result = thread::scope(|scope| {
         let (connected, is_connected) = std::sync::mpsc::channel();
+        let (accepted, is_accepted) = std::sync::mpsc::channel::<()>();
         let theirs = scope.spawn(move || {
             let indices = them.map::<ReadWrite>(our_id, gref).map_err(fail)?;
             let grefs: Vec<_> = references(&indices).map_err(fail)?.1.collect();
@@ -46,10 +47,13 @@ fn with_ends<R>(
             let stream = Stream::attach(indices, data).ok_or_else(|| fail("no stream there"))?;
             let channel = Interdomain::connect(fake, our_id, port).map_err(fail)?;
             connected.send(()).map_err(fail)?;
+            // One that left before would not have been there.
+            is_accepted.recv().map_err(fail)?;
             Ok::<_, NotPassed>(back(&mut ByteStream::new(stream, channel, patience)))
         });
         is_connected.recv().map_err(fail)?;
         let channel = listens.accept().map_err(|(error, _)| fail(error))?;
+        accepted.send(()).map_err(fail)?;
         let ours = front(&mut ByteStream::new(stream, channel, patience));
         Ok::<_, NotPassed>((ours, theirs.join().map_err(|_| fail("the back end panicked"))??))
     })?;
