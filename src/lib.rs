@@ -108,8 +108,8 @@
 //! A room uses those on lower floors, and no other. `cargo xtask check` reads this table and holds the code to it.
 //!
 //! ```text
-//! start        bring-up: from the first instruction to main           floor 10
 //! testing      tests that run in guests                               floor 11
+//! start        bring-up: from the first instruction to main           floor 10
 //! error        the one error for an application                       floor 10
 //! twin         two domains that meet: Parent, Child, Link             floor 9
 //! rt           entry!, Platform, panic, exit                          floor 8

@@ -1,8 +1,8 @@
 //! Floor 4: random numbers, for keys too, with the feature `random`.
 //!
-//! Xen gives a guest none, so they come from the processor: RDSEED and RDRAND. What these give is mixed with the time-stamp
-//! counter's jitter, the time, and the domain's handle, and is the key of ChaCha20; the key is replaced at every use, so that
-//! numbers that were given out can't be found again. Where the processor has neither instruction there are no numbers:
+//! Xen gives a guest none, so they come from the processor: RDSEED and RDRAND. [`fill`] mixes what these give with the time-stamp
+//! counter, its jitter, and the domain's handle, and has a key of ChaCha20. It replaces the key at every use: numbers that
+//! were given out can't be found again. Where the processor has neither instruction there are no numbers:
 //! [`NoEntropy`].
 //!
 //! With this feature the crate `getrandom` (0.3 and 0.4) works in a guest, and with it what builds on it. [`Rng`] is a
@@ -116,7 +116,8 @@ fn fresh() -> Result<[Key; 4], NoEntropy> {
 fn hardware() -> Option<u64> {
     // How often to try again: Intel's manual says 10 for RDRAND, and RDSEED may be short for longer.
     const TRIES: usize = 32;
-    let has_rdseed = __cpuid_count(7, 0).ebx & 1 << 18 != 0;
+    // A processor without leaf 7 answers with another one.
+    let has_rdseed = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & 1 << 18 != 0;
     let has_rdrand = __cpuid(1).ecx & 1 << 30 != 0;
     let tries = |is_there: bool, read: unsafe fn() -> Option<u64>| {
         // SAFETY: CPUID says that the instruction is there.

@@ -1,4 +1,4 @@
-//! Floor 9: tests that run in a guest, for `cargo xtask test`: a table of cases, each with one verdict. Where a case ends the
+//! Floor 11: tests that run in a guest, for `cargo xtask test`: a table of cases, each with one verdict. Where a case ends the
 //! guest, the next boot goes on behind it.
 //!
 //! `tests/NAME.rs` of an application:

@@ -175,11 +175,13 @@ impl<X: Hypercall> GrantTable<X> {
         let ends = |grant: &mut Grant<'t, A, X>| {
             core::ptr::eq(grant.table, self) && self.entry(&grant.reference).end_access().is_ok()
         };
-        self.list.free_all(grants.extract_if(.., ends).map(|grant| {
+        let ended = grants.extract_if(.., ends).map(|grant| {
             let (reference, page) = grant.into_parts();
             give(page);
             reference
-        }));
+        });
+        // A grant's reference is of its table's list: none is refused.
+        self.list.free_all(ended, drop);
     }
 
     /// Grants a page for as long as `scope` runs, and gives the page back, or the grant, if the peer still

@@ -74,8 +74,7 @@ macro_rules! entry {
     };
 }
 
-/// What a program does that isn't booted: it says how to. Under `cargo test`, which tells programs the folder of their package,
-/// that is no failure: its cases have a guest of their own.
+/// What a program does on the host: it says how it is booted, and returns the status of a wrong use.
 #[cfg(not(granite_guest))]
 #[doc(hidden)]
 pub fn not_on_the_host() -> core::ffi::c_int {

@@ -27,12 +27,14 @@ pub fn build(program: &Program, optimised: bool) -> Result<u8> {
 /// If the file can't be written.
 pub fn flags(file: &Path) -> Result<u8> {
     let flags: Vec<_> = guest::rustflags()?.iter().map(|flag| format!("    {flag:?},\n")).collect();
+    let stack = project()?.stack().map(|kibibytes| format!("\n[env]\nGRANITE_STACK_KIB = \"{kibibytes}\"\n"));
     let text = format!(
         "# The flags of a Granite guest. cargo build --release --config {0}\n\
-         [build]\ntarget = \"{1}\"\n\n[target.{1}]\nrustflags = [\n{2}]\n",
+         [build]\ntarget = \"{1}\"\n\n[target.{1}]\nrustflags = [\n{2}]\n{3}",
         file.display(),
         guest::TARGET,
-        flags.concat()
+        flags.concat(),
+        stack.unwrap_or_default()
     );
     fs::write(file, text).context("writing", file)?;
     say!("wrote {0}\nbuild with: cargo build --release --config {0}", file.display());

@@ -63,8 +63,21 @@ fn is_empty_folder(folder: &Path) -> Result<bool> {
 
 /// What cargo takes for a package's name, and linkers and domains for theirs.
 fn check_name(name: &str) -> Result<()> {
-    const TAKEN: &[&str] =
-        &["granite", "xtask", "test", "core", "std", "alloc", "granite-core", "granite-xtask"];
+    // Cargo keeps some names of programs for folders of its own.
+    const TAKEN: &[&str] = &[
+        "granite",
+        "granite-core",
+        "granite-xtask",
+        "xtask",
+        "test",
+        "core",
+        "std",
+        "alloc",
+        "build",
+        "deps",
+        "examples",
+        "incremental",
+    ];
     const KEYWORDS: &[&str] = &[
         "as", "async", "await", "box", "break", "const", "continue", "crate", "do", "dyn", "else", "enum",
         "extern", "false", "fn", "for", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut",
@@ -122,7 +135,7 @@ mod tests {
         for good in ["kv", "my-app", "a_1"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "1st", "a b", "fn", "granite", "ä", "..", "a.b"] {
+        for bad in ["", "1st", "a b", "fn", "granite", "deps", "ä", "..", "a.b"] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

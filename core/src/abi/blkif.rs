@@ -80,9 +80,9 @@ pub struct Segment {
 assert_layout!(Segment, size = 8, align = 4, { gref: 0, first_sect: 4, last_sect: 5 });
 
 impl Segment {
-    /// Sectors of a segment that was checked.
+    /// Its sectors; 0, if the last one lies before the first, as a peer may say.
     pub fn sectors(&self) -> usize {
-        usize::from(self.last_sect) - usize::from(self.first_sect) + 1
+        (usize::from(self.last_sect) + 1).saturating_sub(usize::from(self.first_sect))
     }
 
     /// Where it begins in its page.
@@ -245,5 +245,20 @@ impl fmt::Display for Status {
             Self::NO_MEMORY => "the back end has no memory",
             Self(other) => return write!(f, "status {other}"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Segment;
+    use crate::abi::grant::GrantRef;
+
+    #[test]
+    fn a_segment_that_ends_before_it_begins_has_no_sectors() {
+        let sectors = |first_sect, last_sect| {
+            Segment { gref: GrantRef(1), first_sect, last_sect, padding: [0; 2] }.sectors()
+        };
+        let all = [sectors(0, 0), sectors(0, 7), sectors(255, 255), sectors(1, 0), sectors(255, 0)];
+        assert_eq!(all, [1, 8, 1, 0, 0]);
     }
 }

@@ -86,15 +86,22 @@ impl<V: Vcpu> Freelist<V> {
     pub fn free_many(&self, references: &mut Vec<OwnedRef>) {
         let is_own = |reference: &OwnedRef| reference.list() == self.id;
         if references.iter().all(is_own) {
-            self.free_all(references.drain(..));
+            self.free_numbers(references.drain(..).map(|reference| reference.number()));
         } else {
-            self.free_all(references.extract_if(.., |reference| is_own(reference)));
+            let own = references.extract_if(.., |reference| is_own(reference));
+            self.free_numbers(own.map(|reference| reference.number()));
         }
     }
 
-    /// Gives references of this list back, as they come.
-    pub fn free_all(&self, references: impl Iterator<Item = OwnedRef>) {
-        self.free_numbers(references.map(|reference| reference.number()));
+    /// Gives references back, as they come. `refuse` gets those of another list.
+    pub fn free_all(&self, references: impl Iterator<Item = OwnedRef>, mut refuse: impl FnMut(OwnedRef)) {
+        self.free_numbers(references.filter_map(|reference| {
+            if reference.list() == self.id {
+                return Some(reference.number());
+            }
+            refuse(reference);
+            None
+        }));
     }
 
     fn free_numbers(&self, mut numbers: impl Iterator<Item = u32>) {
@@ -130,5 +137,34 @@ impl<V: Vcpu> Freelist<V> {
     pub fn free_at_the_end(&self) -> u32 {
         self.flush();
         self.free.count_below(self.limit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::abi::grant::GrantRef;
+    use crate::freelist::Freelist;
+    use crate::sync::HostThread;
+    use std::vec::Vec;
+
+    #[test]
+    fn references_of_another_list_are_not_freed_here() {
+        let list = || {
+            let list = Freelist::new(HostThread, GrantRef::FIRST_FREE, 64).unwrap();
+            list.grow(12).unwrap();
+            list
+        };
+        let (one, other) = (list(), list());
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        one.alloc_many(4, &mut ours).unwrap();
+        other.alloc_many(4, &mut theirs).unwrap();
+        let mut refused = Vec::new();
+        one.free_all(ours.drain(..2).chain(theirs.drain(..)), |reference| refused.push(reference));
+        // The four that one has: two of them are out, and no other is.
+        assert_eq!((refused.len(), one.stats().free, one.stats().in_use), (4, 2, 2));
+        let mut again = Vec::new();
+        assert!(one.alloc_many(3, &mut again).is_err());
+        other.free_many(&mut refused);
+        assert_eq!((refused.len(), other.stats().free), (0, 4));
     }
 }

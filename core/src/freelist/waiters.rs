@@ -18,21 +18,23 @@ impl Waiters {
     }
 
     fn add(&self, vcpu: &impl Vcpu, waker: &Waker) {
-        let crowded_out = vcpu.masked(|| {
+        // Cloned, and what is not needed dropped and woken, outside the lock: a waker may do anything.
+        let new = waker.clone();
+        let (unneeded, crowded_out) = vcpu.masked(|| {
             let mut wakers = self.0.lock();
-            if wakers.iter().any(|known| known.will_wake(waker)) {
-                return None;
+            if wakers.iter().any(|known| known.will_wake(&new)) {
+                return (Some(new), None);
             }
             // If there is no room the oldest is woken: it looks for itself, and waits again.
             let oldest = wakers.is_full().then(|| wakers.remove(0));
-            let _ = wakers.push(waker.clone()); // there is room now
-            oldest
+            (wakers.push(new).err(), oldest) // there is room now
         });
+        drop(unneeded);
         crowded_out.into_iter().for_each(Waker::wake);
     }
 
     fn wake_all(&self, vcpu: &impl Vcpu) {
-        // Called outside the lock: a waker may do anything.
+        // Woken outside the lock, as above.
         vcpu.masked(|| core::mem::take(&mut *self.0.lock())).into_iter().for_each(Waker::wake);
     }
 }
