@@ -1,5 +1,5 @@
 //! A stream of bytes between two domains: a ring of bytes and the event channel that goes with it. With the feature
-//! `embedded-io` it has the traits of `embedded-io` and `embedded-io-async`.
+//! `embedded-io` it has the traits of `embedded-io` and `embedded-io-async`. Awaited calls have no deadline of their own.
 
 use core::fmt;
 use core::time::Duration;
@@ -10,7 +10,7 @@ use crate::ring::flex::{End, Stream};
 use crate::ring::{Notify, PeerBroke, RingMemory};
 use crate::time::Deadline;
 
-/// How often to look whether the peer is there: one that goes away tells nobody.
+/// How often to look whether the peer is there: one that goes away tells no one.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Why no bytes come or go.
@@ -76,18 +76,14 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
     fn moved(
         &mut self,
         nothing: bool,
-        mut some: impl FnMut(&mut Stream<E, I, D>) -> Result<(usize, Notify), PeerBroke>,
+        mut some: impl FnMut(&mut Stream<E, I, D>) -> Moved,
     ) -> Result<usize, StreamError> {
         let deadline = Deadline::after(self.patience);
         let Self { stream, channel, .. } = self;
-        let mut heard = None;
+        let (mut heard, mut has_waited) = (None, false);
         loop {
-            let count = move_some(stream, channel, &mut some)?;
-            if count > 0 || nothing {
+            if let Some(count) = step(stream, channel, &mut some, nothing, has_waited)? {
                 return Ok(count);
-            }
-            if heard.is_some() && !channel.is_interdomain() {
-                return Err(StreamError::Gone);
             }
             if deadline.has_passed() {
                 return Err(StreamError::Silent);
@@ -95,28 +91,22 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
             // Only now are further events let through.
             drop(heard.take());
             heard = channel.wait(deadline.or_earlier(Deadline::after(LOOK))).ok();
-            if heard.is_none() && !channel.is_interdomain() {
-                return Err(StreamError::Gone);
-            }
+            has_waited = true;
         }
     }
 
-    /// As [`moved`](Self::moved), awaited: without a deadline of its own.
+    /// As [`moved`](Self::moved), awaited. It has no deadline: put one around it, for a peer that goes away tells no one.
     #[cfg(feature = "embedded-io")]
     async fn moved_async(
         &mut self,
         nothing: bool,
-        mut some: impl FnMut(&mut Stream<E, I, D>) -> Result<(usize, Notify), PeerBroke>,
+        mut some: impl FnMut(&mut Stream<E, I, D>) -> Moved,
     ) -> Result<usize, StreamError> {
         let Self { stream, channel, .. } = self;
         let mut heard = None;
         loop {
-            let count = move_some(stream, channel, &mut some)?;
-            if count > 0 || nothing {
+            if let Some(count) = step(stream, channel, &mut some, nothing, heard.is_some())? {
                 return Ok(count);
-            }
-            if heard.is_some() && !channel.is_interdomain() {
-                return Err(StreamError::Gone);
             }
             drop(heard.take());
             heard = Some(channel.ready().await);
@@ -124,17 +114,34 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
     }
 }
 
-/// Moves what can be moved now, and tells the peer.
-fn move_some<E: End, X: Guest, I: RingMemory, D: RingMemory>(
+/// How many bytes a ring has moved, and whether the peer is to be told.
+type Moved = Result<(usize, Notify), PeerBroke>;
+
+/// Moves what can be moved now. `None` says that the caller is to wait; who has waited looks whether the peer is there.
+fn step<E: End, X: Guest, I: RingMemory, D: RingMemory>(
     stream: &mut Stream<E, I, D>,
     channel: &Interdomain<X>,
-    some: &mut impl FnMut(&mut Stream<E, I, D>) -> Result<(usize, Notify), PeerBroke>,
-) -> Result<usize, StreamError> {
-    let (count, notify) = some(stream).map_err(StreamError::Ring)?;
-    if notify.is_needed() {
-        channel.send().map_err(StreamError::Event)?;
+    some: &mut impl FnMut(&mut Stream<E, I, D>) -> Moved,
+    nothing: bool,
+    has_waited: bool,
+) -> Result<Option<usize>, StreamError> {
+    let mut move_some = || {
+        let (count, notify) = some(stream).map_err(StreamError::Ring)?;
+        if notify.is_needed() {
+            channel.send().map_err(StreamError::Event)?;
+        }
+        Ok(count)
+    };
+    match move_some()? {
+        0 if nothing => Ok(Some(0)),
+        0 if has_waited && !channel.is_interdomain() => match move_some()? {
+            0 => Err(StreamError::Gone),
+            // The peer wrote them before it left.
+            count => Ok(Some(count)),
+        },
+        0 => Ok(None),
+        count => Ok(Some(count)),
     }
-    Ok(count)
 }
 
 /// The traits of other crates.

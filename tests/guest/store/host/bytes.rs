@@ -6,8 +6,9 @@ use std::time::Duration;
 use granite::driver::bytes::{ByteStream, StreamError};
 use granite::event::{Interdomain, Unbound};
 use granite::grant::{ReadWrite, Version};
-use granite::ring::GrantedPages;
-use granite::ring::flex::{Stream, references};
+use granite::mm::Guest;
+use granite::ring::flex::{End, Stream, references};
+use granite::ring::{GrantedPages, RingMemory};
 
 use super::HOST;
 use crate::grant::bed::{Bed, fail};
@@ -17,6 +18,7 @@ use granite::testing::{check, check_same};
 /// The cases.
 pub const CASES: &[Case] = &[
     Case::new("store::bytes::go_both_ways_in_order", HOST, |_| both_ways()),
+    Case::new("store::bytes::what_was_written_before_the_end_is_read", HOST, |_| last_words()),
     Case::new("store::bytes::a_peer_that_does_nothing_or_goes_away", HOST, |_| silent_and_gone()),
 ];
 
@@ -63,59 +65,85 @@ fn with_ends<R>(
     Ok(result)
 }
 
-/// Either end.
+/// Either end, by the traits of other crates if they are there. A call is made as is, or awaited.
 trait Bytes {
     fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError>;
     fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError>;
+    fn read_awaited(&mut self, into: &mut [u8]) -> Result<usize, StreamError>;
+    fn write_awaited(&mut self, bytes: &[u8]) -> Result<usize, StreamError>;
 
-    fn read_all(&mut self, mut into: &mut [u8]) -> Result<(), StreamError> {
+    fn read_all(&mut self, awaited: bool, mut into: &mut [u8]) -> Result<(), StreamError> {
         while !into.is_empty() {
-            let count = self.read(into)?;
+            let count = if awaited { self.read_awaited(into) } else { self.read(into) }?;
             into = &mut into[count..];
         }
         Ok(())
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), StreamError> {
+    fn write_all(&mut self, awaited: bool, mut bytes: &[u8]) -> Result<(), StreamError> {
         while !bytes.is_empty() {
-            let count = self.write(bytes)?;
+            let count = if awaited { self.write_awaited(bytes) } else { self.write(bytes) }?;
             bytes = &bytes[count..];
         }
         Ok(())
     }
 }
 
-#[cfg(not(feature = "embedded-io"))]
-macro_rules! io {
-    ($this:ident.$name:ident($data:expr)) => {
-        ByteStream::$name($this, $data)
-    };
-}
-
-#[cfg(feature = "embedded-io")]
-macro_rules! io {
-    ($this:ident.read($data:expr)) => {
-        embedded_io::Read::read($this, $data)
-    };
-    ($this:ident.write($data:expr)) => {
-        embedded_io::Write::write($this, $data)
-    };
-}
-
-impl<E, X, I, D> Bytes for ByteStream<E, X, I, D>
-where
-    E: granite::ring::flex::End,
-    X: granite::mm::Guest,
-    I: granite::ring::RingMemory,
-    D: granite::ring::RingMemory,
-{
+impl<E: End, X: Guest, I: RingMemory, D: RingMemory> Bytes for ByteStream<E, X, I, D> {
+    #[cfg(not(feature = "embedded-io"))]
     fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
-        io!(self.read(into))
+        ByteStream::read(self, into)
     }
 
+    #[cfg(not(feature = "embedded-io"))]
     fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
-        io!(self.write(bytes))
+        ByteStream::write(self, bytes)
     }
+
+    #[cfg(not(feature = "embedded-io"))]
+    fn read_awaited(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+        ByteStream::read(self, into)
+    }
+
+    #[cfg(not(feature = "embedded-io"))]
+    fn write_awaited(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+        ByteStream::write(self, bytes)
+    }
+
+    #[cfg(feature = "embedded-io")]
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+        embedded_io::Read::read(self, into)
+    }
+
+    #[cfg(feature = "embedded-io")]
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+        embedded_io::Write::write(self, bytes)
+    }
+
+    #[cfg(feature = "embedded-io")]
+    fn read_awaited(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
+        until_ready(embedded_io_async::Read::read(self, into))
+    }
+
+    #[cfg(feature = "embedded-io")]
+    fn write_awaited(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+        until_ready(embedded_io_async::Write::write(self, bytes))
+    }
+}
+
+/// The fake has no interrupts that would wake a task: it is polled until it is ready.
+#[cfg(feature = "embedded-io")]
+fn until_ready<T>(future: impl Future<Output = Result<T, StreamError>>) -> Result<T, StreamError> {
+    let mut future = std::pin::pin!(future);
+    let end = std::time::Instant::now() + PATIENCE;
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while std::time::Instant::now() < end {
+        if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return result;
+        }
+        thread::yield_now();
+    }
+    Err(StreamError::Silent)
 }
 
 fn both_ways() -> Result<(), NotPassed> {
@@ -125,9 +153,9 @@ fn both_ways() -> Result<(), NotPassed> {
         check_same!(end.write(&[]).map_err(fail)?, 0);
         let mut back = vec![0; BYTES];
         // No more at once than both directions hold, or the two would wait for each other.
-        for (sent, back) in sent.chunks(5000).zip(back.chunks_mut(5000)) {
-            end.write_all(sent).map_err(fail)?;
-            end.read_all(back).map_err(fail)?;
+        for (turn, (sent, back)) in sent.chunks(5000).zip(back.chunks_mut(5000)).enumerate() {
+            end.write_all(turn % 2 == 0, sent).map_err(fail)?;
+            end.read_all(turn % 3 == 0, back).map_err(fail)?;
         }
         check!(back.iter().zip(&sent).all(|(back, sent)| *back == !sent), "other bytes came back");
         Ok::<_, NotPassed>(())
@@ -137,7 +165,7 @@ fn both_ways() -> Result<(), NotPassed> {
         while done < BYTES {
             let count = end.read(&mut buffer)?;
             buffer[..count].iter_mut().for_each(|byte| *byte = !*byte);
-            end.write_all(&buffer[..count])?;
+            end.write_all(done % 2 == 0, &buffer[..count])?;
             done += count;
         }
         Ok(())
@@ -145,6 +173,34 @@ fn both_ways() -> Result<(), NotPassed> {
     let (ours, theirs) = with_ends(PATIENCE, front, back)?;
     ours?;
     theirs.map_err(fail)
+}
+
+/// The peer writes, tells nobody, and is gone, while this end waits.
+fn last_words() -> Result<(), NotPassed> {
+    let bed = Bed::on_new_machine(Version::V1)?;
+    let page = || bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail);
+    let (indices, data) = (page()?, page()?);
+    let mapped = |gref| bed.them.map::<ReadWrite>(bed.our_id, gref).map_err(fail);
+    let (their_indices, their_data) = (mapped(indices.gref())?, mapped(data.gref())?);
+    let grefs = [data.gref()];
+    let stream = Stream::new(indices, GrantedPages(vec![data]), &grefs).ok_or_else(|| fail("no stream"))?;
+    let mut theirs = Stream::attach(their_indices, their_data).ok_or_else(|| fail("no stream there"))?;
+    let listens = Unbound::new(bed.fake.us, bed.their_id).map_err(fail)?;
+    let channel = Interdomain::connect(bed.fake.them, bed.our_id, listens.port()).map_err(fail)?;
+    let mut end =
+        ByteStream::new(stream, listens.accept().map_err(|(error, _)| fail(error))?, Duration::from_secs(5));
+    let mut channel = Some(channel);
+    let leave = || {
+        let Some(channel) = channel.take() else { return false };
+        let written = theirs.write(b"last words");
+        drop(channel);
+        written.is_ok()
+    };
+    let mut read = [0; 16];
+    let count = granite::time::meanwhile(leave, || Bytes::read(&mut end, &mut read)).map_err(fail)?;
+    check_same!(&read[..count], b"last words");
+    check_same!(Bytes::read(&mut end, &mut read), Err(StreamError::Gone));
+    Ok(())
 }
 
 fn silent_and_gone() -> Result<(), NotPassed> {
