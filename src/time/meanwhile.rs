@@ -47,6 +47,12 @@ mod tests {
     use core::cell::Cell;
 
     #[test]
+    fn a_panic_leaves_no_work_behind() {
+        let panicked = std::panic::catch_unwind(|| meanwhile(|| true, || panic!("on purpose")));
+        assert!(panicked.is_err() && !work());
+    }
+
+    #[test]
     fn work_is_done_while_it_is_wanted_and_not_inside_of_itself() {
         let (inner, outer) = (Cell::new(0), Cell::new(0));
         let count = |cell: &Cell<u32>| {

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use object::LittleEndian;
+use object::elf::{FileHeader64, SHT_SYMTAB, Sym64};
+use object::read::elf::{FileHeader, SectionHeader};
+
 use super::commands::output_of;
 use super::{Case, NotPassed, Session};
 use crate::error::Error;
@@ -60,12 +64,31 @@ fn faults() -> Case {
             other => return Err(NotPassed::fail(format!("{what}: {other:?}"))),
         }
     }
+    let mut bad = good.clone();
+    let symbol = symbol(&good, "long_mode")?;
+    bad[symbol + 6..symbol + 8].fill(0); // of no section: somewhere else
+    match image::check(&bad) {
+        Err(Unfit::Undefined(names)) if names == ["long_mode"] => {}
+        other => return Err(NotPassed::fail(format!("a function that isn't there: {other:?}"))),
+    }
     for length in [0, 10, 63, 64, 100, 4096, good.len() / 2] {
         if image::check(&good[..length]).is_ok() {
             return Err(NotPassed::fail(format!("cut to {length} bytes it is taken")));
         }
     }
     Ok(())
+}
+
+/// Where the symbol of this name lies.
+fn symbol(bytes: &[u8], name: &str) -> Result<usize, NotPassed> {
+    let place = || {
+        let sections = FileHeader64::<LittleEndian>::parse(bytes).ok()?.sections(LittleEndian, bytes).ok()?;
+        let symbols = sections.symbols(LittleEndian, bytes, SHT_SYMTAB).ok()?;
+        let table = sections.section(symbols.section()).ok()?.sh_offset(LittleEndian);
+        let is_it = |symbol: &Sym64<_>| symbols.symbol_name(LittleEndian, symbol) == Ok(name.as_bytes());
+        Some(table as usize + size_of::<Sym64<LittleEndian>>() * symbols.iter().position(is_it)?)
+    };
+    place().ok_or_else(|| NotPassed::fail(format!("the image has no symbol {name}")))
 }
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Result<usize, NotPassed> {

@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(1200);
 /// Runs the host's tests, the table once more as a guest is built, which checks no arithmetic, and then the models.
 pub fn run(session: &mut Session<'_>) -> Result<()> {
     let mut command = cargo_test();
-    command.args(["--workspace", "--no-fail-fast", "--target-dir"]).arg(paths::target());
+    command.args(["--workspace", "--all-features", "--no-fail-fast", "--target-dir"]).arg(paths::target());
     match setup::headers() {
         Ok(headers) => drop(command.env("GRANITE_XEN_HEADERS", headers)),
         Err(error) => complain!("note: no Xen headers to compare with: {error}"),
