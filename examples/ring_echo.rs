@@ -53,7 +53,7 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
     let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
     let page = platform.grants()?.grant::<ReadWrite>(page, parent.parent()).map_err(|failed| failed.error)?;
     let port = Unbound::new(platform.xen().ok_or(TwinError::NoParent)?, parent.parent())?;
-    // The ring is made before anybody else has its page.
+    // The ring is made before the peer has its page.
     let mut ring = Ring::<Front, Echo, _>::new(page)?;
     parent.link().send([ring.memory().gref().0, port.port().0].as_bytes(), soon())?;
     parent.link().receive(soon())?; // it is connected
@@ -77,7 +77,7 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
             bell.send()?;
         }
         if answered < WORDS && !ring.arm()? {
-            // Something is in flight, so something comes. Only now, with the work done, the port is unmasked.
+            // A request is in flight, so an answer comes. Only now, with the work done, the port is unmasked.
             drop(heard.take());
             heard = Some(bell.wait(soon())?);
         }
@@ -86,7 +86,7 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
     Ok(())
 }
 
-/// The domain that answers: it maps the ring, and believes nothing that is in it.
+/// The domain that answers: it maps the ring, and checks all that is in it.
 fn answer(platform: &'static Platform, child: &Parent<'_>) -> Result<(), EchoError> {
     let message = child.receive(soon())?;
     let [gref, port] = <[u32; 2]>::read_from_bytes(&message).map_err(|_| EchoError::Message)?;

@@ -44,7 +44,7 @@ impl core::error::Error for NoEntropy {}
 
 type Key = [u8; 32];
 
-/// The key of the next numbers; nothing before the first use.
+/// The key of the next numbers; `None` before the first use.
 static KEY: IrqMutex<Option<Key>> = IrqMutex::new(None);
 
 /// Bytes made with one key: interrupts are masked meanwhile.
@@ -54,7 +54,7 @@ const CHUNK: usize = 512;
 ///
 /// # Errors
 ///
-/// [`NoEntropy`], and nothing is written.
+/// [`NoEntropy`], and the bytes stay as they are.
 pub fn fill(bytes: &mut [u8]) -> Result<(), NoEntropy> {
     if !KEY.with(|key| key.is_some()) {
         reseed()?;

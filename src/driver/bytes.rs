@@ -23,7 +23,7 @@ pub enum StreamError {
     Event(EventError),
     /// The peer's domain, or its end of the channel, is gone.
     Gone,
-    /// The peer did nothing for the time that it had.
+    /// The peer neither read nor wrote in time.
     Silent,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for StreamError {
             Self::Ring(broke) => broke.fmt(f),
             Self::Event(error) => error.fmt(f),
             Self::Gone => f.write_str("the other end of the stream is gone"),
-            Self::Silent => f.write_str("the other end of the stream does nothing"),
+            Self::Silent => f.write_str("the other end of the stream neither reads nor writes"),
         }
     }
 }
@@ -54,16 +54,16 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
         Self { stream, channel, patience }
     }
 
-    /// Reads what there is, as far as it fits; waits if there is nothing. How many bytes: 0 for an empty buffer alone.
+    /// Reads the bytes that are there, as far as they fit; waits if there are none. How many: 0 for an empty buffer alone.
     ///
     /// # Errors
     ///
-    /// [`StreamError`]: [`Silent`](StreamError::Silent) if nothing comes in time.
+    /// [`StreamError`]: [`Silent`](StreamError::Silent) if none come in time.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
         self.moved(into.is_empty(), |stream| stream.read(into))
     }
 
-    /// Writes what there is room for; waits if there is none. How many bytes: 0 for no bytes alone.
+    /// Writes as many bytes as there is room for; waits if there is no room. How many: 0 for no bytes alone.
     ///
     /// # Errors
     ///
@@ -75,14 +75,14 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
     /// Moves bytes, and waits until some can be moved.
     fn moved(
         &mut self,
-        nothing: bool,
+        is_empty: bool,
         mut some: impl FnMut(&mut Stream<E, I, D>) -> Moved,
     ) -> Result<usize, StreamError> {
         let deadline = Deadline::after(self.patience);
         let Self { stream, channel, .. } = self;
         let (mut heard, mut has_waited) = (None, false);
         loop {
-            if let Some(count) = step(stream, channel, &mut some, nothing, has_waited)? {
+            if let Some(count) = step(stream, channel, &mut some, is_empty, has_waited)? {
                 return Ok(count);
             }
             if deadline.has_passed() {
@@ -99,13 +99,13 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
     #[cfg(feature = "embedded-io")]
     async fn moved_async(
         &mut self,
-        nothing: bool,
+        is_empty: bool,
         mut some: impl FnMut(&mut Stream<E, I, D>) -> Moved,
     ) -> Result<usize, StreamError> {
         let Self { stream, channel, .. } = self;
         let mut heard = None;
         loop {
-            if let Some(count) = step(stream, channel, &mut some, nothing, heard.is_some())? {
+            if let Some(count) = step(stream, channel, &mut some, is_empty, heard.is_some())? {
                 return Ok(count);
             }
             drop(heard.take());
@@ -122,7 +122,7 @@ fn step<E: End, X: Guest, I: RingMemory, D: RingMemory>(
     stream: &mut Stream<E, I, D>,
     channel: &Interdomain<X>,
     some: &mut impl FnMut(&mut Stream<E, I, D>) -> Moved,
-    nothing: bool,
+    is_empty: bool,
     has_waited: bool,
 ) -> Result<Option<usize>, StreamError> {
     let mut move_some = || {
@@ -133,7 +133,7 @@ fn step<E: End, X: Guest, I: RingMemory, D: RingMemory>(
         Ok(count)
     };
     match move_some()? {
-        0 if nothing => Ok(Some(0)),
+        0 if is_empty => Ok(Some(0)),
         0 if has_waited && !channel.is_interdomain() => match move_some()? {
             0 => Err(StreamError::Gone),
             // The peer wrote them before it left.

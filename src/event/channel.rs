@@ -48,7 +48,7 @@ kinds! {
     Unbound = IsUnbound, "A port that is open for a peer to connect to.";
     Interdomain = IsInterdomain, "A port that is connected to a peer's.";
     Ipi = IsIpi, "A port by which vCPUs of the domain reach one of them.";
-    VirtualIrq = IsVirtual, "A port by which Xen tells of something.";
+    VirtualIrq = IsVirtual, "A port of a virtual interrupt of Xen's.";
 }
 
 /// A port of the domain's. Dropping it closes the port.
@@ -61,7 +61,7 @@ pub struct Channel<K: Kind, X: Hypercall + Copy = Xen> {
     pub(super) _kind: core::marker::PhantomData<K>,
 }
 
-/// Why there is no channel, or nothing can be sent by it.
+/// Why a channel can't be opened, or can't send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum EventError {
@@ -104,13 +104,12 @@ fn page() -> Option<&'static SharedInfo> {
     Some(host_page())
 }
 
-/// The vCPU that runs first, to which events come if nothing else is said. On the host it is the thread that asks: each
-/// stands for a domain.
+/// The first vCPU, to which events come by default. On the host it is the calling thread: each thread stands for a domain.
 pub(super) fn first_vcpu() -> usize {
     if cfg!(granite_guest) { 0 } else { this_vcpu::number() }
 }
 
-/// Something came. The port is masked until this is dropped: do the work first. (Where two vCPUs look at one port at once,
+/// An event came. The port is masked until this is dropped: do the work first. (Where two vCPUs look at one port at once,
 /// one more interrupt may come.)
 #[must_use = "dropping it says that the work is done"]
 pub struct Event<'c, X: Hypercall + Copy = Xen> {
@@ -167,9 +166,9 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         self.slot.visits.load(Ordering::Relaxed)
     }
 
-    /// Takes what came, if something did.
+    /// Takes an event, if one came.
     pub fn take(&self) -> Option<Event<'_, X>> {
-        // Where interrupts are masked nobody marks: then the bit itself tells. What is masked waits.
+        // Where interrupts are masked no handler marks: then the bit itself tells. A masked port waits.
         let unmarked = || !self.is_masked() && bits::is_pending(self.page, self.port) && self.claim();
         (self.slot.take_mark() || unmarked()).then(|| self.event())
     }
@@ -183,8 +182,8 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         Event { xen, page, slot, port, _channel: core::marker::PhantomData }
     }
 
-    /// Waits until something comes. On the vCPU that the events come to it halts meanwhile; on another one nothing
-    /// interrupts for it, and it is looked for every millisecond.
+    /// Waits for an event. The vCPU of the events halts meanwhile. Another vCPU gets no interrupt for them, and looks every
+    /// millisecond.
     ///
     /// # Errors
     ///
@@ -215,7 +214,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         if self.comes_here() { deadline } else { deadline.or_earlier(Deadline::at(Instant::now() + LOOK)) }
     }
 
-    /// Waits in Xen until something comes. Interrupts may be masked, and stay so; no other event is handled meanwhile
+    /// Waits in Xen for an event. Interrupts may be masked, and stay so; no other event is handled meanwhile
     /// if they are.
     ///
     /// # Errors
@@ -240,7 +239,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         }
     }
 
-    /// Something came: for a task that awaits it. One task should: two on one channel wake each other for nothing.
+    /// Awaits an event. One task should: two on one channel wake each other in vain.
     pub async fn ready(&self) -> Event<'_, X> {
         poll_fn(|context| self.poll_ready(context)).await
     }
@@ -295,7 +294,7 @@ impl<K: Kind, X: Hypercall + Copy> fmt::Debug for Channel<K, X> {
     }
 }
 
-/// Waits in Xen until one of these ports is pending, or until the deadline. It may return for nothing, and does so at
+/// Waits in Xen until one of these ports is pending, or until the deadline. It may return too early, and does so at
 /// once for more than 128 ports. The ports, or interrupts, are masked: else a handler may take what is waited for.
 pub fn poll_any(xen: impl Hypercall, ports: &[Port], deadline: Deadline) {
     if ports.len() > MAX_POLL {

@@ -8,7 +8,7 @@ use crate::hypercall::{Hypercall, Xen};
 /// A guest: hypercalls, by which it grants and maps and has event channels, and pages of its own. [`Xen`] is the one that
 /// this code runs in; on the host each domain of the fake's is one.
 pub trait Guest: Hypercall + Copy + 'static {
-    /// A page of zeros; nothing, if no memory is free.
+    /// A page of zeros; `None` if no memory is free.
     fn page(&self) -> Option<Page>;
 }
 

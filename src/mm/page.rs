@@ -15,7 +15,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page of zeros; nothing, if no memory is free.
+    /// A page of zeros; `None` if no memory is free.
     pub fn zeroed() -> Option<Self> {
         // On the host the machine has none: pages are a domain's of the fake's there.
         let gfn = super::memory()?.with(|memory| memory.frames.allocate())?;
@@ -29,7 +29,7 @@ impl Page {
     ///
     /// # Safety
     ///
-    /// It is RAM, mapped at its physical address, and nobody else's. Either the frame allocator gave it, or it
+    /// It is RAM, mapped at its physical address, with no other owner. Either the frame allocator gave it, or it
     /// is never dropped.
     #[inline]
     pub unsafe fn from_gfn(gfn: Gfn) -> Self {
@@ -60,7 +60,7 @@ impl Page {
         unsafe { &mut *(self.gfn.address() as *mut Bytes) }
     }
 
-    /// The page as memory that somebody else may use at the same time.
+    /// The page as memory that a peer may use at the same time.
     ///
     /// # Safety
     ///
@@ -86,7 +86,7 @@ impl fmt::Debug for Page {
 #[cfg(granite_guest)]
 fn release(gfn: Gfn) {
     if let Some(memory) = super::memory() {
-        // SAFETY: a page is nobody else's, and came from the allocator.
+        // SAFETY: a page has one owner, and came from the allocator.
         let released = memory.with(|memory| unsafe { memory.frames.release(gfn) });
         debug_assert!(released.is_ok(), "{released:?}");
     }
@@ -123,7 +123,7 @@ mod host {
     }
 
     pub(super) fn release(gfn: Gfn) {
-        // SAFETY: a page is nobody else's, and came from the pool.
+        // SAFETY: a page has one owner, and came from the pool.
         let released = with(gfn.address(), |frames| unsafe { frames.release(gfn) });
         assert!(matches!(released, None | Some(Ok(()))), "{released:?}");
     }
@@ -137,7 +137,7 @@ mod host {
         ///
         /// # Safety
         ///
-        /// They are mapped, and nobody else's, until the pool is dropped.
+        /// They are mapped, and have no other owner, until the pool is dropped.
         pub unsafe fn new(range: Range<u64>) -> Self {
             let ram = Ram::new([(range.start, range.end - range.start)].into_iter(), core::iter::empty());
             let bitmap = vec![0; Frames::words_for(&ram)].leak();
@@ -146,7 +146,7 @@ mod host {
             Self(range)
         }
 
-        /// A page of zeros; nothing, if none is free.
+        /// A page of zeros; `None` if none is free.
         pub fn zeroed(&self) -> Option<Page> {
             zeroed_in(&self.0)
         }
@@ -157,7 +157,7 @@ mod host {
         }
     }
 
-    /// A page of zeros of the pool that has these addresses; nothing, if there is none or none is free.
+    /// A page of zeros from the pool at these addresses; `None` without such a pool or a free page.
     pub fn zeroed_in(addresses: &Range<u64>) -> Option<Page> {
         let gfn = with(addresses.start, Frames::allocate)??;
         // SAFETY: the frame was just allocated.

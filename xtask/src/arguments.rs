@@ -23,7 +23,7 @@ pub struct Run {
     pub machine: Machine,
     /// Wait for a debugger.
     pub gdb: bool,
-    /// How long it may take; nothing: the default.
+    /// How long it may take; `None` is the default.
     pub timeout: Option<Duration>,
     /// Xen and QEMU.
     pub choice: Choice,
@@ -43,7 +43,7 @@ pub struct Test {
     pub rigs: Vec<Rig>,
     /// vCPUs of the guests.
     pub smp: u32,
-    /// How many times; nothing: once, without a bar.
+    /// How many times; `None` is once, without a bar.
     pub repeat: Option<u32>,
     /// Where to write the results.
     pub json: Option<PathBuf>,
@@ -53,11 +53,11 @@ pub struct Test {
     pub choice: Choice,
 }
 
-/// Reads `run`'s; nothing if help is asked for.
+/// Reads `run`'s arguments; `None` for `--help`.
 ///
 /// # Errors
 ///
-/// What can't be understood.
+/// An unknown option, or a bad value.
 pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
     let (mut program, mut named) = (None, None);
     let mut run = Run {
@@ -99,11 +99,11 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
     Ok(Some(run))
 }
 
-/// Reads `test`'s; nothing if help is asked for.
+/// Reads `test`'s arguments; `None` for `--help`.
 ///
 /// # Errors
 ///
-/// What can't be understood.
+/// An unknown option, or a bad value.
 pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
     let mut test = Test {
         host: true,
@@ -156,11 +156,11 @@ impl Build {
     }
 }
 
-/// Reads what `build`, `image` and `flags` know; nothing if help is asked for.
+/// Reads the arguments of `build`, `image` and `flags`; `None` for `--help`.
 ///
 /// # Errors
 ///
-/// What can't be understood.
+/// An unknown option, or a bad value.
 pub fn build(parser: &mut Parser) -> Result<Option<Build>> {
     let mut build = Build { program: Program::Main, optimised: true, path: None };
     while let Some(argument) = next(parser)? {
@@ -182,15 +182,15 @@ pub fn build(parser: &mut Parser) -> Result<Option<Build>> {
 pub struct New {
     /// The folder to make.
     pub path: PathBuf,
-    /// The git repository that Granite is taken from; nothing: this checkout.
+    /// The git repository of Granite; `None` is this checkout.
     pub git: Option<String>,
 }
 
-/// Reads `new`'s; nothing if help is asked for.
+/// Reads `new`'s arguments; `None` for `--help`.
 ///
 /// # Errors
 ///
-/// What can't be understood, or no path.
+/// An unknown option, or no path.
 pub fn new(parser: &mut Parser) -> Result<Option<New>> {
     let (mut path, mut git) = (None, None);
     while let Some(argument) = next(parser)? {
@@ -216,11 +216,11 @@ pub struct Bench {
     pub choice: Choice,
 }
 
-/// Reads `bench`'s; nothing if help is asked for.
+/// Reads `bench`'s arguments; `None` for `--help`.
 ///
 /// # Errors
 ///
-/// What can't be understood.
+/// An unknown option, or a bad value.
 pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
     let mut bench = Bench::default();
     while let Some(argument) = next(parser)? {
@@ -248,11 +248,11 @@ pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
     Ok(Some(bench))
 }
 
-/// Reads only a choice of tools; nothing if help is asked for.
+/// Reads a choice of tools; `None` for `--help`.
 ///
 /// # Errors
 ///
-/// What can't be understood.
+/// An unknown option, or a bad value.
 pub fn choice(parser: &mut Parser) -> Result<Option<Choice>> {
     let mut choice = Choice::default();
     while let Some(argument) = next(parser)? {
@@ -264,11 +264,11 @@ pub fn choice(parser: &mut Parser) -> Result<Option<Choice>> {
     Ok(Some(choice.or_environment()))
 }
 
-/// Reads nothing at all; `None` if help is asked for.
+/// Reads an empty command line; `None` for `--help`.
 ///
 /// # Errors
 ///
-/// If there is something.
+/// If there is an argument.
 pub fn none(parser: &mut Parser) -> Result<Option<()>> {
     match next(parser)? {
         None => Ok(Some(())),

@@ -52,7 +52,7 @@ impl Granted {
     }
 
     fn touch(&self) {
-        // SAFETY: whoever has the right to the page is alone with it, or loom says so.
+        // SAFETY: the owner of the page is alone with it, or loom reports a race.
         self.page.with_mut(|page| unsafe { *page += 1 });
     }
 
@@ -121,11 +121,11 @@ fn end_access_against_xen(version: u32) {
         let xen = thread::spawn(move || xen.map_and_unmap(true));
         let ended = granted.entry().end_access();
         if ended.is_ok() {
-            // Ours again: nobody else may use it from here on.
+            // Ours again: the peer may not use it from here on.
             granted.touch();
         }
         let mapped = xen.join().unwrap();
-        assert!(ended.is_ok() || mapped || version == 2, "busy, and nobody mapped it");
+        assert!(ended.is_ok() || mapped || version == 2, "busy, and the peer has not mapped it");
         if ended.is_err() {
             assert_eq!(granted.entry().end_access(), Ok(()), "unmapped by now");
         }

@@ -19,7 +19,7 @@ use crate::ring::{self, RequestId, Ring, RingMemory};
 
 /// A request in flight.
 struct Flight<'t, X: Guest> {
-    /// Of which operation; one that was given up gets nothing any more.
+    /// Its operation. If the caller gave that up, the data goes to no one.
     operation: u64,
     /// The disk may not be afterwards what it was.
     changes: bool,
@@ -104,7 +104,7 @@ pub(super) struct Client<'t, X: Guest, M: RingMemory> {
     /// Operations begun.
     operations: u64,
     counts: Counts,
-    /// The back end keeps what it must not: nothing more is asked of it.
+    /// The back end keeps a page that it must not keep: the front end asks it no more.
     broken: Option<BlockError>,
 }
 
@@ -158,7 +158,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         }
         self.operations += 1;
         let unasked = match job {
-            // Where nothing can be written, or nothing is kept back, all of it lasts.
+            // A disk that is read-only, or that keeps no writes back, has all of them.
             Job::Flush => self.geometry.flush && !self.geometry.read_only,
             _ => count > 0,
         };
@@ -166,14 +166,14 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         Ok(Progress { job, number, sector, asked: 0, unasked, in_flight: 0, failed: None })
     }
 
-    /// After an event: that it was for something. If it was for nothing, is the peer there?
+    /// After an event without an answer: is the peer still there?
     pub(super) fn check_peer(
         &self,
         answered_before: u64,
         channel: &Interdomain<X>,
     ) -> Result<(), BlockError> {
-        let is_for_nothing = self.counts.requests == answered_before;
-        if is_for_nothing && !channel.is_interdomain() { Err(BlockError::Gone) } else { Ok(()) }
+        let is_unanswered = self.counts.requests == answered_before;
+        if is_unanswered && !channel.is_interdomain() { Err(BlockError::Gone) } else { Ok(()) }
     }
 
     /// Requests that were answered.
@@ -211,7 +211,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
     }
 
     /// Whether a change that was given up is in flight. A back end that doesn't work in order, as Linux's, could make it after
-    /// what is asked now: so nothing is, until it has been answered.
+    /// what is asked now: so the front end waits for its answer first.
     fn is_changed_by_others(&self, progress: &Progress<'_>) -> bool {
         self.ring.in_flight() > progress.in_flight as usize
             && self
@@ -221,7 +221,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
                 .any(|flight| flight.operation != progress.number && flight.changes)
     }
 
-    /// Before sleep: whether so many answers are there that it would be for nothing.
+    /// Before it sleeps: whether enough answers are there to go on.
     pub(super) fn must_go_on(&mut self, progress: &Progress<'_>) -> Result<bool, BlockError> {
         // With more to ask half of them will do: a back end that answers in parts has the other half meanwhile.
         let wanted = if progress.unasked { progress.in_flight / 2 } else { progress.in_flight };
@@ -313,7 +313,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
 
 impl<X: Guest, M: RingMemory> Drop for Client<'_, X, M> {
     /// A back end that is late finds requests in the ring for as long as it has that: until then their references are
-    /// nobody's, or it would write and read what isn't meant for it.
+    /// not given out again, or it would write and read the pages of others.
     fn drop(&mut self) {
         let Some(ring) = self.ring.memory().gref() else { return };
         let flights = self.flights.iter_mut().filter_map(Option::take);
@@ -329,13 +329,13 @@ fn request(operation: Operation, id: RequestId, sector: u64, sectors: u64, grefs
         return Discard { operation, flag, handle, padding, id, sector_number, nr_sectors, rest: [0; 10] }
             .into();
     }
-    let nothing = Segment { gref: GrantRef(0), first_sect: 0, last_sect: 0, padding: [0; 2] };
-    let mut segments = [nothing; MAX_SEGMENTS];
+    let empty = Segment { gref: GrantRef(0), first_sect: 0, last_sect: 0, padding: [0; 2] };
+    let mut segments = [empty; MAX_SEGMENTS];
     let mut left = sectors;
     for (segment, &gref) in segments.iter_mut().zip(grefs) {
         let count = left.min(SECTORS_PER_PAGE as u64);
         left -= count;
-        *segment = Segment { gref, last_sect: count.saturating_sub(1) as u8, ..nothing };
+        *segment = Segment { gref, last_sect: count.saturating_sub(1) as u8, ..empty };
     }
     let nr_segments = grefs.len() as u8;
     Request { operation, nr_segments, handle: 0, padding: 0, id, sector_number, segments }
