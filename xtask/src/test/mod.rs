@@ -1,7 +1,7 @@
-//! `cargo xtask test`. Of an application: its own tests. Of Granite: the host's tests, the table of cases in guests, the deaths, and xtask's own commands.
+//! `cargo xtask test`. Of an application: its own tests. Of Granite: the host's tests, the table of cases in guests, the deaths,
+//! xtask's own commands, and an application made of the template.
 
 mod application;
-mod applications;
 mod checkout;
 mod commands;
 mod deaths;
@@ -11,6 +11,7 @@ mod mutants;
 mod report;
 mod stress;
 mod table;
+mod template;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -70,42 +71,43 @@ pub fn test(arguments: &Test) -> Result<u8> {
         Session { arguments, report: Report::new(arguments.repeat), tools: None, images: HashMap::new() };
     if !paths::is_granite() {
         application::run(&mut session)?;
-        if let Some(path) = &arguments.json {
-            session.report.write_json(path)?;
-        }
-        return Ok(session.report.finish(&arguments.filter));
-    }
-    if mutants::is_asked_for(&arguments.filter) {
+    } else if mutants::is_asked_for(&arguments.filter) {
         mutants::run_bugs(&mut session);
-        return Ok(session.report.finish(&arguments.filter));
-    }
-    if arguments.host && arguments.repeat.is_none() {
-        let ran = host::run(&mut session);
-        session.set_up("host", "the host's tests", ran);
-        mutants::run(&mut session);
-        session.case("host", "check", || commands::expect(&arguments.choice, &["check"], 0, &[]));
-    }
-    for _ in 0..arguments.repeat.unwrap_or(1) {
-        for &rig in &arguments.rigs {
-            let ran = table::run(&mut session, rig);
-            session.set_up(rig, "the table", ran);
-            let ran = deaths::run(&mut session, rig);
-            session.set_up(rig, "the deaths", ran);
-            commands::run(&mut session, rig);
-            if rig == Rig::Solo {
-                let ran = stress::run(&mut session);
-                session.set_up(rig, "stress", ran);
-                live::run(&mut session);
-                checkout::run(&mut session);
-                applications::run(&mut session);
-            }
-        }
-        session.report.round_ends();
+    } else {
+        of_granite(&mut session);
     }
     if let Some(path) = &arguments.json {
         session.report.write_json(path)?;
     }
     Ok(session.report.finish(&arguments.filter))
+}
+
+/// Runs the tests of Granite's own.
+fn of_granite(session: &mut Session<'_>) {
+    let arguments = session.arguments;
+    if arguments.host && arguments.repeat.is_none() {
+        let ran = host::run(session);
+        session.set_up("host", "the host's tests", ran);
+        mutants::run(session);
+        session.case("host", "check", || commands::expect(&arguments.choice, &["check"], 0, &[]));
+    }
+    for _ in 0..arguments.repeat.unwrap_or(1) {
+        for &rig in &arguments.rigs {
+            let ran = table::run(session, rig);
+            session.set_up(rig, "the table", ran);
+            let ran = deaths::run(session, rig);
+            session.set_up(rig, "the deaths", ran);
+            commands::run(session, rig);
+            if rig == Rig::Solo {
+                let ran = stress::run(session);
+                session.set_up(rig, "stress", ran);
+                live::run(session);
+                checkout::run(session);
+                template::run(session);
+            }
+        }
+        session.report.round_ends();
+    }
 }
 
 impl Session<'_> {
