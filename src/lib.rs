@@ -136,6 +136,8 @@
 
 #![no_std]
 #![deny(unsafe_code)]
+// Bring-up is compiled for guests alone, and what only it uses is not public. The guest's build has these lints.
+#![cfg_attr(not(granite_guest), allow(dead_code, unused_imports))]
 
 extern crate alloc;
 
@@ -163,7 +165,7 @@ pub mod ring;
 #[allow(unsafe_code, reason = "that there is one grant table, only whoever makes it can promise")]
 pub mod rt;
 #[allow(unsafe_code, reason = "the loader's memory, and the hand-over to our own")]
-pub mod start;
+mod start;
 pub mod sync;
 pub mod testing;
 pub mod time;
@@ -174,6 +176,7 @@ pub mod twin;
 pub mod vcpu;
 
 pub use error::{Error, Reason};
+#[doc(no_inline)]
 pub use granite_core::abi;
 
 /// The README's application is one.

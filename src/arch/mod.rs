@@ -1,12 +1,10 @@
 //! Floor 1: the processor. Descriptor tables, traps, stacks, ports and the page-table register.
 
-pub mod backtrace;
+pub(crate) mod backtrace;
 mod idle;
 #[cfg(any(granite_guest, test))]
 mod interrupt_table;
-#[cfg_attr(not(granite_guest), allow(dead_code, reason = "bring-up uses it"))]
 pub(crate) mod paging;
-#[cfg_attr(not(granite_guest), allow(dead_code, reason = "bring-up uses it"))]
 pub(crate) mod port;
 #[cfg(granite_guest)]
 mod segments;
@@ -22,7 +20,7 @@ pub(crate) mod vcpu {
     }
 }
 
-pub use idle::wait_for_interrupt;
+pub(crate) use idle::wait_for_interrupt;
 
 /// Loads our own descriptor tables. From here on an exception is what `report` makes of it, and not a
 /// triple fault.
@@ -49,7 +47,7 @@ pub(crate) fn unmask_interrupts() {
 }
 
 /// Family, model and stepping of the processor, as CPUID's leaf 1 has them in EAX.
-pub fn processor_signature() -> u32 {
+pub(crate) fn processor_signature() -> u32 {
     core::arch::x86_64::__cpuid(1).eax
 }
 
@@ -64,7 +62,7 @@ pub fn time_stamp() -> u64 {
 }
 
 /// Stops this vCPU for good.
-pub fn halt() -> ! {
+pub(crate) fn halt() -> ! {
     loop {
         #[cfg(granite_guest)]
         {

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// A page that src/start leaves unmapped, and `N` bytes of stack above it.
 #[derive(Debug)]
 #[repr(C, align(4096))]
-pub struct GuardedStack<const N: usize> {
+pub(crate) struct GuardedStack<const N: usize> {
     guard: [u8; GUARD],
     bytes: UnsafeCell<[u8; N]>,
 }
@@ -58,15 +58,15 @@ const fn whole_number(text: &str) -> usize {
 }
 
 /// The stack that boot/entry.S starts on and the application runs on.
-pub type BootStack = GuardedStack<{ BOOT_STACK_KIB << 10 }>;
+pub(crate) type BootStack = GuardedStack<{ BOOT_STACK_KIB << 10 }>;
 /// See [`BootStack`].
-pub static BOOT_STACK: BootStack = BootStack::new();
+pub(crate) static BOOT_STACK: BootStack = BootStack::new();
 
 /// Which stack an exception runs on: the index of its IST slot. Each kind that can come while another is being handled
 /// has its own. Interrupts run on the stack that they interrupt; `interrupt_table` says why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum TrapStack {
+pub(crate) enum TrapStack {
     /// Exceptions of the code that runs.
     Exception = 0,
     /// Double fault.
@@ -107,7 +107,7 @@ pub struct StackSpan {
 }
 
 /// The stacks of the first vCPU, which are part of the image, in no order of addresses.
-pub fn in_image() -> impl Iterator<Item = StackSpan> {
+pub(crate) fn in_image() -> impl Iterator<Item = StackSpan> {
     let trap = TRAP_STACKS.iter().zip(TRAP_STACK_NAMES).map(|(stack, name)| stack.span(name));
     core::iter::once(BOOT_STACK.span("boot")).chain(trap)
 }
@@ -136,7 +136,6 @@ pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = StackSpan> {
 static VCPUS: AtomicUsize = AtomicUsize::new(1);
 
 /// Says that the stacks of vCPUs below this one are mapped.
-#[cfg_attr(not(granite_guest), allow(dead_code, reason = "vCPUs are started in a guest"))]
 pub(crate) fn announce(vcpus: usize) {
     // Release: pairs with the Acquire of `spans`.
     VCPUS.fetch_max(vcpus, Ordering::Release);

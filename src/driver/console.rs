@@ -142,7 +142,7 @@ pub fn print(text: fmt::Arguments<'_>) {
 
 /// Writes a message as lines of its own when all may be lost: also if the crash came while the lock was
 /// held, and in the middle of somebody's line.
-pub fn print_last_words(text: fmt::Arguments<'_>) {
+pub(crate) fn print_last_words(text: fmt::Arguments<'_>) {
     /// Takes the lock where it can, and else goes without.
     struct Piece;
 

@@ -1,5 +1,5 @@
-//! Floor 4: event channels. Xen tells a vCPU by one interrupt that something came ([`delivery`]); which ports it is,
-//! two levels of bits say ([`bits`]).
+//! Floor 4: event channels. Xen tells a vCPU by one interrupt that something came (`delivery`); which ports it is,
+//! two levels of bits say (`bits`).
 //!
 //! A [`Channel`] owns a port, and closes it when it is dropped. What comes is only marked by the interrupt's handler,
 //! which masks the port as well: an [`Event`] is what is left to do, and the port stays masked until that is done and
@@ -15,10 +15,10 @@
 //!
 //! FIFO channels, which Xen offers for more than 4096 ports, are not used: `bits` is all that they would replace.
 
-pub mod bits;
+pub(crate) mod bits;
 mod channel;
 #[allow(unsafe_code, reason = "a handler is installed")]
-pub mod delivery;
+pub(crate) mod delivery;
 mod open;
 mod slot;
 mod slots;

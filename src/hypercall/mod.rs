@@ -3,14 +3,14 @@
 
 pub mod console;
 pub mod control;
-pub mod detect;
+pub(crate) mod detect;
 pub mod event;
 pub mod grant;
-pub mod hvm;
+pub(crate) mod hvm;
 pub mod memory;
 pub mod sched;
 pub mod vcpu;
-pub mod version;
+pub(crate) mod version;
 
 #[cfg(not(granite_guest))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests alone")]

@@ -8,6 +8,6 @@ mod start_info;
 #[cfg(test)]
 mod start_info_tests;
 
-pub use find_ram::{Found, NoMemoryMap, find_ram};
+pub(crate) use find_ram::{Found, NoMemoryMap, find_ram};
 pub use options::{BadOption, Options};
-pub use start_info::{MAX_COMMAND_LINE, MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};
+pub(crate) use start_info::{MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};

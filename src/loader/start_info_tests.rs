@@ -6,7 +6,8 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::{MAX_COMMAND_LINE, MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};
+use super::start_info::MAX_COMMAND_LINE;
+use super::{MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};
 use crate::abi::start_info::{MAGIC, MemoryMapEntry, RegionKind};
 use crate::mm::ram::Ram;
 

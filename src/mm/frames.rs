@@ -48,7 +48,7 @@ impl core::error::Error for FrameError {}
 
 impl Frames {
     /// How many words of bitmap the allocator of this RAM needs.
-    pub fn words_for(ram: &Ram) -> usize {
+    pub(crate) fn words_for(ram: &Ram) -> usize {
         ram.ranges.iter().map(|range| words(frames_in(range))).sum()
     }
 
@@ -58,7 +58,7 @@ impl Frames {
     /// # Safety
     ///
     /// The RAM is nobody else's, but for what is [reserved](Self::reserve) before anything is allocated.
-    pub unsafe fn new(ram: &Ram, mut bitmap: &'static mut [u64]) -> Self {
+    pub(crate) unsafe fn new(ram: &Ram, mut bitmap: &'static mut [u64]) -> Self {
         let mut this = Self { spans: heapless::Vec::new(), total: 0, free: 0 };
         for range in &ram.ranges {
             let count = frames_in(range);
@@ -90,7 +90,7 @@ impl Frames {
     }
 
     /// Takes out the free frames that `bytes` touches. What is out already, or no RAM, is left as it is.
-    pub fn reserve(&mut self, bytes: Range<u64>) {
+    pub(crate) fn reserve(&mut self, bytes: Range<u64>) {
         let pages = ram::outward(bytes.start, bytes.end.saturating_sub(bytes.start));
         let wanted = Gfn::containing(pages.start).0..Gfn::containing(pages.end).0;
         for span in &mut self.spans {

@@ -5,10 +5,10 @@ pub mod frames;
 mod guest;
 pub mod heap;
 mod large;
-pub mod layout;
+pub(crate) mod layout;
 pub mod page;
 pub mod page_tables;
-pub mod ram;
+pub(crate) mod ram;
 pub mod shared;
 pub mod shared_info;
 pub mod windows;
@@ -48,7 +48,7 @@ static WINDOWS: Once<Windows> = Once::new();
 ///
 /// `memory` is all of the domain's, its tables are in use, and `windows` is not mapped in them, is no RAM, and is used for
 /// nothing else.
-pub unsafe fn adopt(memory: Memory, windows: Option<Range<u64>>) {
+pub(crate) unsafe fn adopt(memory: Memory, windows: Option<Range<u64>>) {
     MEMORY.call_once(|| IrqMutex::new(memory));
     WINDOWS_AT.call_once(|| windows);
 }
@@ -77,7 +77,7 @@ pub fn memory() -> Option<&'static IrqMutex<Memory>> {
 
 /// The frame at an address of this program's: by the page tables, and on the host, where the fake's frames are addresses
 /// of the process, by the address itself.
-pub fn frame_at(address: u64) -> Option<Gfn> {
+pub(crate) fn frame_at(address: u64) -> Option<Gfn> {
     if !cfg!(granite_guest) {
         return Some(Gfn::containing(address));
     }

@@ -96,7 +96,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     ///
     /// `reach` must give, for each frame of `frames`, a pointer to that frame's memory, which nothing else
     /// uses once the frame is allocated.
-    pub unsafe fn new(reach: P, frames: &mut impl FrameAllocator<Size4KiB>) -> Result<Self, MapError> {
+    pub(crate) unsafe fn new(reach: P, frames: &mut impl FrameAllocator<Size4KiB>) -> Result<Self, MapError> {
         let root = frames.allocate_frame().ok_or(MapError::OutOfFrames)?;
         let table = reach.frame_to_pointer(root);
         // SAFETY: the frame was just allocated, so by the caller's word the table is memory of ours.
@@ -109,7 +109,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     }
 
     /// The frame to load into the page-table register.
-    pub fn root(&self) -> PhysFrame {
+    pub(crate) fn root(&self) -> PhysFrame {
         self.root
     }
 
@@ -122,7 +122,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     /// # Safety
     ///
     /// If these tables are in use, or once they are: the rights must suit what lies there.
-    pub unsafe fn map_identity(
+    pub(crate) unsafe fn map_identity(
         &mut self,
         mapping: &Mapping,
         frames: &mut impl FrameAllocator<Size4KiB>,
@@ -264,7 +264,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     /// # Safety
     ///
     /// As for [`map_page`](Self::map_page), for all of the frames.
-    pub unsafe fn map_large_page(
+    pub(crate) unsafe fn map_large_page(
         &mut self,
         address: u64,
         first: Gfn,
@@ -289,7 +289,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     /// # Safety
     ///
     /// Nobody may use the page any more.
-    pub unsafe fn unmap_large_page(&mut self, address: u64) -> Result<Gfn, MapError> {
+    pub(crate) unsafe fn unmap_large_page(&mut self, address: u64) -> Result<Gfn, MapError> {
         let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
         let page = Page::<Size2MiB>::from_start_address(at).map_err(|_| MapError::BadAddress(address))?;
         let (frame, flush) = self.mapper.unmap(page).map_err(|_| MapError::NotMapped(address))?;

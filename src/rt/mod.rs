@@ -6,16 +6,18 @@ mod logger;
 #[cfg(granite_guest)]
 mod panic;
 mod platform;
-pub mod report;
+pub(crate) mod report;
 
 pub use crate::loader::{BadOption, Options};
-pub use exit::{End, ExitCode, Termination, end};
-pub use logger::{DEFAULT_LEVEL, install as install_logger, set_level};
+pub(crate) use exit::end;
+pub use exit::{End, ExitCode, Termination};
+pub(crate) use logger::{DEFAULT_LEVEL, install as install_logger, set_level};
 #[cfg(granite_guest)]
 pub(crate) use platform::Modules;
 pub use platform::{Domain, Grants, Platform};
 
 /// An application, as [`entry!`](crate::entry) hands it to src/start.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Application {
     /// The application's main function.

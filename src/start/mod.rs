@@ -3,7 +3,6 @@
 #[cfg(granite_guest)]
 mod bring_up;
 mod error;
-#[cfg_attr(not(granite_guest), allow(dead_code, reason = "only its tests run on the host"))]
 mod reservation;
 #[cfg(granite_guest)]
 mod take_over;

@@ -11,7 +11,8 @@ pub mod this_vcpu;
 
 #[cfg(not(granite_guest))]
 pub use granite_core::sync::HostThread;
-pub use granite_core::sync::{NO_VCPU, OutOfMemory, Vcpu, primitive};
+pub(crate) use granite_core::sync::primitive;
+pub use granite_core::sync::{NO_VCPU, OutOfMemory, Vcpu};
 pub use irq_mutex::{IrqMutex, Masked};
 #[doc(hidden)]
 pub use per_vcpu::Line;

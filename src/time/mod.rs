@@ -1,9 +1,9 @@
-//! Floor 3: time. Each vCPU's clock by its time-stamp counter ([`clock`]), the wall clock ([`wall_clock`]), each vCPU's
+//! Floor 3: time. Each vCPU's clock by its time-stamp counter (`clock`), the wall clock ([`wall_clock`]), each vCPU's
 //! one-shot timer ([`timer`]), and waiting, which always has a deadline ([`wait_until`]).
 //!
 //! A Xen is needed for all of it. Without one, an [`Instant`] counts ticks of the processor.
 
-pub mod clock;
+pub(crate) mod clock;
 mod deadline;
 mod idle;
 mod instant;
@@ -14,7 +14,7 @@ mod wait;
 mod wall;
 
 pub use deadline::{Deadline, TimedOut};
-pub use idle::{TooMuch, Work, before_halt};
+pub(crate) use idle::before_halt;
 pub use instant::Instant;
 pub use meanwhile::meanwhile;
 pub use wait::{pause, sleep, wait_until};

@@ -108,7 +108,7 @@ pub(super) fn wait_is_over() {
 }
 
 /// To be called when this vCPU's timer has fired.
-pub fn fired() {
+pub(crate) fn fired() {
     let now = Instant::now().nanoseconds();
     let alarmed = with_own(|timer, xen| {
         timer.set.store(NEVER, Ordering::Relaxed);

@@ -67,7 +67,7 @@ pub enum ToolstackError {
         /// Bytes that the domain is to have.
         given: u64,
     },
-    /// A configuration that can't be: no memory, or more than [`MAX_MEMORY`](super::build::MAX_MEMORY) MiB.
+    /// A configuration that can't be: no memory, or more than 1048576 MiB.
     BadMemory {
         /// MiB that were wanted.
         mib: u32,

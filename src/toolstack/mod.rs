@@ -14,15 +14,15 @@
 //! # }
 //! ```
 //!
-//! [`build`] is the order of steps; whatever fails undoes those before. [`interface`] has the versions of Xen's
+//! `build` is the order of steps; whatever fails undoes those before. `interface` has the versions of Xen's
 //! control interface that are known.
 
-pub mod build;
+mod build;
 mod console;
 mod domain;
 mod error;
 mod foreign;
-pub mod interface;
+mod interface;
 pub mod kernel;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
-//! Floor 5: several vCPUs. [`start_all`] brings up all that Xen gives the domain. Each but the first waits for work:
+//! Floor 5: several vCPUs. `Platform::start_vcpus` starts every vCPU of the domain. Each but the first waits for work:
 //! [`spawn`] gives it a job, which runs on the vCPU's own stack with interrupts unmasked. [`on_all`] interrupts every
-//! vCPU to call a function. [`stop`] ends them in order, and [`freeze_others`] at once.
+//! vCPU to call a function. [`stop`] ends them in order, and `freeze_others` at once.
 
 mod call;
 mod freeze;
@@ -8,9 +8,10 @@ mod job;
 mod start;
 
 pub use call::{Call, Unanswered, on_all};
-pub use freeze::{freeze_if_told, freeze_others};
+pub(crate) use freeze::{freeze_if_told, freeze_others};
 pub use job::{Job, NotSpawned, Refused, spawn};
-pub use start::{StartError, StopError, start_all, start_first, stop};
+pub use start::{StartError, StopError, stop};
+pub(crate) use start::{start_all, start_first};
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,7 +48,7 @@ static PORTS: PerVcpu<Once<Ports>> = per_vcpu!(Once::new());
 /// # Errors
 ///
 /// [`EventError`]; [`EventError::NoEvents`] for one that doesn't run.
-pub fn kick(vcpu: usize) -> Result<(), EventError> {
+pub(crate) fn kick(vcpu: usize) -> Result<(), EventError> {
     let ports = PORTS.get(vcpu).and_then(Once::get).ok_or(EventError::NoEvents)?;
     ports.kick.send()
 }
