@@ -10,7 +10,7 @@ pub(crate) mod hvm;
 pub mod memory;
 pub mod sched;
 pub mod vcpu;
-pub(crate) mod version;
+pub mod version;
 
 #[cfg(not(granite_guest))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests alone")]

@@ -66,9 +66,11 @@ async fn receive() {
 fn random() -> Result<(), Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| "getrandom failed")?;
+    let mut others = [0; 16];
+    getrandom_03::fill(&mut others).map_err(|_| "getrandom 0.3 failed")?;
     let number = rand::rngs::SysRng.try_next_u64().map_err(|_| "rand failed")?;
     let other = granite::random::Rng.try_next_u64().map_err(|_| "granite::random failed")?;
-    println!("random: {bytes:02x?} {number:x} {}", number != other);
+    println!("random: {bytes:02x?} {number:x} {}", number != other && bytes != others);
     Ok(())
 }
 

@@ -88,6 +88,7 @@ pub fn run(session: &mut Session<'_>) {
     case(session, "a_case_that_crashes", &Application::crash);
     case(session, "flags_that_are_lost", &Application::lost_flags);
     case(session, "ecosystem", &Application::ecosystem);
+    case(session, "new_git", &Application::git);
     case(session, "moved", &Application::moved);
 }
 
@@ -242,6 +243,30 @@ impl Application {
         let result = self.with("Cargo.toml", change, || self.expect(&words, 0, &shows));
         fs::remove_dir_all(self.folder.join("examples")).map_err(io)?;
         result
+    }
+
+    /// Granite comes from a git repository, of which cargo keeps a clone in its home.
+    fn git(&mut self) -> Case {
+        if !Command::new("git").arg("--version").output().is_ok_and(|output| output.status.success()) {
+            return Err(NotPassed::Skip("there is no git".into()));
+        }
+        let name = format!("granite-test-{}", std::process::id());
+        let (from, repository) = (self.granite.display(), self.base.join(&name));
+        shell(&format!(
+            "cp -r '{from}' '{0}' && chmod -R u+w '{0}' && cd '{0}' && git init -q && git add -A && \
+             git -c user.name=test -c user.email=test@localhost commit -qm all",
+            repository.display()
+        ))?;
+        let folder = self.base.join("by-git");
+        let mut new = self
+            .command(&self.granite, &["xtask", "new", "--git", &format!("file://{}", repository.display())]);
+        new.arg(&folder);
+        let shows = ["hello from domain 0", "granite: end: success"];
+        let ran = output_of(new, 0, &["made by-git: 8 files"])
+            .and_then(|_| output_of(self.command(&folder, &["xtask", "run"]), 0, &shows));
+        let home = "${CARGO_HOME:-$HOME/.cargo}/git";
+        shell(&format!("rm -rf {home}/db/{name}-* {home}/checkouts/{name}-*"))?;
+        ran.map(|_| ())
     }
 
     /// It works from another place, too.
