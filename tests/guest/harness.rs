@@ -135,7 +135,7 @@ const PARTS: &[&str] = &[
 /// Which cases to run.
 #[derive(Debug)]
 pub struct Selection<'a> {
-    /// Those with this in their names.
+    /// Those with one of these words in their names; all if there is no word.
     pub filter: &'a str,
     /// From this place in the table on: those before were run by an earlier boot.
     pub from: usize,
@@ -153,8 +153,25 @@ impl Selection<'_> {
         let part =
             PARTS.iter().find(|part| case.name.split_once("::").is_some_and(|(module, _)| module == **part));
         let part_fits = self.part.is_none_or(|wanted| wanted == part.copied().unwrap_or("rest"));
-        case.rigs.contains(&rig) && case.name.contains(self.filter) && version_fits && part_fits
+        case.rigs.contains(&rig) && testing::is_selected(case.name, self.filter) && version_fits && part_fits
     }
+}
+
+/// Prints the name of every case, behind each of its rigs.
+#[cfg(granite_guest)]
+pub fn list(cases: impl Iterator<Item = &'static Case>) -> ExitCode {
+    for case in cases {
+        for rig in case.rigs.iter().filter(|rig| GUESTS.contains(rig)) {
+            let rig = match rig {
+                Rig::Host => "host",
+                Rig::Solo => "solo",
+                Rig::Twin => "twin",
+                Rig::Direct => "direct",
+            };
+            println!("##test case {rig} {}", case.name);
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Runs the table. A guest that ends with success has passed or skipped all of it.

@@ -57,13 +57,16 @@ fn cases() -> impl Iterator<Item = &'static Case> {
 #[cfg(granite_guest)]
 granite::entry!(
     guest_main,
-    options = ["filter", "from", "probe", "mem", "smp", "module", "rig", "part"],
+    options = ["filter", "from", "list", "probe", "mem", "smp", "module", "rig", "part"],
     xen_optional = true
 );
 
 #[cfg(granite_guest)]
 fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode {
     let options = platform.options();
+    if options.has("list") {
+        return harness::list(cases());
+    }
     let rig = match (platform.xen(), options.get("rig")) {
         (None, _) => Rig::Direct,
         (Some(_), Some("twin")) => Rig::Twin,
@@ -91,7 +94,8 @@ fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode
 
 #[cfg(not(granite_guest))]
 fn main() {
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let words = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let filter = words.collect::<Vec<_>>().join(" ");
     let context = Context::new(Rig::Host, Side::Alone, None);
     let code = run(cases(), &context, &Selection { filter: &filter, from: 0, version: None, part: None });
     std::process::exit(code.0.into());

@@ -35,7 +35,7 @@ pub struct Run {
 const ALL_RIGS: [Rig; 3] = [Rig::Solo, Rig::Twin, Rig::Direct];
 
 /// `cargo xtask test`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Test {
     /// Run the host's tests.
     pub host: bool,
@@ -47,10 +47,42 @@ pub struct Test {
     pub repeat: Option<u32>,
     /// Where to write the results.
     pub json: Option<PathBuf>,
-    /// Only tests with this in their names.
-    pub filter: String,
+    /// Only tests with one of these in their names; all if there is none.
+    pub filter: Vec<String>,
+    /// Only print the names.
+    pub list: bool,
+    /// Only the quick set.
+    pub quick: bool,
     /// Xen and QEMU.
     pub choice: Choice,
+}
+
+impl Default for Test {
+    fn default() -> Self {
+        Self {
+            host: true,
+            rigs: ALL_RIGS.to_vec(),
+            smp: 1,
+            repeat: None,
+            json: None,
+            filter: Vec::new(),
+            list: false,
+            quick: false,
+            choice: Choice::default(),
+        }
+    }
+}
+
+impl Test {
+    /// Returns whether a test with this name is selected.
+    pub fn selects(&self, name: &str) -> bool {
+        self.filter.is_empty() || self.filter.iter().any(|part| name.contains(part.as_str()))
+    }
+
+    /// Returns whether neither the host nor a rig is left out.
+    pub fn is_of_all_rigs(&self) -> bool {
+        self.host && self.rigs == ALL_RIGS
+    }
 }
 
 /// Reads `run`'s arguments; `None` for `--help`.
@@ -105,19 +137,12 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
 ///
 /// An unknown option, or a bad value.
 pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
-    let mut test = Test {
-        host: true,
-        rigs: ALL_RIGS.to_vec(),
-        smp: 1,
-        repeat: None,
-        json: None,
-        filter: String::new(),
-        choice: Choice::default(),
-    };
+    let mut test = Test::default();
     while let Some(argument) = next(parser)? {
         let Argument::Option(name) = &argument else {
             match argument {
-                Argument::Word(filter) if test.filter.is_empty() => test.filter = filter,
+                // A guest's command line separates names by spaces.
+                Argument::Word(words) => test.filter.extend(words.split_whitespace().map(str::to_owned)),
                 other => return Err(unexpected(other)),
             }
             continue;
@@ -131,6 +156,8 @@ pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
             },
             "smp" => test.smp = number(parser, "--smp", 1, 64)?,
             "repeat" => test.repeat = Some(number(parser, "--repeat", 1, 1_000_000)?),
+            "list" => test.list = true,
+            "quick" => test.quick = true,
             "json" => test.json = Some(parser.value()?.into()),
             _ => tool(parser, &mut test.choice, argument)?,
         }

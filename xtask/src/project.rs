@@ -1,6 +1,7 @@
 //! The package that is built, as cargo and its manifest tell of it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use cargo_metadata::{MetadataCommand, Package, Target, TargetKind};
@@ -14,7 +15,21 @@ use crate::paths;
 #[derive(Debug)]
 pub struct Project {
     package: Package,
-    members: Vec<String>,
+    /// All packages of the workspace.
+    members: Vec<Package>,
+}
+
+/// A test program that `cargo test` builds and runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suite {
+    /// The name of its file, as cargo prints it.
+    pub name: String,
+    /// Its package.
+    pub package: String,
+    /// Whether it's the package's library with its unit tests, and not a file of `tests/`.
+    pub is_library: bool,
+    /// Its root source file.
+    pub source: PathBuf,
 }
 
 /// What a program needs, by the manifest: `[package.metadata.granite]` for `src/main.rs`, and for an example
@@ -52,9 +67,9 @@ impl Project {
             command.cargo_path(cargo);
         }
         let metadata = command.exec().map_err(|error| Error::new(format!("cargo metadata: {error}")))?;
-        let members = metadata.packages.iter().map(|package| package.name.to_string()).collect();
-        let is_it = |package: &Package| package.manifest_path.as_std_path() == manifest;
-        let package = metadata.packages.into_iter().find(is_it);
+        let members = metadata.packages;
+        let is_it = |package: &&Package| package.manifest_path.as_std_path() == manifest;
+        let package = members.iter().find(is_it).cloned();
         package
             .map(|package| Self { package, members })
             .ok_or_else(|| Error::new(format!("{} has no [package]", manifest.display())))
@@ -66,8 +81,26 @@ impl Project {
     }
 
     /// The names of all packages of the checkout's workspace.
-    pub fn members(&self) -> &[String] {
-        &self.members
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|package| package.name.as_str())
+    }
+
+    /// The test programs of the workspace.
+    pub fn suites(&self) -> Vec<Suite> {
+        let suite = |package: &Package, target: &Target| {
+            let is_library = target.kind.contains(&TargetKind::Lib);
+            let is_suite = target.test && (is_library || target.kind.contains(&TargetKind::Test));
+            is_suite.then(|| Suite {
+                name: target.name.replace('-', "_"),
+                package: package.name.to_string(),
+                is_library,
+                source: target.src_path.clone().into(),
+            })
+        };
+        let all = |package: &'_ Package| -> Vec<Suite> {
+            package.targets.iter().filter_map(|target| suite(package, target)).collect()
+        };
+        self.members.iter().flat_map(all).collect()
     }
 
     /// The program of `src/main.rs`.

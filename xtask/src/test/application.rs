@@ -21,7 +21,7 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
     if session.arguments.host && session.arguments.repeat.is_none() {
         let mut command = host::cargo_test();
         command.args(["--no-fail-fast", "--target-dir"]).arg(paths::target());
-        let ran = host::listen(session, command, "");
+        let ran = host::listen(session, command, "", &session.arguments.filter);
         session.set_up("host", "the host's tests", ran);
     }
     for _ in 0..session.arguments.repeat.unwrap_or(1) {

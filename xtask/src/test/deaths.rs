@@ -113,10 +113,15 @@ const fn death(case: &'static str, status: u8, shows: &'static [&'static str]) -
     Death { case, rig: Rig::Solo, cpu: None, smp: 1, optimised: true, status, shows, seconds: 30 }
 }
 
-pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
+pub fn run(session: &mut Session<'_>, rig: Rig) {
+    let ran = run_all(session, rig);
+    session.set_up(rig, "the deaths", ran);
+}
+
+fn run_all(session: &mut Session<'_>, rig: Rig) -> Result<()> {
     for death in DEATHS.iter().filter(|death| death.rig == rig) {
         let name = format!("die::{}{}", death.case, if death.optimised { "" } else { "_unoptimised" });
-        if !session.selects(&name) {
+        if !session.wants(rig, &name) {
             continue;
         }
         let image = session.image("die", death.optimised)?;

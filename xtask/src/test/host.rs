@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::Session;
 use super::report::{Entry, Verdict};
+use super::{Session, list};
 use crate::error::{Error, Result};
 use crate::process::{self, Finish, Next};
 use crate::{paths, setup};
@@ -12,22 +12,113 @@ use crate::{paths, setup};
 /// How long all of it may take, building included.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
-/// Runs the host's tests, the table once more as a guest is built, which checks no arithmetic, and then the models.
-pub fn run(session: &mut Session<'_>) -> Result<()> {
-    let mut command = cargo_test();
-    command.args(["--workspace", "--all-features", "--no-fail-fast", "--target-dir"]).arg(paths::target());
+/// Runs the unit tests, the tests of `tests/`, and unless it's the quick set the documentation's examples. With a filter,
+/// only the test programs that can have a test of that name are built.
+pub fn run(session: &mut Session<'_>) {
+    if session.listed.is_some() {
+        return;
+    }
+    let arguments = session.arguments;
+    if arguments.filter.is_empty() {
+        let mut command = cargo_test();
+        command
+            .args(["--workspace", "--all-features", "--no-fail-fast", "--target-dir"])
+            .arg(paths::target());
+        if arguments.quick {
+            command.arg("--tests");
+        }
+        with_headers(&mut command);
+        let ran = listen(session, command, "", &[]);
+        return session.set_up("host", "the host's tests", ran);
+    }
+    for suite in list::suites(arguments).iter().filter(|suite| suite.name != MODELS) {
+        let mut command = cargo_test();
+        command.args(["--package", &suite.package, "--all-features", "--no-fail-fast"]);
+        if suite.is_library {
+            command.arg("--lib");
+        } else {
+            command.args(["--test", &suite.name]);
+        }
+        command.arg("--target-dir").arg(paths::target());
+        with_headers(&mut command);
+        let words = words_for(&suite.name, &arguments.filter);
+        let ran = listen(session, command, "", &words);
+        session.set_up("host", &suite.name, ran);
+    }
+    for name in &arguments.filter {
+        if let Some((package, filter)) = documentation_of(name) {
+            let mut command = cargo_test();
+            command
+                .args(["--package", package, "--all-features", "--doc", "--target-dir"])
+                .arg(paths::target());
+            let ran = listen(session, command, "", &[filter.to_owned()]);
+            session.set_up("host", name, ran);
+        }
+    }
+}
+
+/// The Xen headers, which the ABI is compared with.
+fn with_headers(command: &mut Command) {
     match setup::headers() {
         Ok(headers) => drop(command.env("GRANITE_XEN_HEADERS", headers)),
         Err(error) => complain!("note: no Xen headers to compare with: {error}"),
     }
-    listen(session, command, "")?;
+}
+
+/// Returns the package, and the rest, of the name of an example in the documentation: `granite::doc::src/lib.rs`.
+pub fn documentation_of(name: &str) -> Option<(&'static str, &str)> {
+    let packages = [("granite_core::doc", "granite-core"), ("granite::doc", "granite")];
+    packages.into_iter().find_map(|(prefix, package)| {
+        let rest = name.strip_prefix(prefix)?;
+        Some((package, rest.trim_start_matches("::")))
+    })
+}
+
+/// Whether a name is one of the optimised table's.
+pub fn is_optimised(name: &str) -> bool {
+    name.starts_with(OPTIMISED)
+}
+
+/// The table once more as a guest is built: that build checks no arithmetic.
+pub fn run_optimised(session: &mut Session<'_>) {
+    let filter = &session.arguments.filter;
+    let asked = filter.iter().any(|name| is_optimised(name));
+    if session.listed.is_some() || !(filter.is_empty() || asked) {
+        return;
+    }
     let mut command = cargo_test();
     command.args(["--package", "granite", "--test", "guest", "--release", "--no-fail-fast", "--target-dir"]);
     command.arg(paths::target());
-    listen(session, command, "release::")?;
+    let names: Vec<_> = filter.iter().map(|name| name.trim_start_matches(OPTIMISED).to_owned()).collect();
+    let ran = listen(session, command, OPTIMISED, &words_for("guest", &names));
+    session.set_up("host", "the optimised table", ran);
+}
+
+/// What the names of the optimised table begin with.
+const OPTIMISED: &str = "release::";
+/// The name of the suite of models.
+const MODELS: &str = "models";
+
+/// The loom models.
+pub fn run_models(session: &mut Session<'_>) {
+    if session.listed.is_some() || !list::suites(session.arguments).iter().any(|suite| suite.name == MODELS) {
+        return;
+    }
     let mut command = cargo_test();
     as_models(&mut command, "loom");
-    listen(session, command, "")
+    let words = words_for(MODELS, &session.arguments.filter);
+    let ran = listen(session, command, "", &words);
+    session.set_up("host", "the models", ran);
+}
+
+/// A filter as a suite's own program takes it, which doesn't know the suite's name. Empty, for all, if a word is in that
+/// name.
+fn words_for(suite: &str, filter: &[String]) -> Vec<String> {
+    if filter.iter().any(|word| suite.contains(word.trim_end_matches(':'))) {
+        return Vec::new();
+    }
+    let prefix = format!("{suite}::");
+    filter.iter().map(|word| word.strip_prefix(&prefix).unwrap_or(word).to_owned()).collect()
 }
 
 /// `cargo test`, through a shell, so that cargo's own messages and the tests' come in one order.
@@ -49,9 +140,14 @@ pub fn as_models(command: &mut Command, folder: &str) {
         .env_remove("RUSTFLAGS");
 }
 
-/// Runs a `cargo test`, and reports each test that it tells of, by its suite and name behind `build`.
-pub fn listen(session: &mut Session<'_>, mut command: Command, build: &str) -> Result<()> {
-    command.args(["--", &session.arguments.filter]);
+/// Runs a `cargo test` of the tests with one of these words in their names, and reports each by `build`, its suite and its
+/// name.
+///
+/// # Errors
+///
+/// If cargo can't be started.
+pub fn listen(session: &Session<'_>, mut command: Command, build: &str, words: &[String]) -> Result<()> {
+    command.arg("--").args(words);
     let mut suite = String::new();
     let mut failed = false;
     let mut case = String::new();
@@ -138,7 +234,7 @@ fn verdict_of(line: &str, case: &str) -> Option<(String, Verdict, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, suite_of, verdict_of};
+    use super::{Verdict, documentation_of, suite_of, verdict_of, words_for};
 
     #[test]
     fn suites_are_named_by_their_files() {
@@ -157,5 +253,16 @@ mod tests {
         assert_eq!(end("##test fail 3 why"), Some(("case".into(), Verdict::Fail)));
         assert_eq!(end("test result: ok. 1 passed"), None);
         assert_eq!(end("##test done"), None);
+    }
+
+    #[test]
+    fn a_name_as_it_is_printed_selects_its_test() {
+        let words = |suite, name: &str| words_for(suite, &[name.to_owned()]);
+        assert_eq!(words("models", "models::loom::ring::x"), ["loom::ring::x"]);
+        assert_eq!(words("models", "loom::ring"), ["loom::ring"]);
+        assert!(words("models", "models").is_empty());
+        assert!(words("models", "mod").is_empty());
+        assert_eq!(documentation_of("granite::doc::src/lib.rs"), Some(("granite", "src/lib.rs")));
+        assert_eq!(documentation_of("granite::grant"), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,14 @@ fn io(error: std::io::Error) -> NotPassed {
 impl Waiting {
     fn start(choice: &Choice) -> Result<Self, NotPassed> {
         let mut command = xtask(choice, &["run", "--gdb", "--timeout", "60"])?;
+        // A shell's background jobs ignore SIGINT, and their children inherit that.
+        // SAFETY: between fork and exec this calls `signal` alone, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            })
+        };
         let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(io)?;
         let mut this = Self { child, port: 0 };
         let output = this.child.stdout.as_mut().ok_or_else(|| NotPassed::fail("no output"))?;
@@ -112,7 +121,10 @@ fn dies_together(choice: &Choice, signal: i32) -> Case {
     let id = i32::try_from(waiting.child.id()).map_err(|error| NotPassed::fail(error.to_string()))?;
     // SAFETY: sends a signal to a child of ours that has not been waited for, so the number is its own.
     unsafe { libc::kill(id, signal) };
-    waiting.child.wait().map_err(io)?;
+    let status = waiting.child.wait().map_err(io)?;
+    if status.code().is_some() {
+        return Err(NotPassed::fail(format!("the signal did not end xtask: {status}")));
+    }
     let started = Instant::now();
     while let Some(alive) = children.iter().find(|child| process::is_alive(**child)) {
         if started.elapsed() > PATIENCE {

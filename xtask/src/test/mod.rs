@@ -6,14 +6,18 @@ mod checkout;
 mod commands;
 mod deaths;
 mod host;
+mod list;
 mod live;
 mod mutants;
+mod names;
 mod report;
 mod stress;
 mod table;
 mod template;
+mod timing;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::arguments::Test;
@@ -27,6 +31,7 @@ use crate::setup::provision::Effort;
 use crate::setup::{self, Tools};
 
 use report::{Entry, Report, Verdict};
+use timing::Timing;
 
 /// The end of a case that is a function.
 type Case = std::result::Result<(), NotPassed>;
@@ -46,78 +51,164 @@ impl NotPassed {
     }
 }
 
-/// What every group of tests needs.
+/// What a group of tests needs.
 struct Session<'a> {
     arguments: &'a Test,
-    report: Report,
+    report: &'a Report,
     tools: Option<Tools>,
     images: HashMap<(&'static str, bool), Image>,
+    /// The names of the cases, if they are only listed and not run.
+    listed: Option<Vec<String>>,
 }
 
-/// Runs the tests, and gives xtask's status.
+/// A group of tests. Groups can run at the same time.
+type Group = fn(&mut Session<'_>);
+
+/// The maximum number of groups at a time: more would need the memory of more guests.
+const WORKERS: usize = 2;
+
+/// Runs the tests, and returns xtask's status.
 ///
 /// # Errors
 ///
-/// If it doesn't come to testing, or the results can't be written.
+/// If the filter matches no test, an option contradicts another, or the results can't be written.
 pub fn test(arguments: &Test) -> Result<u8> {
     if arguments.repeat.is_some() && arguments.rigs.is_empty() {
         return Err(Error::new("--repeat boots guests, and --rig host has none\nleave one of the two out"));
     }
+    if arguments.list {
+        return list::list(arguments);
+    }
+    list::check_filter(arguments)?;
     if let Some(path) = &arguments.json {
-        // What can't be written is better known before than after.
+        // Before the tests, not after them: the file may not be writable.
         std::fs::write(path, "").context("writing", path)?;
     }
-    let mut session =
-        Session { arguments, report: Report::new(arguments.repeat), tools: None, images: HashMap::new() };
+    let report = Report::new(arguments.repeat);
+    let started = Instant::now();
+    let timing = Timing::of(arguments);
+    if let Some(timing) = &timing {
+        say!("{}", timing.forecast());
+    }
     if !paths::is_granite() {
-        application::run(&mut session)?;
+        application::run(&mut Session::new(arguments, &report))?;
     } else if mutants::is_asked_for(&arguments.filter) {
-        mutants::run_bugs(&mut session);
+        mutants::run_bugs(&mut Session::new(arguments, &report));
     } else {
-        of_granite(&mut session);
+        of_granite(arguments, &report);
     }
     if let Some(path) = &arguments.json {
-        session.report.write_json(path)?;
+        report.write_json(path)?;
     }
-    Ok(session.report.finish(&arguments.filter))
+    let status = report.finish(&arguments.filter.join(" "));
+    if let Some(timing) = timing.filter(|_| status == 0) {
+        timing.remember(started.elapsed());
+    }
+    Ok(status)
 }
 
-/// Runs the tests of Granite's own.
-fn of_granite(session: &mut Session<'_>) {
-    let arguments = session.arguments;
-    if arguments.host && arguments.repeat.is_none() {
-        let ran = host::run(session);
-        session.set_up("host", "the host's tests", ran);
-        mutants::run(session);
-        session.case("host", "check", || commands::expect(&arguments.choice, &["check"], 0, &[]));
-    }
-    for _ in 0..arguments.repeat.unwrap_or(1) {
-        for &rig in &arguments.rigs {
-            let ran = table::run(session, rig);
-            session.set_up(rig, "the table", ran);
-            let ran = deaths::run(session, rig);
-            session.set_up(rig, "the deaths", ran);
-            commands::run(session, rig);
-            if rig == Rig::Solo {
-                let ran = stress::run(session);
-                session.set_up(rig, "stress", ran);
-                live::run(session);
-                checkout::run(session);
-                template::run(session);
-            }
+/// Runs the tests of Granite's own: groups at the same time, or with `--repeat` one after another.
+fn of_granite(arguments: &Test, report: &Report) {
+    if let Some(rounds) = arguments.repeat {
+        let mut session = Session::new(arguments, report);
+        for _ in 0..rounds {
+            guest_groups(arguments).for_each(|group| group(&mut session));
+            report.round_ends();
         }
-        session.report.round_ends();
+        return;
     }
+    let groups: Vec<_> = host_groups(arguments).chain(guest_groups(arguments)).collect();
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(WORKERS));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                let mut session = Session::new(arguments, report);
+                while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    group(&mut session);
+                }
+            });
+        }
+    });
 }
 
-impl Session<'_> {
-    /// Whether a test is asked for.
-    fn selects(&self, name: &str) -> bool {
-        name.contains(&self.arguments.filter)
+/// The groups that need no machine.
+fn host_groups(arguments: &Test) -> impl Iterator<Item = Group> {
+    let all: &[Group] = match (arguments.host, arguments.quick) {
+        (false, _) => &[],
+        (true, true) => &[host::run],
+        (true, false) => &[host::run, host::run_optimised, models, check],
+    };
+    all.iter().copied()
+}
+
+fn models(session: &mut Session<'_>) {
+    host::run_models(session);
+    mutants::run(session);
+}
+
+fn check(session: &mut Session<'_>) {
+    let choice = &session.arguments.choice;
+    session.case("host", "check", || commands::expect(choice, &["check"], 0, &[]));
+}
+
+/// The groups that boot guests, those of a rig one after another.
+fn guest_groups(arguments: &Test) -> impl Iterator<Item = Group> {
+    arguments.rigs.iter().flat_map(|rig| {
+        let all: &[Group] = match (rig, arguments.quick) {
+            (Rig::Solo, true) => &[|session| table::run(session, Rig::Solo)],
+            (Rig::Solo, false) => &[
+                template::run,
+                |session| table::run(session, Rig::Solo),
+                |session| deaths::run(session, Rig::Solo),
+                |session| commands::run(session, Rig::Solo),
+                stress::run,
+                live::run,
+                checkout::run,
+            ],
+            (Rig::Twin, true) => &[|session| table::run(session, Rig::Twin)],
+            (Rig::Twin, false) => &[
+                |session| table::run(session, Rig::Twin),
+                |session| deaths::run(session, Rig::Twin),
+                |session| commands::run(session, Rig::Twin),
+            ],
+            (Rig::Direct, true) => &[|session| table::run(session, Rig::Direct)],
+            (Rig::Direct, false) => &[
+                |session| table::run(session, Rig::Direct),
+                |session| deaths::run(session, Rig::Direct),
+                |session| commands::run(session, Rig::Direct),
+            ],
+        };
+        all.iter().copied()
+    })
+}
+
+impl<'a> Session<'a> {
+    fn new(arguments: &'a Test, report: &'a Report) -> Self {
+        Self { arguments, report, tools: None, images: HashMap::new(), listed: None }
     }
 
-    /// Counts what kept a whole group of tests from running as a failure.
-    fn set_up(&mut self, rig: impl ToString, group: &str, result: Result<()>) {
+    /// Returns whether to run a case now: it is selected, and the cases aren't only listed.
+    fn wants(&mut self, rig: impl ToString, name: &str) -> bool {
+        let selected = self.arguments.selects(name);
+        match &mut self.listed {
+            Some(listed) => {
+                if selected {
+                    listed.push(format!("{:<6} {name}", rig.to_string()));
+                }
+                false
+            }
+            None => selected,
+        }
+    }
+
+    /// Returns whether to run the table, or an application's tests, in guests.
+    fn wants_table(&self) -> bool {
+        self.listed.is_none() && list::suites(self.arguments).iter().any(|suite| suite.name == "guest")
+    }
+
+    /// Reports a group that can't run as a failure.
+    fn set_up(&self, rig: impl ToString, group: &str, result: Result<()>) {
         if let Err(error) = result {
             let (rig, name, detail) = (rig.to_string(), group.to_owned(), error.to_string());
             let duration = Duration::ZERO;
@@ -125,9 +216,10 @@ impl Session<'_> {
         }
     }
 
-    /// Runs a case that is a function, if it is asked for.
+    /// Runs a case that is a function, if it is selected.
     fn case(&mut self, rig: impl ToString, name: &str, run: impl FnOnce() -> Case) {
-        if !self.selects(name) {
+        let rig = rig.to_string();
+        if !self.wants(&rig, name) {
             return;
         }
         let started = Instant::now();
@@ -136,11 +228,11 @@ impl Session<'_> {
             Err(NotPassed::Skip(reason)) => (Verdict::Skip, reason, Vec::new()),
             Err(NotPassed::Fail(why, log)) => (Verdict::Fail, why, log),
         };
-        let (rig, name, duration) = (rig.to_string(), name.to_owned(), started.elapsed());
+        let (name, duration) = (name.to_owned(), started.elapsed());
         self.report.add(Entry { rig, name, verdict, detail, duration }, &log);
     }
 
-    /// Xen and QEMU.
+    /// Returns Xen and QEMU.
     fn tools(&mut self) -> Result<Tools> {
         if let Some(tools) = &self.tools {
             return Ok(tools.clone());
@@ -150,7 +242,7 @@ impl Session<'_> {
         Ok(self.tools.insert(tools).clone())
     }
 
-    /// A test image, built once.
+    /// Returns a test image, and builds it once.
     fn image(&mut self, name: &'static str, optimised: bool) -> Result<Image> {
         if let Some(image) = self.images.get(&(name, optimised)) {
             return Ok(image.clone());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,12 +55,17 @@ pub struct Entry {
 /// How many of the last lines of what failed are told again at the end, which is what is left of a long output.
 const LAST_LINES: usize = 30;
 
-/// All that was heard.
+/// The verdicts so far. Groups of tests that run at the same time share it.
 pub struct Report {
-    entries: Vec<Entry>,
-    /// What didn't pass, as it is told at the end.
-    bad: Vec<String>,
+    heard: Mutex<Heard>,
     bar: Option<ProgressBar>,
+}
+
+#[derive(Default)]
+struct Heard {
+    entries: Vec<Entry>,
+    /// The tests that failed, as they are printed again at the end.
+    bad: Vec<String>,
 }
 
 impl Report {
@@ -71,11 +77,17 @@ impl Report {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(rounds.into()).with_style(style.progress_chars("=> ")).with_message("0 failed")
         });
-        Self { entries: Vec::new(), bad: Vec::new(), bar }
+        Self { heard: Mutex::default(), bar }
     }
 
-    /// Tells of a test's end, with what its guest printed if that helps.
-    pub fn add(&mut self, entry: Entry, log: &[String]) {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        // Every change is a single push, so what a panicking thread leaves behind is whole.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prints a test's verdict, with its guest's output if it failed.
+    pub fn add(&self, entry: Entry, log: &[String]) {
+        let mut heard = self.heard();
         let bad = !matches!(entry.verdict, Verdict::Pass | Verdict::Skip);
         if self.bar.is_none() || bad {
             let mut text = format!("{} {:<6} {}", coloured(entry.verdict), entry.rig, entry.name);
@@ -87,15 +99,16 @@ impl Report {
             }
             let lines = |from: usize| log.iter().skip(from).map(|line| format!("\n    | {line}"));
             if bad {
-                self.bad
+                heard
+                    .bad
                     .push(text.clone() + &lines(log.len().saturating_sub(LAST_LINES)).collect::<String>());
                 text.extend(lines(0));
             }
             self.say(&text);
         }
-        self.entries.push(entry);
+        heard.entries.push(entry);
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{} failed", self.failed()));
+            bar.set_message(format!("{} failed", heard.failed()));
         }
     }
 
@@ -115,16 +128,8 @@ impl Report {
         // Where a bar can't be drawn, a line now and then.
         let (done, rounds) = (bar.position(), bar.length().unwrap_or(1));
         if bar.is_hidden() && (done == rounds || done.is_multiple_of(rounds.div_ceil(10))) {
-            say!("round {done}/{rounds}, {} failed", self.failed());
+            say!("round {done}/{rounds}, {} failed", self.heard().failed());
         }
-    }
-
-    fn count(&self, verdicts: &[Verdict]) -> usize {
-        self.entries.iter().filter(|entry| verdicts.contains(&entry.verdict)).count()
-    }
-
-    fn failed(&self) -> usize {
-        self.count(&[Verdict::Fail, Verdict::Crash, Verdict::Timeout])
     }
 
     /// Tells the sums, and gives xtask's status. No test at all is no success.
@@ -133,13 +138,14 @@ impl Report {
             bar.finish();
             say!();
         }
-        if self.entries.is_empty() {
-            complain!("no test has \"{filter}\" in its name");
+        let heard = self.heard();
+        if heard.entries.is_empty() {
+            complain!("no test was run: none that is selected has \"{filter}\" in its name");
         }
-        self.bad.iter().for_each(|text| say!("{text}"));
-        let (passed, skipped) = (self.count(&[Verdict::Pass]), self.count(&[Verdict::Skip]));
-        say!("{passed} passed, {} failed, {skipped} skipped", self.failed());
-        u8::from(!self.bad.is_empty() || passed == 0)
+        heard.bad.iter().for_each(|text| say!("{text}"));
+        let (passed, skipped) = (heard.count(&[Verdict::Pass]), heard.count(&[Verdict::Skip]));
+        say!("{passed} passed, {} failed, {skipped} skipped", heard.failed());
+        u8::from(!heard.bad.is_empty() || passed == 0)
     }
 
     /// Writes everything as JSON: an object with the sums and the list of tests.
@@ -148,44 +154,35 @@ impl Report {
     ///
     /// If the file can't be written.
     pub fn write_json(&self, path: &Path) -> Result<()> {
-        let tests: Vec<_> = self
-            .entries
-            .iter()
-            .map(|entry| {
-                format!(
-                    "    {{\"rig\": {}, \"name\": {}, \"verdict\": {}, \"detail\": {}, \"seconds\": {:.3}}}",
-                    quoted(&entry.rig),
-                    quoted(&entry.name),
-                    quoted(&entry.verdict.to_string()),
-                    quoted(&entry.detail),
-                    entry.duration.as_secs_f64()
-                )
+        let heard = self.heard();
+        let test = |entry: &Entry| {
+            serde_json::json!({
+                "rig": entry.rig,
+                "name": entry.name,
+                "verdict": entry.verdict.to_string(),
+                "detail": entry.detail,
+                "seconds": (entry.duration.as_secs_f64() * 1000.0).round() / 1000.0,
             })
-            .collect();
-        let text = format!(
-            "{{\n  \"passed\": {},\n  \"failed\": {},\n  \"skipped\": {},\n  \"tests\": [\n{}\n  ]\n}}\n",
-            self.count(&[Verdict::Pass]),
-            self.failed(),
-            self.count(&[Verdict::Skip]),
-            tests.join(",\n")
-        );
+        };
+        let all = serde_json::json!({
+            "passed": heard.count(&[Verdict::Pass]),
+            "failed": heard.failed(),
+            "skipped": heard.count(&[Verdict::Skip]),
+            "tests": heard.entries.iter().map(test).collect::<Vec<_>>(),
+        });
+        let text = format!("{all:#}\n");
         std::fs::write(path, text).context("writing", path)
     }
 }
 
-/// A string as JSON has it.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '\n' => quoted.push_str("\\n"),
-            control if control < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(control))),
-            other => quoted.push(other),
-        }
+impl Heard {
+    fn count(&self, verdicts: &[Verdict]) -> usize {
+        self.entries.iter().filter(|entry| verdicts.contains(&entry.verdict)).count()
     }
-    quoted.push('"');
-    quoted
+
+    fn failed(&self) -> usize {
+        self.count(&[Verdict::Fail, Verdict::Crash, Verdict::Timeout])
+    }
 }
 
 fn coloured(verdict: Verdict) -> String {
@@ -202,11 +199,11 @@ fn coloured(verdict: Verdict) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Report, Verdict, quoted};
+    use super::{Entry, Report, Verdict};
     use std::time::Duration;
 
     fn report(verdicts: &[Verdict]) -> Report {
-        let mut report = Report::new(None);
+        let report = Report::new(None);
         for &verdict in verdicts {
             let (rig, name, detail) = ("r".into(), "n".into(), "line\n\"quoted\" \u{1}".into());
             report.add(Entry { rig, name, verdict, detail, duration: Duration::ZERO }, &[]);
@@ -226,12 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn json_is_escaped() {
-        assert_eq!(quoted("a\"b\\c\nd\u{1}"), r#""a\"b\\c\nd\u0001""#);
+    fn the_results_are_json() {
         let path = std::env::temp_dir().join(format!("granite-report-{}.json", std::process::id()));
         report(&[Verdict::Pass, Verdict::Crash]).write_json(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert!(text.contains("\"passed\": 1,\n  \"failed\": 1") && text.contains("\"verdict\": \"CRASH\""));
+        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&all["passed"], &all["failed"], &all["skipped"]), (&1.into(), &1.into(), &0.into()));
+        assert_eq!(all["tests"][1]["verdict"], "CRASH");
+        assert_eq!(all["tests"][1]["detail"], "line\n\"quoted\" \u{1}");
     }
 }

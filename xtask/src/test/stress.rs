@@ -19,10 +19,15 @@ const DEADLINE: Duration = Duration::from_secs(180);
 /// How often a boot may be lost to QEMU.
 const ATTEMPTS: u32 = 3;
 
-pub fn run(session: &mut Session<'_>) -> Result<()> {
+pub fn run(session: &mut Session<'_>) {
+    let ran = run_all(session);
+    session.set_up(Rig::Solo, "stress", ran);
+}
+
+fn run_all(session: &mut Session<'_>) -> Result<()> {
     for (smp, parallel) in BOOTS {
         let name = format!("stress::{smp}_vcpus_{}", if parallel { "at_once" } else { "in_turns" });
-        if !session.selects(&name) {
+        if !session.wants(Rig::Solo, &name) {
             continue;
         }
         let image = session.image("stress", true)?;

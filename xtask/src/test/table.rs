@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Session;
 use super::report::{Entry, Verdict};
 use crate::boot::{self, Boot};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guest;
 use crate::image::Image;
 use crate::machine::{Machine, Rig};
@@ -40,7 +40,15 @@ fn boots(rig: Rig) -> &'static [(u32, &'static str)] {
     }
 }
 
-pub fn run(session: &mut Session<'_>, rig: Rig) -> Result<()> {
+/// Runs the table in a rig.
+pub fn run(session: &mut Session<'_>, rig: Rig) {
+    if session.wants_table() {
+        let ran = run_all(session, rig);
+        session.set_up(rig, "the table", ran);
+    }
+}
+
+fn run_all(session: &mut Session<'_>, rig: Rig) -> Result<()> {
     let asked = session.arguments.smp;
     // With as many vCPUs for all boots, those of the last would be the same again.
     let boots = boots(rig).iter().filter(|&&(vcpus, _)| vcpus == 1 || vcpus > asked);
@@ -61,6 +69,32 @@ fn run_with(session: &mut Session<'_>, rig: Rig, smp: u32, options: &str) -> Res
     follow(session, &image, &machine, &tools, &line, options)
 }
 
+/// Prints the cases of every rig: one boot names them all.
+///
+/// # Errors
+///
+/// If the guest can't be built or booted.
+pub fn list(session: &mut Session<'_>) -> Result<()> {
+    let image = session.image("guest", true)?;
+    let tools = session.tools()?;
+    let machine = Machine { rig: Rig::Direct, memory: MEMORY, ..Machine::default() };
+    let boot = boot::boot(&machine, &tools, &image, "list=1", Some(DEADLINE), |_| {})?;
+    if boot.outcome != Outcome::Success {
+        return Err(Error::new(format!("the guest that lists its cases: {}", boot.outcome)));
+    }
+    for line in &boot.log {
+        let Some((rig, name)) = line.strip_prefix("##test case ").and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
+        let wanted = session.arguments.rigs.iter().any(|own| own.to_string() == rig);
+        if wanted && session.arguments.selects(name) {
+            say!("{rig:<6} {name}");
+        }
+    }
+    Ok(())
+}
+
 /// Boots a table until it is through. A boot that a case has ended is followed by another that begins behind the case.
 pub fn follow(
     session: &mut Session<'_>,
@@ -71,7 +105,7 @@ pub fn follow(
     options: &str,
 ) -> Result<()> {
     let (rig, smp) = (machine.rig, machine.smp);
-    let filter = session.arguments.filter.replace('"', "");
+    let filter = session.arguments.filter.join(" ").replace('"', "");
     let mut from = 0;
     loop {
         let line = format!("{line}{options} from={from} filter=\"{filter}\"");

@@ -26,8 +26,8 @@ enum Check {
 const BUGS: &str = "mutants";
 
 /// Whether bugs are asked for, and nothing else.
-pub fn is_asked_for(filter: &str) -> bool {
-    filter.starts_with(BUGS)
+pub fn is_asked_for(filter: &[String]) -> bool {
+    filter.iter().any(|name| name.starts_with(BUGS))
 }
 
 /// What a build reads.
