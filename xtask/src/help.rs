@@ -84,10 +84,13 @@ Status: 0 the guest said success, 1 it said failure, 2 wrong usage or set-up (to
 
 /// `cargo xtask test --help`.
 pub const TEST: &str = "\
-cargo xtask test [OPTIONS] [FILTER]
+cargo xtask test [OPTIONS] [NAME...]
 
-Runs the tests whose name contains FILTER: on the host, and in guests.
+Runs the tests with one of the NAMEs, or parts of names, in their names; without NAME all of them, on the host and in
+guests. Two groups of tests run at a time.
 
+  --list            print the names instead
+  --quick           unit tests and the table of cases only, in about a minute once they are built
   --rig RIG         host, solo, twin, direct, or all (default)
   --smp N           vCPUs of the guests (default 1)
   --repeat N        N times in a row, with a progress bar; without the host's own tests

@@ -137,14 +137,9 @@ fn host_groups(arguments: &Test) -> impl Iterator<Item = Group> {
     let all: &[Group] = match (arguments.host, arguments.quick) {
         (false, _) => &[],
         (true, true) => &[host::run],
-        (true, false) => &[host::run, host::run_optimised, models, check],
+        (true, false) => &[host::run, mutants::run, host::run_models, host::run_optimised, check],
     };
     all.iter().copied()
-}
-
-fn models(session: &mut Session<'_>) {
-    host::run_models(session);
-    mutants::run(session);
 }
 
 fn check(session: &mut Session<'_>) {
