@@ -1,4 +1,4 @@
-//! Floor 10: the one error that every other becomes, for an application's `?`.
+//! Floor 10: one error type for an application; every other error converts to it by `?`.
 
 use thiserror::Error as Derive;
 
@@ -19,7 +19,7 @@ use crate::toolstack::kernel::KernelError;
 use crate::twin::{LinkError, TwinError};
 use crate::vcpu::{NotSpawned, Refused, StartError, StopError};
 
-/// Whatever went wrong. Every error of Granite's becomes one by `?`, and so does a text.
+/// Any error of Granite or the application. `?` converts every error of Granite, and every `&'static str`, to it.
 ///
 /// ```
 /// use granite::prelude::*;
@@ -34,46 +34,46 @@ use crate::vcpu::{NotSpawned, Refused, StartError, StopError};
 #[derive(Clone, Copy, PartialEq, Debug, Derive)]
 #[non_exhaustive]
 pub enum Error {
-    /// The application's own.
+    /// An error of the application itself.
     #[error("{0}")]
     Text(&'static str),
-    /// Of grants.
+    /// An error of grants.
     #[error(transparent)]
     Grant(#[from] GrantError),
-    /// Of one of several grants or mappings.
+    /// One of several grants or mappings failed.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// Of an event channel.
+    /// An error of an event channel.
     #[error(transparent)]
     Event(#[from] EventError),
     /// A deadline has passed.
     #[error(transparent)]
     TimedOut(#[from] TimedOut),
-    /// Of a ring.
+    /// An error of a ring.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// Of a stream of bytes.
+    /// An error of a stream of bytes.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// Of a block device.
+    /// An error of a block device.
     #[error(transparent)]
     Block(#[from] BlockError),
-    /// Of a disk that is served.
+    /// An error of a disk served to a front end.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// Two ends of a device don't meet.
+    /// The two ends of a device don't connect.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Of another domain that is built or watched.
+    /// An error in building or watching another domain.
     #[error(transparent)]
     Toolstack(#[from] ToolstackError),
-    /// A kernel's file.
+    /// A file is not a usable kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// Of two domains that meet.
+    /// The pair of domains doesn't connect.
     #[error(transparent)]
     Twin(#[from] TwinError),
-    /// Of the page between two domains.
+    /// A message through the page shared by the pair of domains was not sent or received.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// A vCPU doesn't start.
@@ -82,22 +82,22 @@ pub enum Error {
     /// A vCPU doesn't stop.
     #[error(transparent)]
     Stop(#[from] StopError),
-    /// A job is not taken.
+    /// A vCPU doesn't take a job.
     #[error(transparent)]
     Job(#[from] NotSpawned),
-    /// An option of the command line.
+    /// An option of the command line has an invalid value.
     #[error(transparent)]
     Option(#[from] BadOption<'static, 'static>),
-    /// A part that doesn't lie in its memory.
+    /// An access past the end of its memory.
     #[error(transparent)]
     OutOfBounds(#[from] OutOfBounds),
     /// There is no Xen.
     #[error(transparent)]
     NotXen(#[from] NotXen),
-    /// What Xen said to a grant operation.
+    /// Xen refused a grant operation, or gave it no status.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// What Xen said to a hypercall.
+    /// Xen's error for a hypercall.
     #[error(transparent)]
     Xen(#[from] XenErrno),
 }
@@ -126,9 +126,9 @@ impl From<PeerBroke> for Error {
     }
 }
 
-/// What becomes an [`Error`] by `?`, for those that take any of them.
+/// A value that `?` converts to an [`Error`], for functions that take any of them.
 pub trait Reason {
-    /// As that error.
+    /// Converts it to an [`Error`].
     fn into_error(self) -> Error;
 }
 

@@ -1,12 +1,12 @@
-//! Floor 4: random numbers, for keys too, with the feature `random`.
+//! Floor 4: random numbers, good enough for keys, with the feature `random`.
 //!
-//! Xen gives a guest none, so they come from the processor: RDSEED and RDRAND. [`fill`] mixes what these give with the time-stamp
-//! counter, its jitter, and the domain's handle, and has a key of ChaCha20. It replaces the key at every use: numbers that
-//! were given out can't be found again. Where the processor has neither instruction there are no numbers:
-//! [`NoEntropy`].
+//! Xen gives a guest no random numbers, so they come from the processor: RDSEED and RDRAND. [`fill`] mixes their
+//! output with the time-stamp counter, its jitter, and the domain's handle into a key of ChaCha20. It replaces the
+//! key at every use, so earlier numbers can't be recovered from a later key. A processor with neither instruction gives
+//! no numbers: [`NoEntropy`].
 //!
-//! With this feature the crate `getrandom` (0.3 and 0.4) works in a guest, and with it what builds on it. [`Rng`] is a
-//! generator for `rand`:
+//! With this feature the crate `getrandom` (0.3 and 0.4) works in a guest, and so do the crates built on it. [`Rng`] is
+//! a generator for `rand`:
 //!
 //! ```
 //! use granite::random;
@@ -47,14 +47,14 @@ type Key = [u8; 32];
 /// The key of the next numbers; `None` before the first use.
 static KEY: IrqMutex<Option<Key>> = IrqMutex::new(None);
 
-/// Bytes made with one key: interrupts are masked meanwhile.
+/// The maximum number of bytes made with one key: interrupts are masked meanwhile.
 const CHUNK: usize = 512;
 
-/// Fills with random bytes.
+/// Fills `bytes` with random bytes.
 ///
 /// # Errors
 ///
-/// [`NoEntropy`], and the bytes stay as they are.
+/// [`NoEntropy`] if the first key can't be made; the bytes are unchanged.
 pub fn fill(bytes: &mut [u8]) -> Result<(), NoEntropy> {
     if !KEY.with(|key| key.is_some()) {
         reseed()?;
@@ -66,11 +66,12 @@ pub fn fill(bytes: &mut [u8]) -> Result<(), NoEntropy> {
     Ok(())
 }
 
-/// Mixes fresh entropy into the key. To be called where another domain may have the same key: after a resume, or in a copy.
+/// Mixes fresh entropy into the key. Call it when another domain may have the same key: after a resume, or in a copy
+/// of a domain.
 ///
 /// # Errors
 ///
-/// [`NoEntropy`], and the key is as it was.
+/// [`NoEntropy`] if the processor gives no random numbers; the key is unchanged.
 pub fn reseed() -> Result<(), NoEntropy> {
     let fresh = fresh()?;
     KEY.with(|key| {
@@ -88,19 +89,19 @@ fn next(key: &mut Key, bytes: &mut [u8]) {
     stream.fill_bytes(bytes);
 }
 
-/// Mixes a block into a key: the result is as hard to tell as the harder one of the two.
+/// Mixes a block into a key. The result is as hard to guess as the harder of the two.
 fn absorb(key: &mut Key, block: &Key) {
     key.iter_mut().zip(block).for_each(|(byte, mixed)| *byte ^= mixed);
     next(key, &mut []);
 }
 
-/// What no other domain knows, and what tells this domain from others.
+/// Returns blocks of entropy: random words unknown to other domains, and values that differ between domains.
 fn fresh() -> Result<[Key; 4], NoEntropy> {
     let mut blocks = [Key::default(); 4];
     for word in blocks[0].as_chunks_mut::<8>().0 {
         *word = hardware().ok_or(NoEntropy)?.to_le_bytes();
     }
-    // How long an instruction takes that Xen or QEMU may handle varies in the low bits.
+    // Xen or QEMU may handle this instruction, so its duration varies in the low bits.
     let (jitter, rest) = blocks[1..].split_at_mut(2);
     for byte in jitter.iter_mut().flatten() {
         *byte = arch::time_stamp() as u8;
@@ -112,18 +113,18 @@ fn fresh() -> Result<[Key; 4], NoEntropy> {
     Ok(blocks)
 }
 
-/// A word of RDSEED's, or where that fails or isn't there, of RDRAND's.
+/// Returns a word from RDSEED, or from RDRAND if RDSEED fails or isn't there.
 fn hardware() -> Option<u64> {
-    // How often to try again: Intel's manual says 10 for RDRAND, and RDSEED may be short for longer.
+    // The number of tries: Intel's manual says 10 for RDRAND, and RDSEED may be short for longer.
     const TRIES: usize = 32;
-    // A processor without leaf 7 answers with another one.
+    // A processor without leaf 7 answers with another leaf.
     let has_rdseed = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & 1 << 18 != 0;
     let has_rdrand = __cpuid(1).ecx & 1 << 30 != 0;
     let tries = |is_there: bool, read: unsafe fn() -> Option<u64>| {
-        // SAFETY: CPUID says that the instruction is there.
+        // SAFETY: CPUID reports this instruction.
         (0..TRIES).filter(|_| is_there).find_map(|_| unsafe { read() })
     };
-    // A processor with a known fault gives all ones, and says that it worked.
+    // A processor with a known fault returns all ones and reports success.
     let is_sound = |word: &u64| *word != 0 && *word != u64::MAX;
     tries(has_rdseed, rdseed).filter(is_sound).or_else(|| tries(has_rdrand, rdrand).filter(is_sound))
 }
@@ -166,16 +167,16 @@ impl TryRng for Rng {
 
 impl TryCryptoRng for Rng {}
 
-/// What the crate getrandom calls, of version 0.3 and 0.4, whose errors are the same word. `cargo xtask` sets the
-/// configuration that makes it.
+/// The function called by the crate getrandom, in versions 0.3 and 0.4; their errors are the same word. `cargo xtask`
+/// sets the configuration that selects it.
 ///
 /// # Safety
 ///
-/// `bytes` is valid for writes of `len` bytes.
+/// `bytes` must be valid for writes of `len` bytes.
 #[cfg(granite_guest)]
 #[unsafe(no_mangle)]
 unsafe extern "Rust" fn __getrandom_v03_custom(bytes: *mut u8, len: usize) -> Result<(), getrandom::Error> {
-    // SAFETY: the caller's word; bytes that were not initialised are zeroed before they are looked at as such.
+    // SAFETY: the caller guarantees the range. Uninitialised bytes are zeroed before a slice is made of them.
     let bytes = unsafe {
         bytes.write_bytes(0, len);
         core::slice::from_raw_parts_mut(bytes, len)
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!(keys.len(), 256);
     }
 
-    /// RFC 8439's cipher: key and nonce of zeros, from block 0 on. The first 32 bytes are the next key.
+    /// The cipher of RFC 8439: key and nonce of zeros, from block 0 on. The first 32 bytes are the next key.
     #[test]
     fn the_stream_is_chacha20() {
         let mut key = Key::default();

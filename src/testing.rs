@@ -1,5 +1,5 @@
-//! Floor 11: tests that run in a guest, for `cargo xtask test`: a table of cases, each with one verdict. Where a case ends the
-//! guest, the next boot goes on behind it.
+//! Floor 11: tests that run in a guest, for `cargo xtask test`: a table of cases, each with one verdict. If a case
+//! ends the guest, the next boot continues with the following case.
 //!
 //! `tests/NAME.rs` of an application:
 //!
@@ -35,21 +35,21 @@ pub use crate::{check, check_same};
 pub struct Case {
     /// Its name.
     pub name: &'static str,
-    /// What it does.
+    /// The test's function.
     pub run: fn(&'static Platform) -> Result<(), NotPassed>,
 }
 
-/// Why a case didn't pass. Every error of Granite's becomes a failure by `?`, and so does a text.
+/// Why a case didn't pass. `?` turns every error of Granite, and every `&'static str`, into a failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NotPassed {
-    /// It can't be run here, and why.
+    /// The case can't run here, and the reason.
     Skip(String),
-    /// It was run, and what was wrong.
+    /// The case ran and failed, and the reason.
     Fail(String),
 }
 
 impl NotPassed {
-    /// A failure, told as this tells itself.
+    /// Makes a failure with the text of `why`.
     pub fn fail(why: impl fmt::Display) -> Self {
         Self::Fail(why.to_string())
     }
@@ -61,8 +61,8 @@ impl<R: Reason> From<R> for NotPassed {
     }
 }
 
-/// Runs one case, and tells `cargo xtask test` of it: a line before it and a line after, so that a crash has a name. Gives
-/// whether it passed or was skipped.
+/// Runs one case and reports it to `cargo xtask test`, with a line before it and a line after, so that a crash has a
+/// name. Returns whether the case passed or was skipped.
 pub fn report(index: usize, name: &str, run: impl FnOnce() -> Result<(), NotPassed>) -> bool {
     println!("##test run {index} {name}");
     match run() {
@@ -76,7 +76,7 @@ pub fn report(index: usize, name: &str, run: impl FnOnce() -> Result<(), NotPass
     true
 }
 
-/// Tells that the table is through, and whether all was well.
+/// Reports the end of the table, and returns the exit code: success if `passed`.
 pub fn done(passed: bool) -> ExitCode {
     println!("##test done");
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -106,7 +106,7 @@ pub fn run(cases: &[Case], platform: &'static Platform) -> ExitCode {
     done(passed)
 }
 
-/// Makes a program of functions `fn(&'static Platform) -> Result<(), NotPassed>`, each of which is a case.
+/// Makes a program of functions `fn(&'static Platform) -> Result<(), NotPassed>`, each of them a case.
 #[cfg(granite_guest)]
 #[macro_export]
 macro_rules! tests {
@@ -121,7 +121,8 @@ macro_rules! tests {
     };
 }
 
-/// Makes a program of cases. On the host, where `cargo test` runs it, it says how they are run, which is no failure.
+/// Makes a program of cases. On the host, where `cargo test` runs it, the program prints how to run them and
+/// succeeds.
 #[cfg(not(granite_guest))]
 #[macro_export]
 macro_rules! tests {

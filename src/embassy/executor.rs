@@ -1,4 +1,4 @@
-//! The executor: embassy's, and when to run it.
+//! The executor: embassy's tasks, and when to poll them.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,14 +8,14 @@ use embassy_executor::{Spawner, raw};
 use crate::time::{Deadline, wait_until};
 use crate::vcpu;
 
-/// Tasks of the vCPU that runs it. They may be woken from any; several vCPUs have an executor each.
+/// The tasks of the vCPU running it. Any vCPU may wake them. Several vCPUs have an executor each.
 #[derive(Default, Debug)]
 pub struct Executor {
-    // Made by `new`, whatever it will have.
+    // Only `new` makes one, so fields can be added later.
     _private: (),
 }
 
-/// That there is something to do, and for whom.
+/// Whether a task is ready, and which vCPU runs it.
 #[derive(Debug)]
 struct Signal {
     pending: AtomicBool,
@@ -23,28 +23,28 @@ struct Signal {
 }
 
 impl Executor {
-    /// An executor without tasks.
+    /// Makes an executor without tasks.
     pub const fn new() -> Self {
         Self { _private: () }
     }
 
-    /// Runs tasks on the calling vCPU until `is_done`, which is asked after each round of them. `start` spawns the first
-    /// ones. What hasn't ended then is never dropped: tasks are for ever, as embassy has them.
+    /// Runs tasks on the calling vCPU until `is_done` returns true; it is called after each round of tasks. `start`
+    /// spawns the first tasks. Tasks still unfinished at the end are never dropped: embassy's tasks live for ever.
     pub fn run_until(self, start: impl FnOnce(Spawner), mut is_done: impl FnMut() -> bool) {
-        // For ever: a waker may outlive anything.
+        // For ever: a waker may outlive this call.
         let signal: &'static Signal =
             Box::leak(Box::new(Signal { pending: AtomicBool::new(false), vcpu: vcpu::current() }));
         let context = core::ptr::from_ref(signal).cast_mut().cast();
         let executor: &'static raw::Executor = Box::leak(Box::new(raw::Executor::new(context)));
         start(executor.spawner());
         loop {
-            // SAFETY: it is polled here alone, on the vCPU that it was made on, and not by itself: tasks have no way
-            // to get hold of it.
+            // SAFETY: only this loop polls the executor, on the vCPU where it was made. It is never polled from
+            // within `poll`: tasks have no way to reach it.
             unsafe { executor.poll() };
             if is_done() {
                 return;
             }
-            // Acquire: pairs with the Release of the pender: what was done before the wake-up is seen.
+            // Acquire: pairs with the Release of `pender`: the work done before the wake-up is seen.
             let something = || signal.pending.swap(false, Ordering::Acquire).then_some(());
             let _ = wait_until(Deadline::NEVER, something); // there is no deadline
         }
@@ -57,15 +57,15 @@ impl Executor {
     }
 }
 
-/// Called by embassy when a task becomes ready: by any vCPU, in handlers too.
+/// Marks an executor's tasks as ready. embassy calls it when a task becomes ready, on any vCPU, also in handlers.
 #[unsafe(export_name = "__pender")]
 fn pender(context: *mut ()) {
-    // SAFETY: the context is the signal that its executor was made with, which stays for ever.
+    // SAFETY: the context is the signal given to the executor at its creation; it lives for ever.
     let signal = unsafe { &*context.cast::<Signal>() };
     // Release: pairs with the Acquire of `run_until`.
     signal.pending.store(true, Ordering::Release);
     if signal.vcpu != vcpu::current() {
-        // It may halt. One that doesn't run any more has nothing to do either.
+        // The vCPU may be halted. The error is ignored: a vCPU that no longer runs has no tasks to run either.
         let _ = vcpu::kick(signal.vcpu);
     }
 }

@@ -1,4 +1,4 @@
-//! `embassy-time`'s clock, in microseconds since Xen booted, and its timers.
+//! The clock of `embassy-time`, in microseconds since Xen booted, and its timers.
 
 use core::task::Waker;
 
@@ -11,11 +11,11 @@ use crate::time::timer::{self, Alarm, NoAlarm};
 use crate::time::{Deadline, Instant};
 
 const NANOSECONDS: u64 = 1_000_000_000;
-/// Of a tick.
+/// Nanoseconds of a tick.
 const TICK: u64 = NANOSECONDS / TICK_HZ;
 const _: () = assert!(NANOSECONDS.is_multiple_of(TICK_HZ), "ticks of embassy-time must be whole nanoseconds");
 
-/// Xen's time.
+/// The driver of `embassy-time`, with Xen's time.
 struct XenTime {
     queue: IrqMutex<Queue>,
 }
@@ -35,13 +35,13 @@ impl Driver for XenTime {
 }
 
 impl XenTime {
-    /// Wakes those whose time has come, and has this vCPU interrupted for the next. The queue is one for all vCPUs:
-    /// whoever is interrupted looks after all of it.
+    /// Wakes the tasks whose time has come, and sets this vCPU's alarm for the next one. All vCPUs share one queue,
+    /// so the interrupted vCPU handles all of it.
     fn wake(&self) {
         self.queue.with(|queue| {
             let next = queue.next_expiration(self.now());
             let deadline = match next.checked_mul(TICK) {
-                // Rounded up: at the tick's beginning it has come.
+                // The beginning of the tick: then its time has come.
                 Some(nanoseconds) if next != u64::MAX => Deadline::at(Instant::from_nanoseconds(nanoseconds)),
                 _ => Deadline::NEVER,
             };
@@ -52,7 +52,7 @@ impl XenTime {
     }
 }
 
-/// The alarm of each vCPU that timers use, claimed at the first use.
+/// Returns the alarm used by timers, one on each vCPU. The first call claims it.
 fn alarm() -> Option<Alarm> {
     static ALARM: Once<Result<Alarm, NoAlarm>> = Once::new();
     let claimed = ALARM.call_once(|| {

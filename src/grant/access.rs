@@ -1,4 +1,4 @@
-//! Pages of ours that a peer may use.
+//! Pages of ours, granted to a peer.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -19,8 +19,8 @@ use crate::mm::{Page, SharedBytes};
 
 /// A page of ours that a peer may map and copy, and the reference by which it does.
 ///
-/// Dropping it ends the access and frees page and reference; where the peer uses the page just then, both go
-/// to the table's quarantine until it is done. There is no second owner:
+/// Dropping it ends the access and frees page and reference. If the peer uses the page at that time, both go to the
+/// table's quarantine until the peer is done. There is no second owner:
 ///
 /// ```compile_fail
 /// fn twice<X: granite::hypercall::Hypercall>(grant: granite::grant::Grant<'_, granite::grant::ReadWrite, X>) {
@@ -35,16 +35,18 @@ pub struct Grant<'t, A: Access, X: Hypercall> {
     _access: PhantomData<A>,
 }
 
-/// What the end of a grant gives: the page, or the grant, if the peer uses it.
+/// The result of ending a grant: the page, or the grant if the peer uses the page.
 pub type Ended<'t, A, X> = Result<Page, Failed<Grant<'t, A, X>>>;
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Lets `peer` use `page`. Make sure that nothing else is on it: what is granted is the whole page, with
-    /// what it held before.
+    /// Grants `peer` access to `page`. The peer gets the whole page with its previous contents, so keep other data
+    /// off it.
     ///
     /// # Errors
     ///
-    /// The page, and [`GrantError::Exhausted`], or [`GrantError::Unfit`] for a frame that version 1 can't name.
+    /// The page, with [`GrantError::Exhausted`] if no reference is free, [`GrantError::PeerKeepsPages`] if the peer
+    /// has reached its quota of pages in quarantine, [`GrantError::Memory`] or [`GrantError::OutOfMemory`] if the
+    /// table can't grow, or [`GrantError::Unfit`] for a frame number too large for version 1.
     #[inline]
     pub fn grant<A: Access>(&self, page: Page, peer: DomId) -> Result<Grant<'_, A, X>, Failed<Page>> {
         match self.take(peer) {
@@ -53,15 +55,16 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// As [`grant`](Self::grant), but where every reference is out it waits for one. The future may be dropped
-    /// at any time; the page goes with it.
+    /// As [`grant`](Self::grant), but waits for a reference if all are in use. The future may be dropped at any time;
+    /// this drops the page, too.
     ///
-    /// What another vCPU has cached wakes nobody until that vCPU frees a reference or halts, and no event tells that the
-    /// peer of a grant in quarantine is done: [`idle`](Self::idle) looks. Put a deadline on the wait.
+    /// References cached by another vCPU wake no waiter until that vCPU frees a reference or halts. No event
+    /// announces the end of a peer's use of a grant in quarantine; [`idle`](Self::idle) polls for it. Put a deadline
+    /// on the wait.
     ///
     /// # Errors
     ///
-    /// The page, and what [`grant`](Self::grant) says, but for the exhaustion.
+    /// As [`grant`](Self::grant), except [`GrantError::Exhausted`].
     pub async fn grant_when_free<A: Access>(
         &self,
         page: Page,
@@ -73,11 +76,13 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Lets `peer` copy from and to a part of `page`, and not map it. Only a table of version 2 can.
+    /// Grants `peer` the right to copy from and to a part of `page`, but not to map it. `offset` and `length` are in
+    /// bytes. This needs a table of version 2.
     ///
     /// # Errors
     ///
-    /// The page, and what [`grant`](Self::grant) says, or [`GrantError::OutOfBounds`].
+    /// The page, with an error as from [`grant`](Self::grant), [`GrantError::Unfit`] in version 1, or
+    /// [`GrantError::OutOfBounds`] if the part crosses the end of the page.
     pub fn grant_part<A: Access>(
         &self,
         page: Page,
@@ -98,12 +103,12 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Lets `peer` use `pages`, by consecutive references, in order.
+    /// Grants `peer` access to `pages` by consecutive references, in order.
     ///
     /// # Errors
     ///
-    /// The pages, all of them, and what [`grant`](Self::grant) says; [`GrantError::NoRun`] if no so many consecutive
-    /// references are free.
+    /// All of the pages, with an error as from [`grant`](Self::grant), or [`GrantError::NoRun`] if there are not
+    /// enough consecutive free references.
     pub fn grant_run<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -119,11 +124,11 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Lets `peer` use `pages`, by references in no order, all or none.
+    /// Grants `peer` access to `pages`, all or none, by references in no particular order.
     ///
     /// # Errors
     ///
-    /// The pages, all of them, and what [`grant`](Self::grant) says.
+    /// All of the pages, with an error as from [`grant`](Self::grant).
     pub fn grant_many<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -157,7 +162,8 @@ impl<X: Hypercall> GrantTable<X> {
                 None => match self.grant_by_reference(reference, page, peer) {
                     Ok(grant) => grants.push(grant),
                     Err(this) => {
-                        // The peer wasn't told of any, but it may guess: what is busy goes to the quarantine.
+                        // The peer hasn't been told of any reference, but it may guess: a busy grant goes to the
+                        // quarantine.
                         let ended = grants.drain(..).filter_map(|grant| grant.end_access().ok());
                         let mut pages: Vec<Page> = ended.collect();
                         pages.push(this.value);
@@ -169,8 +175,8 @@ impl<X: Hypercall> GrantTable<X> {
         failed.map_or(Ok(grants), Err)
     }
 
-    /// Ends all of these grants that no peer uses, and calls `give` with each page, in their order. Those that are in
-    /// use stay in `grants`, and so do grants of another table.
+    /// Ends all of these grants that no peer uses, and calls `give` with each page, in their order. Grants in use
+    /// stay in `grants`, and so do grants of another table.
     pub fn end_many<'t, A: Access>(&'t self, grants: &mut Vec<Grant<'t, A, X>>, mut give: impl FnMut(Page)) {
         let ends = |grant: &mut Grant<'t, A, X>| {
             core::ptr::eq(grant.table, self) && self.entry(&grant.reference).end_access().is_ok()
@@ -180,12 +186,11 @@ impl<X: Hypercall> GrantTable<X> {
             give(page);
             reference
         });
-        // A grant's reference is of its table's list: none is refused.
+        // A grant's reference belongs to its table's list, so none is refused.
         self.list.free_all(ended, drop);
     }
 
-    /// Grants a page for as long as `scope` runs, and gives the page back, or the grant, if the peer still
-    /// uses it.
+    /// Grants a page while `scope` runs. Returns the page, or the grant if the peer still uses the page.
     ///
     /// # Errors
     ///
@@ -241,38 +246,38 @@ impl<X: Hypercall> GrantTable<X> {
 }
 
 impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
-    /// The reference, to tell the peer.
+    /// Returns the reference. The peer needs it to use the page.
     pub fn gref(&self) -> GrantRef {
         self.reference.get()
     }
 
-    /// The peer.
+    /// Returns the peer, as written in the entry.
     pub fn peer(&self) -> DomId {
         self.table.entry(&self.reference).domain()
     }
 
-    /// Its frame.
+    /// Returns the frame of the page.
     pub(super) fn gfn(&self) -> Gfn {
         self.page.gfn()
     }
 
-    /// The page, which the peer may read and, unless the grant is read-only, write at any time.
+    /// Returns the page's bytes. The peer may read them at any time and, unless the grant is read-only, write them.
     pub fn bytes(&self) -> SharedBytes<'_> {
-        // SAFETY: while it is granted, nobody gets a reference to the page's bytes.
+        // SAFETY: while the page is granted, no reference to its bytes is made.
         unsafe { self.page.shared() }
     }
 
-    /// Whether the peer uses the page just now, for reading and for writing. It may begin, or end, the next
-    /// moment.
+    /// Returns the peer's present use of the page: [`EntryFlags::READING`] and [`EntryFlags::WRITING`]. It may begin or
+    /// end the next moment.
     pub fn in_use(&self) -> EntryFlags {
         self.table.entry(&self.reference).use_of()
     }
 
-    /// Ends the access, and gives the page back.
+    /// Ends the access and returns the page.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Busy`] and the grant, as it was, while the peer uses the page.
+    /// [`GrantError::Busy`] while the peer uses the page, with the grant unchanged.
     #[inline]
     pub fn end_access(self) -> Ended<'t, A, X> {
         match self.table.entry(&self.reference).end_access() {
@@ -286,7 +291,7 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// The same, and gives the reference as well.
+    /// Ends the access and returns the reference as well as the page.
     pub(super) fn end(self) -> Result<(Page, OwnedRef), Failed<Self>> {
         match self.table.entry(&self.reference).end_access() {
             Ok(()) => {
@@ -297,8 +302,9 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// Ends the access and frees the page, as a drop does; but nobody gets the reference for as long as the peer uses the
-    /// grant `told_by`: memory in which it may still find this reference, and take it for what it was.
+    /// Ends the access and frees the page, but doesn't reuse the reference while the peer uses the grant `told_by`.
+    /// That grant is memory in which the peer may still find this reference and mistake it for a live one. If the
+    /// peer still uses this page, page and reference go to the quarantine, as in a drop.
     pub fn retire(self, told_by: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {
@@ -315,14 +321,14 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// Exchanges the references of two grants: each page is behind the other's.
+    /// Exchanges the references of two grants: each page is then granted by the other's reference.
     ///
     /// # Errors
     ///
-    /// Xen's, and nothing is changed; it refuses while either is in use.
+    /// [`GrantError::Op`] if Xen refuses, as it does while either is in use; both grants are unchanged.
     pub fn swap_references(&mut self, other: &mut Self) -> Result<(), GrantError> {
         self.table.swap(&self.reference, &other.reference)?;
-        // The entries were exchanged, so to each reference belongs the other page.
+        // The entries were exchanged, so each reference now belongs to the other page.
         core::mem::swap(&mut self.page, &mut other.page);
         Ok(())
     }
@@ -347,11 +353,11 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
 }
 
 impl<'t, X: Hypercall> Grant<'t, ReadWrite, X> {
-    /// Takes the right to write away, in place.
+    /// Removes the right to write, in place.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Busy`] and the grant, as it was, while the peer has the page for writing.
+    /// [`GrantError::Busy`] while the peer uses the page for writing, with the grant unchanged.
     pub fn make_readonly(self) -> Result<Grant<'t, ReadOnly, X>, Failed<Self>> {
         match self.table.entry(&self.reference).make_readonly() {
             Ok(()) => Ok(self.with_access()),
@@ -361,7 +367,7 @@ impl<'t, X: Hypercall> Grant<'t, ReadWrite, X> {
 }
 
 impl<'t, X: Hypercall> Grant<'t, ReadOnly, X> {
-    /// Gives the right to write, in place. A mapping that the peer has already stays read-only.
+    /// Adds the right to write, in place. An existing mapping of the peer stays read-only.
     pub fn make_writable(self) -> Grant<'t, ReadWrite, X> {
         self.table.entry(&self.reference).make_writable();
         self.with_access()
@@ -378,7 +384,7 @@ impl<A: Access, X: Hypercall> Drop for Grant<'_, A, X> {
             self.table.give_back(reference);
             return;
         }
-        // In use: page and reference wait, and the entry remembers the page.
+        // In use: page and reference wait in the quarantine, and the entry records the page.
         let _ = page.into_gfn();
         self.table.quarantine(reference);
     }

@@ -1,4 +1,4 @@
-//! Copies that Xen makes, between pages of ours and grants of anybody's.
+//! Copies made by Xen, between pages of ours and grants of any domain.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -12,11 +12,11 @@ use crate::hypercall::{Hypercall, grant as op};
 use crate::mm::shared::OutOfBounds;
 use crate::mm::{self, Page};
 
-/// Where a copy begins: a byte of a page of ours, or of one that is granted to us.
+/// The start of a copy's source: a byte of a page of ours, or of a page granted to us.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'m>(End, PhantomData<&'m ()>);
 
-/// Where a copy goes.
+/// The start of a copy's destination.
 #[derive(Debug)]
 pub struct Dest<'m>(End, PhantomData<&'m mut ()>);
 
@@ -48,40 +48,40 @@ impl End {
 }
 
 impl<'m> Source<'m> {
-    /// A page of ours.
+    /// Names byte `offset` of a page of ours.
     pub fn page(page: &'m Page, offset: usize) -> Self {
         Self(End::frame(page.gfn(), offset), PhantomData)
     }
 
-    /// A page of ours that is granted.
+    /// Names byte `offset` of a page of ours that is granted.
     pub fn ours<A: Access, X: Hypercall>(grant: &'m Grant<'_, A, X>, offset: usize) -> Self {
         Self(End::frame(grant.gfn(), offset), PhantomData)
     }
 
-    /// A page that `domain` grants us.
+    /// Names byte `offset` of a page granted to us by `domain`.
     pub fn granted(domain: DomId, gref: GrantRef, offset: usize) -> Self {
         Self(End::granted(domain, gref, offset), PhantomData)
     }
 }
 
 impl<'m> Dest<'m> {
-    /// A page of ours.
+    /// Names byte `offset` of a page of ours.
     pub fn page(page: &'m mut Page, offset: usize) -> Self {
         Self(End::frame(page.gfn(), offset), PhantomData)
     }
 
-    /// A page of ours that is granted.
+    /// Names byte `offset` of a page of ours that is granted.
     pub fn ours<A: Access, X: Hypercall>(grant: &'m Grant<'_, A, X>, offset: usize) -> Self {
         Self(End::frame(grant.gfn(), offset), PhantomData)
     }
 
-    /// A page that `domain` grants us, to write.
+    /// Names byte `offset` of a page granted to us by `domain`, for writing.
     pub fn granted(domain: DomId, gref: GrantRef, offset: usize) -> Self {
         Self(End::granted(domain, gref, offset), PhantomData)
     }
 }
 
-/// One copy of a batch, and what became of it.
+/// One copy of a batch, and its result.
 pub struct CopyOp<'m> {
     operation: GrantCopy,
     result: Result<(), GrantError>,
@@ -89,11 +89,11 @@ pub struct CopyOp<'m> {
 }
 
 impl<'m> CopyOp<'m> {
-    /// A copy of `len` bytes; neither end may cross the end of its page.
+    /// Prepares a copy of `len` bytes. Neither end may cross the end of its page.
     ///
     /// # Errors
     ///
-    /// [`GrantError::OutOfBounds`].
+    /// [`GrantError::OutOfBounds`] if one does.
     pub fn new(source: Source<'m>, dest: Dest<'m>, len: usize) -> Result<Self, GrantError> {
         let mut flags = CopyFlags::empty();
         flags.set(CopyFlags::SOURCE_GREF, source.0.is_gref);
@@ -108,11 +108,11 @@ impl<'m> CopyOp<'m> {
         Ok(Self { operation, result: Err(GrantError::NotMade), _pages: PhantomData })
     }
 
-    /// What became of it.
+    /// Returns the result of the copy.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Op`] with Xen's status; [`GrantError::NotMade`] before it was made.
+    /// [`GrantError::Op`] with Xen's status; [`GrantError::NotMade`] before the copy was made.
     pub fn result(&self) -> Result<(), GrantError> {
         self.result
     }
@@ -124,17 +124,17 @@ impl fmt::Debug for CopyOp<'_> {
     }
 }
 
-/// Copies that Xen makes with one hypercall.
+/// The maximum number of copies per hypercall.
 const BATCH: usize = 32;
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Makes copies, in order, with one hypercall for up to 32. Each has its own [result](CopyOp::result), and
-    /// one that fails keeps no other from being made. If Xen has to page a page in first, it tries again for up to a
+    /// Makes copies, in order, with one hypercall for up to 32. Each has its own [result](CopyOp::result); a failed
+    /// copy doesn't keep Xen from making the others. If Xen must first page in a page, this tries again for up to a
     /// second.
     ///
     /// # Errors
     ///
-    /// The first that failed, as its result.
+    /// The result of the first failed copy.
     #[doc(alias = "GNTTABOP_copy")]
     pub fn copy(&self, copies: &mut [CopyOp<'_>]) -> Result<(), GrantError> {
         for chunk in copies.chunks_mut(BATCH) {
@@ -145,11 +145,11 @@ impl<X: Hypercall> GrantTable<X> {
         copies.iter().find_map(|copy| copy.result.err()).map_or(Ok(()), Err)
     }
 
-    /// As [`copy`](Self::copy), but lets other tasks run while Xen pages a page in.
+    /// As [`copy`](Self::copy), but lets other tasks run while Xen pages in a page.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`copy`](Self::copy).
     pub async fn copy_async(&self, copies: &mut [CopyOp<'_>]) -> Result<(), GrantError> {
         for chunk in copies.chunks_mut(BATCH) {
             let (mut operations, mut called) = (operations(chunk), None);
@@ -160,7 +160,7 @@ impl<X: Hypercall> GrantTable<X> {
     }
 
     fn try_copy(&self, operations: &mut [GrantCopy], called: &mut Option<Result<(), XenErrno>>) -> bool {
-        // SAFETY: frames of ours are borrowed by the copies, destinations alone or as shared memory.
+        // SAFETY: the copies borrow our frames; destinations are borrowed exclusively, or are shared memory.
         let call = |some: &mut [GrantCopy]| unsafe { op::copy(&self.xen, some) };
         retry::call(operations, called, |each| each.status, call)
     }
@@ -174,11 +174,12 @@ impl<X: Hypercall> GrantTable<X> {
         self.copy(&mut [CopyOp::new(source, dest, len)?])
     }
 
-    /// Copies from byte `offset` of a page that `peer` grants us into any memory of ours.
+    /// Copies from byte `offset` of a page granted to us by `peer` into any memory of ours.
     ///
     /// # Errors
     ///
-    /// [`GrantError::OutOfBounds`] if it doesn't lie in the page, and as [`copy`](Self::copy).
+    /// [`GrantError::OutOfBounds`] if the bytes don't lie within the page, [`GrantError::Memory`] if `into` isn't
+    /// mapped, and as [`copy`](Self::copy).
     pub fn copy_from(
         &self,
         peer: DomId,
@@ -187,13 +188,13 @@ impl<X: Hypercall> GrantTable<X> {
         into: &mut [u8],
     ) -> Result<(), GrantError> {
         let (address, len) = (into.as_mut_ptr() as u64, into.len());
-        // Borrowed by the caller, to write, until all copies are made.
+        // The caller borrows the memory, for writing, until all copies are made.
         self.copy_parts(address, len, |at, own| {
             CopyOp::new(Source::granted(peer, gref, offset + at), Dest(own, PhantomData), part(own, len - at))
         })
     }
 
-    /// Copies any memory of ours to byte `offset` of a page that `peer` grants us.
+    /// Copies any memory of ours to byte `offset` of a page granted to us by `peer`.
     ///
     /// # Errors
     ///
@@ -205,7 +206,8 @@ impl<X: Hypercall> GrantTable<X> {
         })
     }
 
-    /// Copies between a granted page and memory, which may cross a page's end once: a granted page has no more.
+    /// Copies between a granted page and memory of ours. The memory crosses at most one page boundary, because a
+    /// granted page holds no more than a page of bytes.
     fn copy_parts<'m>(
         &self,
         address: u64,
@@ -226,7 +228,7 @@ impl<X: Hypercall> GrantTable<X> {
     }
 }
 
-/// Bytes until the end of a page, but no more than `left`.
+/// Returns the number of bytes up to the end of the page, but at most `left`.
 fn part(own: End, left: usize) -> usize {
     left.min(PAGE_SIZE as usize - own.offset)
 }

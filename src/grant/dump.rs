@@ -1,4 +1,4 @@
-//! The live table, for a person: what `dump_table` would print, which a PVH guest may not call.
+//! The live table as readable text, like the output of `dump_table`, a call forbidden to PVH guests.
 
 use core::fmt;
 
@@ -7,12 +7,12 @@ use super::table::GrantTable;
 use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::hypercall::Hypercall;
 
-/// Prints as the table: a line for the sum, and one for each entry that grants something.
+/// The table as text: a summary line, and one line for each valid entry.
 pub struct Dump<'t, X: Hypercall>(&'t GrantTable<X>);
 
 impl<X: Hypercall> GrantTable<X> {
-    /// The table as text, with the owner, mode and state of each entry. What changes while it is printed is
-    /// printed as it was or as it is.
+    /// Returns the table as text, with the domain, mode and state of each entry. An entry that changes during the
+    /// printing appears as it was before or after the change.
     pub fn dump(&self) -> Dump<'_, X> {
         Dump(self)
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with grants.
+//! Errors of grants.
 
 use core::fmt;
 
@@ -10,55 +10,55 @@ use crate::hypercall::grant::OpError;
 use crate::mm::shared::OutOfBounds;
 use crate::mm::windows::NoWindow;
 
-/// Why something with grants failed. What Xen said is kept as it said it.
+/// The reason why a grant operation failed. Xen's answer is kept unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum GrantError {
-    /// Every reference is out, and the table is as large as Xen lets it become.
+    /// Every reference is in use, and the table has reached the size limit set by Xen.
     Exhausted {
-        /// References that there are, all of them out.
+        /// The number of references in the table, all of them in use.
         references: u32,
     },
     /// Xen refused a grant operation.
     Op(OpError),
     /// Xen refused to place a frame of the table, or to take a page back.
     Memory(XenErrno),
-    /// The table's version can't say that.
+    /// The table's version can't express this grant.
     Unfit(Unfit),
-    /// The page is in use by the peer, who has these flags set.
+    /// The peer uses the page, and the entry has these flags.
     Busy(EntryFlags),
     /// No page has come into the slot yet.
     NotTransferred,
-    /// A page is on its way into the slot; it can't be withdrawn.
+    /// A page is on its way into the slot, so the slot can't be withdrawn.
     Committed,
-    /// No addresses are free to map at.
+    /// No addresses are free for a mapping.
     NoWindow(NoWindow),
-    /// A part that doesn't lie in its page, or a copy across a page's end.
+    /// A part doesn't lie within its page, or a copy crosses the end of a page.
     OutOfBounds(OutOfBounds),
-    /// A copy that was not made yet has no result.
+    /// The copy was not made yet and has no result.
     NotMade,
-    /// So many consecutive references are not free, and the table can't grow by as many as are missing.
+    /// Fewer than `count` consecutive references are free, and the table can't grow by the missing ones.
     NoRun {
-        /// How many were wanted.
+        /// The number of references requested.
         count: u32,
     },
-    /// A peer keeps so many pages that were granted to it that it gets no more.
+    /// The peer keeps so many of the pages granted to it that it gets no more.
     PeerKeepsPages {
         /// The peer.
         peer: DomId,
-        /// Pages and references of its grants in quarantine.
+        /// The number of pages and references of its grants in quarantine.
         pages: u32,
     },
-    /// A domain's own grant, which it may not map.
+    /// The grant is the domain's own, and it may not map its own grants.
     OwnPage,
-    /// There is no such version of the table: 1 or 2.
+    /// The table has no such version. Valid are 1 and 2.
     NoVersion(u32),
     /// Memory for the bookkeeping is short.
     OutOfMemory,
 }
 
 impl GrantError {
-    /// The status that Xen gave, if it is one that failed.
+    /// Returns Xen's status, if this error has one.
     pub fn status(self) -> Option<Status> {
         match self {
             Self::Op(OpError::Status(_, status)) => Some(status),
@@ -66,7 +66,7 @@ impl GrantError {
         }
     }
 
-    /// What an element's status and its call's result say together.
+    /// Combines an element's status with the result of its call.
     pub(super) fn check(op: Op, call: Result<(), XenErrno>, status: Status) -> Result<(), Self> {
         OpError::check(op, call, status).map_err(Self::Op)
     }
@@ -148,18 +148,18 @@ impl From<NoWindow> for GrantError {
     }
 }
 
-/// An operation failed, and here is what it would have consumed.
+/// A failed operation's error, and the value it would have consumed.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Failed<T> {
-    /// Why.
+    /// The reason.
     pub error: GrantError,
-    /// What was given.
+    /// The value passed to the operation.
     pub value: T,
 }
 
 impl<T> Failed<T> {
-    /// With something made of what was given.
+    /// Replaces the value by `into` of it, and keeps the error.
     pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Failed<U> {
         Failed { error: self.error, value: into(self.value) }
     }
@@ -179,14 +179,14 @@ impl<T> fmt::Display for Failed<T> {
 
 impl<T> core::error::Error for Failed<T> {}
 
-/// One of several failed; none is done.
+/// One element of a batch failed; none is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchError {
-    /// Which, from 0 on: the first that failed.
+    /// The index of the first failed element, from 0.
     pub index: usize,
-    /// What it named.
+    /// The reference named by this element.
     pub gref: GrantRef,
-    /// Why.
+    /// The reason.
     pub error: GrantError,
 }
 

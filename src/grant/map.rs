@@ -1,4 +1,4 @@
-//! Pages of a peer's, mapped here.
+//! Pages of a peer, mapped here.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -17,10 +17,10 @@ use crate::hypercall::{Hypercall, grant as op};
 use crate::mm::windows::Window;
 use crate::mm::{SharedBytes, SharedReader};
 
-/// Pages that are unmapped with one hypercall: giving back must not need memory.
+/// Pages unmapped per hypercall. The number is fixed because unmapping must not need memory.
 const CHUNK: usize = 128;
 
-/// Pages of a peer's, mapped one behind the other. Dropping it unmaps them.
+/// Pages of a peer, mapped at consecutive addresses. Dropping it unmaps them.
 #[must_use = "dropping a mapping unmaps it"]
 pub struct ForeignMapping<'t, A: Access, X: Hypercall> {
     table: &'t GrantTable<X>,
@@ -31,7 +31,7 @@ pub struct ForeignMapping<'t, A: Access, X: Hypercall> {
     _access: PhantomData<A>,
 }
 
-/// What each page is unmapped by; `None` if it is unmapped.
+/// The handle for unmapping each page; `None` if the page is unmapped.
 enum Handles {
     One([Option<GrantHandle>; 1]),
     Many(Vec<Option<GrantHandle>>),
@@ -46,16 +46,17 @@ impl Handles {
     }
 }
 
-/// What [`GrantTable::map_batch`] gives for each element.
+/// The result of [`GrantTable::map_batch`] for each element.
 pub type Mapped<'t, A, X> = Result<ForeignMapping<'t, A, X>, GrantError>;
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Maps the page behind a reference of `peer`'s. If Xen has to page it in first, it tries again for up to a second.
+    /// Maps the page granted by a reference of `peer`. If Xen must first page it in, this tries again for up to a
+    /// second.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Op`] with Xen's status, [`GrantError::NoWindow`], and [`GrantError::OwnPage`] if the peer is this
-    /// domain itself.
+    /// [`GrantError::Op`] with Xen's status, [`GrantError::NoWindow`] if no addresses are free, and
+    /// [`GrantError::OwnPage`] if the peer is this domain itself.
     pub fn map<A: Access>(&self, peer: DomId, gref: GrantRef) -> Mapped<'_, A, X> {
         let window = self.window_for(1, [peer])?;
         let mut operations = [operation::<A>(&window, 0, peer, gref)];
@@ -63,11 +64,11 @@ impl<X: Hypercall> GrantTable<X> {
         self.mapped(window, called, operations)
     }
 
-    /// As [`map`](Self::map), but lets other tasks run while Xen pages the page in.
+    /// As [`map`](Self::map), but lets other tasks run while Xen pages in the page.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`map`](Self::map).
     pub async fn map_async<A: Access>(&self, peer: DomId, gref: GrantRef) -> Mapped<'_, A, X> {
         let window = self.window_for(1, [peer])?;
         let mut operations = [operation::<A>(&window, 0, peer, gref)];
@@ -85,19 +86,19 @@ impl<X: Hypercall> GrantTable<X> {
         match GrantError::check(Op::MAP, called, status) {
             Ok(()) => Ok(self.mapping(window, Handles::One([Some(handle)]))),
             Err(error) => {
-                // SAFETY: nothing was mapped there.
+                // SAFETY: the map failed, so the window is empty.
                 unsafe { self.windows.give_back(window) };
                 Err(error)
             }
         }
     }
 
-    /// Maps the pages behind several references of `peer`'s, one behind the other, with one hypercall. All or
-    /// none: where one fails, the others are unmapped.
+    /// Maps the pages granted by several references of `peer` at consecutive addresses, with one hypercall. It maps
+    /// all or none: if one fails, the others are unmapped.
     ///
     /// # Errors
     ///
-    /// Which failed first, and why.
+    /// The first failed reference, and the reason.
     pub fn map_all<A: Access>(
         &self,
         peer: DomId,
@@ -121,16 +122,16 @@ impl<X: Hypercall> GrantTable<X> {
         let failed = operations.iter().zip(grefs).enumerate().find_map(|(index, (each, &gref))| {
             check(each).err().map(|error| BatchError { index, gref, error })
         });
-        // A mapping knows which of its pages are there: dropped, it unmaps those.
+        // A mapping knows which of its pages are mapped: dropping it unmaps those.
         let mapping = self.mapping(window, Handles::Many(handles));
         failed.map_or(Ok(mapping), Err)
     }
 
-    /// Maps pages of any peers', each by itself, with one hypercall; each has its own result.
+    /// Maps pages of several peers, each as its own mapping, with one hypercall. Each has its own result.
     ///
     /// # Errors
     ///
-    /// [`GrantError::OutOfMemory`], [`GrantError::NoWindow`] and [`GrantError::OwnPage`], and none is mapped.
+    /// [`GrantError::OutOfMemory`], [`GrantError::NoWindow`] and [`GrantError::OwnPage`]; then none is mapped.
     pub fn map_batch<A: Access>(
         &self,
         grants: &[(DomId, GrantRef)],
@@ -152,7 +153,7 @@ impl<X: Hypercall> GrantTable<X> {
             results.push(match GrantError::check(Op::MAP, called, each.status) {
                 Ok(()) => Ok(self.mapping(page, Handles::One([Some(each.handle)]))),
                 Err(error) => {
-                    // SAFETY: nothing was mapped there.
+                    // SAFETY: the map failed, so this page of the window is empty.
                     unsafe { self.windows.give_back(page) };
                     Err(error)
                 }
@@ -161,7 +162,7 @@ impl<X: Hypercall> GrantTable<X> {
         Ok(results)
     }
 
-    /// Maps a page for as long as `scope` runs.
+    /// Maps a page while `scope` runs.
     ///
     /// # Errors
     ///
@@ -175,11 +176,11 @@ impl<X: Hypercall> GrantTable<X> {
         self.map::<A>(peer, gref).map(|mapping| scope(&mapping))
     }
 
-    /// Unmaps several mappings with as few hypercalls: one for up to 128 pages.
+    /// Unmaps several mappings with as few hypercalls as possible: one for up to 128 pages.
     ///
     /// # Errors
     ///
-    /// How many pages couldn't be unmapped; their windows are lost, and counted.
+    /// The number of pages not unmapped. Their windows are lost, and counted.
     pub fn unmap_all<'t, A: Access>(
         &'t self,
         mappings: impl IntoIterator<Item = ForeignMapping<'t, A, X>>,
@@ -192,7 +193,7 @@ impl<X: Hypercall> GrantTable<X> {
                 return if lost == 0 { Ok(()) } else { Err(lost) };
             }
             let _ = self.unmap_pages(some.iter_mut().flat_map(ForeignMapping::mapped_pages));
-            // What failed is tried once more, each mapping for itself.
+            // Failed pages are tried once more, one mapping at a time.
             lost += core::mem::take(&mut some).into_iter().map(ForeignMapping::close).sum::<usize>();
         }
     }
@@ -202,7 +203,7 @@ impl<X: Hypercall> GrantTable<X> {
         ForeignMapping { table: self, window, handles, is_whole: true, _access: PhantomData }
     }
 
-    /// A window for pages of these peers.
+    /// Takes a window for pages of these peers.
     fn window_for(&self, pages: usize, peers: impl IntoIterator<Item = DomId>) -> Result<Window, GrantError> {
         let own = self.xen.domain();
         if !self.maps_own.load(Ordering::Relaxed) && peers.into_iter().any(|peer| peer == own) {
@@ -211,7 +212,7 @@ impl<X: Hypercall> GrantTable<X> {
         Ok(self.windows.take(pages)?)
     }
 
-    /// Maps, and tries those again that Xen asks for.
+    /// Maps, and repeats the operations that Xen asks to retry.
     fn call_map(&self, operations: &mut [MapGrantRef]) -> Result<(), XenErrno> {
         let mut called = None;
         retry::retry(|| self.try_map(operations, &mut called));
@@ -219,17 +220,17 @@ impl<X: Hypercall> GrantTable<X> {
     }
 
     fn try_map(&self, operations: &mut [MapGrantRef], called: &mut Option<Result<(), XenErrno>>) -> bool {
-        // SAFETY: each address is in a window that was just taken, and nothing is mapped there yet: an operation is made
-        // again only if it was not done.
+        // SAFETY: each address is in a window that was just taken, and no page is mapped there yet: an operation is
+        // repeated only if it was not done.
         let call = |some: &mut [MapGrantRef]| unsafe { op::map(&self.xen, some) };
         retry::call(operations, called, |each| each.status, call)
     }
 
-    /// Unmaps pages, each by its address and its handle, and takes the handles of those that are unmapped.
+    /// Unmaps pages, each by its address and its handle, and clears the handles of the unmapped ones.
     ///
     /// # Errors
     ///
-    /// The first.
+    /// The first error.
     fn unmap_pages<'m>(
         &self,
         pages: impl Iterator<Item = (u64, &'m mut Option<GrantHandle>)>,
@@ -247,7 +248,7 @@ impl<X: Hypercall> GrantTable<X> {
             if operations.is_empty() {
                 return result;
             }
-            // SAFETY: whoever owns the mappings is done with them, and each address is that of its handle.
+            // SAFETY: the owner of the mappings is done with them, and each address belongs to its handle.
             let called = unsafe { op::unmap(&self.xen, &mut operations) };
             for (handle, each) in handles.into_iter().zip(&operations) {
                 match GrantError::check(Op::UNMAP, called, each.status) {
@@ -258,7 +259,7 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Gives a window up for good: something is there that can't be taken away.
+    /// Gives up a window for good: its contents can't be removed. Counts its pages as lost.
     pub(super) fn lose(&self, window: Window) {
         self.lost.fetch_add(window.pages() as u32, Ordering::Relaxed);
     }
@@ -278,24 +279,24 @@ fn operation<A: Access>(window: &Window, page: usize, dom: DomId, gref: GrantRef
 }
 
 impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
-    /// How many pages it has.
+    /// Returns the number of pages.
     pub fn pages(&self) -> usize {
         self.window.pages()
     }
 
-    /// The pages, to read. The peer may write them at any time. Empty if some could not be [unmapped](Self::unmap) and
-    /// others were.
+    /// Returns the pages, for reading. The peer may write them at any time. The view is empty if some could not be
+    /// [unmapped](Self::unmap) and others were.
     pub fn reader(&self) -> SharedReader<'_> {
-        // SAFETY: so many pages of the window are mapped while `self` is borrowed.
+        // SAFETY: `len` bytes of the window are mapped while `self` is borrowed.
         unsafe { SharedReader::new(self.window.first().address() as *const u8, self.len()) }
     }
 
-    /// Bytes that can be seen. With a page missing there are none: which pages are left is not for a view to tell.
+    /// Returns the number of visible bytes. It is zero if a page is missing: a view can't show which pages are left.
     fn len(&self) -> usize {
         if self.is_whole { self.pages() * PAGE_SIZE as usize } else { 0 }
     }
 
-    /// The address of each page that is mapped, and its handle.
+    /// Returns the address and handle of each mapped page.
     fn mapped_pages(&mut self) -> impl Iterator<Item = (u64, &mut Option<GrantHandle>)> {
         let first = self.window.first().0;
         let all = self.handles.all().iter_mut().zip(first..);
@@ -307,8 +308,8 @@ impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
     ///
     /// # Errors
     ///
-    /// Xen's first, and the mapping, with those pages that are mapped still. Its views show nothing if others are
-    /// unmapped; unmapping can be tried again.
+    /// The first error from Xen, and the mapping with the pages still mapped. Its views are empty if other pages were
+    /// unmapped. The caller may try again.
     pub fn unmap(mut self) -> Result<(), Failed<Self>> {
         let table = self.table;
         let result = table.unmap_pages(self.mapped_pages());
@@ -316,7 +317,7 @@ impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
         result.map_err(|error| Failed { error, value: self })
     }
 
-    /// Unmaps the pages and gives the window back. Returns how many pages of it are lost.
+    /// Unmaps the pages and gives the window back. Returns the number of its pages lost.
     fn close(self) -> usize {
         // SAFETY: the value is forgotten here, and taken apart once.
         unsafe { ManuallyDrop::new(self).take_apart() }
@@ -324,17 +325,17 @@ impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
 
     /// # Safety
     ///
-    /// It is called once, and nothing else uses the value after that.
+    /// The caller calls it once, and doesn't use the value afterwards.
     unsafe fn take_apart(&mut self) -> usize {
         let table = self.table;
         let _ = table.unmap_pages(self.mapped_pages()); // what is left is lost, and counted
-        // SAFETY: by the caller's word the window is taken once.
+        // SAFETY: the caller guarantees that the window is taken once.
         let window = unsafe { ManuallyDrop::take(&mut self.window) };
         let mut handles = core::mem::replace(&mut self.handles, Handles::One([None]));
         let mut lost = 0;
         for (page, handle) in window.into_pages().zip(handles.all()) {
             match handle {
-                // SAFETY: nothing is mapped there any more.
+                // SAFETY: this page of the window is unmapped.
                 None => unsafe { table.windows.give_back(page) },
                 Some(_) => {
                     table.lose(page);
@@ -347,9 +348,9 @@ impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
 }
 
 impl<X: Hypercall> ForeignMapping<'_, ReadWrite, X> {
-    /// The pages, to read and write. Empty as [`reader`](Self::reader).
+    /// Returns the pages, for reading and writing. The view is empty in the same case as [`reader`](Self::reader).
     pub fn bytes(&self) -> SharedBytes<'_> {
-        // SAFETY: so many pages of the window are mapped, to write, while `self` is borrowed.
+        // SAFETY: `len` bytes of the window are mapped, for writing, while `self` is borrowed.
         unsafe { SharedBytes::new(self.window.first().address() as *mut u8, self.len()) }
     }
 }

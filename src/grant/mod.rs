@@ -1,21 +1,21 @@
-//! Floor 5: the grant table. By it a domain lets another map and copy its pages, and receives pages.
+//! Floor 5: the grant table. With it a domain lets its peers map and copy its pages, and receives pages.
 //!
-//! [`GrantTable`] is the table. What it gives out owns what it stands for:
+//! [`GrantTable`] is the table. It hands out values, each the owner of a resource:
 //!
 //! | | is | ends by |
 //! |---|---|---|
-//! | [`Grant`] | a page of ours, and the reference by which a peer uses it | [`end_access`](Grant::end_access), which gives the page back unless the peer uses it |
-//! | [`ForeignMapping`] | pages of a peer's, mapped here | [`unmap`](ForeignMapping::unmap) |
-//! | [`TransferSlot`] | an empty place for a page that a peer gives away | [`complete`](TransferSlot::complete) or [`withdraw`](TransferSlot::withdraw) |
-//! | [`CopyOp`] | a copy that Xen makes | |
+//! | [`Grant`] | a page of ours and a peer's reference | [`Grant::end_access`], which returns the page unless in use |
+//! | [`ForeignMapping`] | pages of a peer, mapped here | [`ForeignMapping::unmap`] |
+//! | [`TransferSlot`] | an empty place for a peer's page | [`TransferSlot::complete`] or [`TransferSlot::withdraw`] |
+//! | [`CopyOp`] | a copy made by Xen | |
 //!
-//! All end when they are dropped, too. A grant that can't end, because the peer uses the page, goes to the
-//! quarantine until it can: the page is nobody's until then.
+//! All of them end when dropped, too. If a dropped grant can't end because the peer uses the page, it goes to the
+//! quarantine until the peer is done. Until then the page has no owner.
 //!
-//! Below: [`freelist`] says which references are free, [`entry`] has the header's protocols on one entry.
-//! [`header`] is a table from each line of Xen's header to what it is here, and to its tests.
+//! Below: [`freelist`] tracks the free references, and [`entry`] has the header's protocols on one entry. [`header`]
+//! is a table from each line of Xen's header to its counterpart here, and to its tests.
 //!
-//! Nothing here is a panic: what Xen or a peer does comes back as a [`GrantError`].
+//! No action of Xen or a peer causes a panic here: it comes back as a [`GrantError`].
 
 #[allow(unsafe_code, reason = "owners that are taken apart")]
 mod access;
@@ -48,17 +48,17 @@ pub use self::{
 pub use error::{BatchError, Failed, GrantError};
 pub use granite_core::{entry, freelist};
 
-/// What a peer may do with a page: [`ReadOnly`] or [`ReadWrite`].
+/// A peer's access to a page: [`ReadOnly`] or [`ReadWrite`].
 pub trait Access: sealed::Sealed {
-    /// It may only read.
+    /// Whether the peer may only read.
     const READ_ONLY: bool;
 }
 
-/// Reading alone.
+/// The peer may only read.
 #[derive(Clone, Copy, Debug)]
 pub enum ReadOnly {}
 
-/// Reading and writing.
+/// The peer may read and write.
 #[derive(Clone, Copy, Debug)]
 pub enum ReadWrite {}
 
@@ -84,7 +84,7 @@ mod tests {
     use crate::mm::Page;
     use crate::mm::windows::Window;
 
-    /// Doesn't compile if one of the types is `Clone`: which of the two is meant is ambiguous then.
+    /// Fails to compile if one of the types is `Clone`: then both impls apply, and `is` is ambiguous.
     macro_rules! not_clone {
         ($($type:ty),* $(,)?) => {$(
             const _: fn() = || {

@@ -1,10 +1,11 @@
-//! Grants that were dropped while their peer used them. Page and reference wait here until it is done: the entry says
-//! what was granted, and the freelist keeps the reference [parked](super::freelist::Freelist::park). So waiting takes no
-//! memory, and no more can wait than there are references. A reference may also wait alone, for the end of another's
-//! use: then its entry grants nothing, and says which.
+//! The quarantine: grants dropped while their peer used them. Page and reference wait here until the peer is done.
+//! The entry records the granted page, and the freelist keeps the reference
+//! [parked](super::freelist::Freelist::park). So waiting takes no memory, and there can't be more waiting grants than
+//! references. A reference may also wait alone, for the end of the use of another grant. Its entry then grants no
+//! page and holds the other grant's reference.
 //!
-//! Xen sends no event when a peer is done. Each allocation looks at a few grants, and so does a vCPU that has nothing to
-//! do ([`GrantTable::idle`]).
+//! Xen sends no event when a peer is done. Each allocation polls a few grants, and so does an idle vCPU
+//! ([`GrantTable::idle`]).
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -18,19 +19,20 @@ use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::hypercall::Hypercall;
 use crate::mm::Page;
 
-/// How many each allocation looks at.
+/// Grants polled by each allocation.
 pub const A_FEW: u32 = 2;
-/// How many a vCPU looks at before it halts.
+/// Grants polled by a vCPU before it halts.
 const WHEN_IDLE: u32 = 64;
 
-/// How soon an idle vCPU looks again, in milliseconds; then twice as long each time that nothing came free.
+/// An idle vCPU's first interval between polls, in milliseconds. It doubles, up to `LATE`, each time no grant came
+/// free.
 const SOON: u32 = 10;
 const LATE: u32 = 100;
 
-/// The references that wait.
+/// The state of the quarantine. The freelist holds the parked references.
 pub struct Quarantine {
     count: AtomicU32,
-    /// In how many milliseconds to look again.
+    /// The interval until the next poll, in milliseconds.
     next_look: AtomicU32,
 }
 
@@ -39,7 +41,7 @@ impl Quarantine {
         Self { count: AtomicU32::new(0), next_look: AtomicU32::new(SOON) }
     }
 
-    /// How many wait.
+    /// Returns the number of waiting references.
     #[inline]
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
@@ -47,19 +49,19 @@ impl Quarantine {
 }
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Leaves a reference, and the page that its entry grants if it does, to the quarantine. The caller forgets the page.
+    /// Puts a reference into the quarantine, with the page if its entry grants one. The caller forgets the page.
     pub(super) fn quarantine(&self, reference: OwnedRef) {
         self.quarantine.count.fetch_add(1, Ordering::Relaxed);
         self.quarantine.next_look.store(SOON, Ordering::Relaxed);
-        // It can't be of another list: references of a table stay with it.
+        // It can't belong to another list: a table's references stay with the table.
         let _ = self.list.park(reference);
     }
 
-    /// Looks at up to `most` grants in quarantine, and frees page and reference of those whose peer is done.
-    /// Tells how many those were. Every allocation looks at a few.
+    /// Polls up to `most` grants in quarantine, and frees page and reference of those whose peer is done. Returns the
+    /// number of references freed. Every allocation polls a few.
     pub fn reap(&self, most: u32) -> u32 {
         let mut freed = 0;
-        // No more than there are now: what others put there meanwhile is looked at the next time.
+        // No more than there are now: a later call looks at those added meanwhile.
         for _ in 0..most.min(self.quarantine.count()) {
             let Some(reference) = self.list.unpark() else { break };
             if self.release(&reference) {
@@ -73,8 +75,8 @@ impl<X: Hypercall> GrantTable<X> {
         freed
     }
 
-    /// What a vCPU does for the table before it halts: gives back the references that it has cached, and looks at some
-    /// grants in quarantine. Returns in how long to look again, if grants are left there.
+    /// Does a vCPU's work for the table before it halts: gives back its cached references, and polls some grants in
+    /// quarantine. Returns the interval until the next poll if grants are left there.
     pub fn idle(&self) -> Option<Duration> {
         self.list.flush();
         if self.quarantine.count() == 0 {
@@ -88,7 +90,7 @@ impl<X: Hypercall> GrantTable<X> {
         (self.quarantine.count() > 0).then(|| Duration::from_millis(look.into()))
     }
 
-    /// How many pages and references of grants to `peer` are in quarantine.
+    /// Returns the number of pages and references of grants to `peer` in quarantine.
     pub fn quarantined_by(&self, peer: DomId) -> u32 {
         let waits_for = |gref: GrantRef| {
             let entry = self.entry_of(gref);
@@ -100,7 +102,7 @@ impl<X: Hypercall> GrantTable<X> {
         self.list.parked().filter(|&gref| waits_for(gref) == peer).count() as u32
     }
 
-    /// Refuses a peer that keeps as much as it may.
+    /// Refuses a peer that has reached its quota in quarantine.
     #[inline]
     pub(super) fn check_quota(&self, peer: DomId) -> Result<(), GrantError> {
         if self.quarantine.count() < self.peer_quota {
@@ -112,7 +114,7 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Ends what an entry grants and frees the page, if the peer is done.
+    /// Ends the grant of an entry and frees the page, if the peer is done. Returns whether it is.
     fn release(&self, reference: &OwnedRef) -> bool {
         let entry = self.entry(reference);
         if entry.flags().entry_type() == EntryFlags::ACCEPT_TRANSFER {
@@ -125,7 +127,8 @@ impl<X: Hypercall> GrantTable<X> {
         if entry.end_access().is_err() {
             return false;
         }
-        // SAFETY: the entry granted a page whose owner left it to the quarantine; nobody uses it any more.
+        // SAFETY: the entry granted a page, left to the quarantine by its owner; the access has ended, so no one uses
+        // it.
         drop(unsafe { Page::from_gfn(frame) });
         true
     }

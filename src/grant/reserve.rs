@@ -1,4 +1,4 @@
-//! References that a driver has for itself: granting a page by one of them can't be refused later.
+//! References reserved for one driver: granting a page by one of them can't fail later for lack of a reference.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -13,9 +13,9 @@ use crate::abi::DomId;
 use crate::hypercall::Hypercall;
 use crate::mm::Page;
 
-/// References that were taken in advance. Dropping it gives those back that are not out.
+/// References taken in advance. Dropping it gives back the unused ones.
 ///
-/// It is also a driver's quota: it never has more. Linux has the same as `gnttab_alloc_grant_references`.
+/// It is also the driver's quota: it never has more. Linux offers the same with `gnttab_alloc_grant_references`.
 #[doc(alias = "gnttab_alloc_grant_references")]
 #[must_use = "dropping it gives the references back"]
 pub struct Reserve<'t, X: Hypercall> {
@@ -29,8 +29,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// [`GrantError::Exhausted`] if fewer are free, [`GrantError::OutOfMemory`], and [`GrantError::Memory`] if Xen
-    /// refuses to let the table grow.
+    /// [`GrantError::Exhausted`] if fewer are free, [`GrantError::OutOfMemory`] if memory is short, and
+    /// [`GrantError::Memory`] if Xen refuses to let the table grow.
     pub fn reserve(&self, count: usize) -> Result<Reserve<'_, X>, GrantError> {
         let mut references = Vec::new();
         self.take_many(count, &mut references)?;
@@ -41,7 +41,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// As there, but [`GrantError::Exhausted`] only if the table can never have so many.
+    /// As [`reserve`](Self::reserve), but [`GrantError::Exhausted`] only if the table can never have `count`
+    /// references.
     pub async fn reserve_when_free(&self, count: usize) -> Result<Reserve<'_, X>, GrantError> {
         if count > self.max_references() as usize {
             return Err(self.exhausted());
@@ -49,7 +50,7 @@ impl<X: Hypercall> GrantTable<X> {
         self.when_free(|| self.reserve(count)).await
     }
 
-    /// Tries again after references were freed, for as long as none is free.
+    /// Retries `attempt` each time references are freed, for as long as it returns [`GrantError::Exhausted`].
     pub(super) async fn when_free<T>(
         &self,
         mut attempt: impl FnMut() -> Result<T, GrantError>,
@@ -58,7 +59,7 @@ impl<X: Hypercall> GrantTable<X> {
             let mut result = attempt();
             if let Err(GrantError::Exhausted { .. }) = result {
                 self.list.wait(context.waker());
-                // Again, for what was freed before the waker was known woke no one.
+                // Check again: a free before the waker was registered woke no one.
                 result = attempt();
             }
             match result {
@@ -71,7 +72,7 @@ impl<X: Hypercall> GrantTable<X> {
 }
 
 impl<'t, X: Hypercall> Reserve<'t, X> {
-    /// References that are not out.
+    /// Returns the number of references not in use by a grant.
     pub fn free(&self) -> usize {
         self.references.len()
     }
@@ -80,8 +81,8 @@ impl<'t, X: Hypercall> Reserve<'t, X> {
     ///
     /// # Errors
     ///
-    /// The page, and [`GrantError::Exhausted`] if all references of the reserve are out, or what
-    /// [`GrantTable::grant`] says of the page and the peer.
+    /// The page, with [`GrantError::Exhausted`] if all references of the reserve are in use, or with an error of
+    /// [`GrantTable::grant`] about the page or the peer.
     pub fn grant<A: Access>(&mut self, page: Page, peer: DomId) -> Result<Grant<'t, A, X>, Failed<Page>> {
         if let Err(error) = self.table.check_quota(peer) {
             return Err(Failed { error, value: page });
@@ -95,16 +96,16 @@ impl<'t, X: Hypercall> Reserve<'t, X> {
         }
     }
 
-    /// As [`Grant::end_access`], and keeps the reference, up to the quota. A grant that is ended otherwise gives its
-    /// reference to the table.
+    /// As [`Grant::end_access`], but keeps the reference, up to the quota. A grant ended in any other way gives its
+    /// reference back to the table.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Grant::end_access`].
     pub fn end_access<A: Access>(&mut self, grant: Grant<'t, A, X>) -> Ended<'t, A, X> {
         let (page, reference) = grant.end()?;
         if self.references.len() < self.quota {
-            // There is room for the quota since `reserve`.
+            // `reserve` made room for the quota.
             self.references.push(reference);
         } else {
             self.table.give_back(reference);
@@ -112,11 +113,11 @@ impl<'t, X: Hypercall> Reserve<'t, X> {
         Ok(page)
     }
 
-    /// Takes references from the table until the reserve has its quota again, with `out` of them out.
+    /// Takes references from the table until the reserve has its quota again, counting `out` of them as in use.
     ///
     /// # Errors
     ///
-    /// As [`GrantTable::reserve`]; the reserve stays as it is.
+    /// As [`GrantTable::reserve`]; the reserve is unchanged.
     pub fn refill(&mut self, out: usize) -> Result<(), GrantError> {
         let missing = self.quota.saturating_sub(out).saturating_sub(self.references.len());
         self.table.take_many(missing, &mut self.references)

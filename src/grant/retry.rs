@@ -1,5 +1,5 @@
-//! Trying again what Xen can't do just now ([`Status::EAGAIN`]): a page of the peer's is paged out, and to page it in
-//! takes milliseconds.
+//! Retries operations that Xen can't do at the moment ([`Status::EAGAIN`]): a page of the peer is paged out, and
+//! paging it in takes milliseconds.
 
 use core::future::poll_fn;
 use core::task::Poll;
@@ -9,14 +9,14 @@ use crate::abi::XenErrno;
 use crate::abi::grant::Status;
 use crate::time::{Deadline, Instant, sleep};
 
-/// How long an operation is tried in all.
+/// The total time for an operation's retries.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long it waits at first; then twice as long each time.
+/// The first delay. It doubles each time.
 const FIRST: Duration = Duration::from_micros(100);
-/// How long it waits at most.
+/// The maximum delay.
 const LONGEST: Duration = Duration::from_millis(10);
 
-/// When to try again.
+/// The schedule of retries.
 struct Backoff {
     delay: Duration,
     deadline: Deadline,
@@ -27,7 +27,7 @@ impl Backoff {
         Self { delay: FIRST, deadline: Deadline::after(TIMEOUT) }
     }
 
-    /// How long to wait; `None` after the deadline.
+    /// Returns the next delay; `None` after the deadline.
     fn next(&mut self) -> Option<Duration> {
         let delay = (!self.deadline.has_passed()).then_some(self.delay)?;
         self.delay = LONGEST.min(self.delay * 2);
@@ -35,7 +35,7 @@ impl Backoff {
     }
 }
 
-/// Calls `attempt` until it returns `false`, which is: nothing is to be tried again. Sleeps in between, with growing
+/// Calls `attempt` until it returns `false`: no operation is left to retry. Sleeps between calls, with growing
 /// delays, and gives up after a second.
 pub fn retry(mut attempt: impl FnMut() -> bool) {
     if !attempt() {
@@ -50,8 +50,8 @@ pub fn retry(mut attempt: impl FnMut() -> bool) {
     }
 }
 
-/// The same for a task: other tasks run meanwhile. It asks for the next turn at once, and looks at the clock then, since
-/// nothing announces that a page is back.
+/// As [`retry`], for a task: other tasks run meanwhile. The task wakes itself at once and polls the clock, because
+/// no event announces the page's return.
 pub async fn retry_async(mut attempt: impl FnMut() -> bool) {
     if !attempt() {
         return;
@@ -73,8 +73,8 @@ pub async fn retry_async(mut attempt: impl FnMut() -> bool) {
     }
 }
 
-/// Makes the first call for all operations, and each later one for those that Xen wants to be tried again. `called` is
-/// what the calls returned. Returns whether some are to be tried again.
+/// Makes the first call for all operations, and each later call only for those that Xen asks to retry. `called`
+/// collects the results of the calls. Returns whether some operations must be retried.
 pub fn call<T>(
     operations: &mut [T],
     called: &mut Option<Result<(), XenErrno>>,
@@ -83,7 +83,7 @@ pub fn call<T>(
 ) -> bool {
     let is_first = called.is_none();
     let is_due = |operation: &T| is_first || status(operation) == Status::EAGAIN;
-    // Neighbours that are due go into one call.
+    // Adjacent due operations share one call.
     for some in operations.chunk_by_mut(|a, b| is_due(a) == is_due(b)).filter(|some| is_due(&some[0])) {
         let result = call(some);
         *called = Some(called.map_or(result, |before| before.and(result)));

@@ -1,4 +1,4 @@
-//! Pages that change their domain: slots that wait for one, and giving one away.
+//! Pages that change their domain: slots for receiving a page, and giving a page away.
 //!
 //! ```text
 //! offered ──(peer transfers)──> committed ──(Xen writes the frame)──> completed
@@ -23,10 +23,10 @@ use crate::mm::windows::Window;
 use crate::mm::{Page, SharedBytes};
 use crate::time::{Deadline, pause};
 
-/// Where a slot is.
+/// The state of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SlotState {
-    /// Nobody has begun.
+    /// No transfer has begun.
     Offered,
     /// A page is on its way. The entry must be left alone.
     Committed,
@@ -34,9 +34,9 @@ pub enum SlotState {
     Completed,
 }
 
-/// An empty place that a peer may transfer a page into.
+/// An empty place into which a peer may transfer a page.
 ///
-/// Dropping it withdraws the offer; a slot that is committed goes to the quarantine until its page has come.
+/// Dropping it withdraws the offer. A committed slot goes to the quarantine until its page has come.
 #[must_use = "dropping a slot withdraws it"]
 pub struct TransferSlot<'t, X: Hypercall> {
     table: &'t GrantTable<X>,
@@ -44,8 +44,7 @@ pub struct TransferSlot<'t, X: Hypercall> {
     window: ManuallyDrop<Window>,
 }
 
-/// A page that came by transfer. It is RAM of ours, at an address of a window. Dropping it gives it back to
-/// Xen.
+/// A page received by transfer. It is RAM of ours, at an address of a window. Dropping it gives it back to Xen.
 pub struct ReceivedPage<'t, X: Hypercall> {
     table: &'t GrantTable<X>,
     window: ManuallyDrop<Window>,
@@ -56,7 +55,7 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// [`GrantError::Exhausted`], [`GrantError::NoWindow`].
+    /// [`GrantError::NoWindow`] if no addresses are free, or the errors of [`grant`](Self::grant), without a page.
     pub fn accept_transfer(&self, peer: DomId) -> Result<TransferSlot<'_, X>, GrantError> {
         let window = self.windows.take(1)?;
         let offer = || {
@@ -77,19 +76,20 @@ impl<X: Hypercall> GrantTable<X> {
                 window: ManuallyDrop::new(window),
             }),
             Err(error) => {
-                // SAFETY: the window was just taken, and nothing came there.
+                // SAFETY: the window was just taken, and no page has come there.
                 unsafe { self.windows.give_back(window) };
                 Err(error)
             }
         }
     }
 
-    /// Gives a page away, into a slot that `peer` offered. Only PV domains may; a PVH guest is told so.
+    /// Gives a page away, into a slot offered by `peer`. Only PV domains may do this; in a PVH guest the error says
+    /// so.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Op`], with the page, if it is still ours: the header says that whatever fails, the page is
-    /// gone, but for [`Status::BAD_PAGE`] and a call that Xen refuses as a whole.
+    /// [`GrantError::Op`], with the page if it is still ours. According to Xen's header, any failure loses the page,
+    /// except [`Status::BAD_PAGE`] and a call refused as a whole.
     #[doc(alias = "GNTTABOP_transfer")]
     pub fn transfer(&self, page: Page, peer: DomId, slot: GrantRef) -> Result<(), Failed<Option<Page>>> {
         let mut transfer =
@@ -116,7 +116,7 @@ impl<X: Hypercall> GrantTable<X> {
     }
 }
 
-/// The state that flags tell of.
+/// Returns the state described by these flags.
 fn state(flags: EntryFlags) -> SlotState {
     if flags.contains(EntryFlags::TRANSFER_COMPLETED) {
         SlotState::Completed
@@ -128,12 +128,12 @@ fn state(flags: EntryFlags) -> SlotState {
 }
 
 impl<'t, X: Hypercall> TransferSlot<'t, X> {
-    /// The reference, to tell the peer.
+    /// Returns the reference. The peer needs it to transfer a page.
     pub fn gref(&self) -> GrantRef {
         self.reference.get()
     }
 
-    /// Where it is just now.
+    /// Returns the current state.
     pub fn state(&self) -> SlotState {
         state(self.table.entry(&self.reference).flags())
     }
@@ -142,14 +142,15 @@ impl<'t, X: Hypercall> TransferSlot<'t, X> {
     ///
     /// # Errors
     ///
-    /// The slot, and [`GrantError::NotTransferred`] or [`GrantError::Committed`].
+    /// The slot, with [`GrantError::NotTransferred`] if no transfer has begun, or [`GrantError::Committed`] if the
+    /// page is on its way.
     pub fn complete(self) -> Result<ReceivedPage<'t, X>, Failed<Self>> {
         let entry = self.table.entry(&self.reference);
         let error = match state(entry.flags()) {
             SlotState::Offered => GrantError::NotTransferred,
             SlotState::Committed => GrantError::Committed,
             SlotState::Completed => {
-                // Xen is done with it, so a plain write is right.
+                // Xen is done with the entry, so a plain write is right.
                 entry.clear();
                 let table = self.table;
                 let (reference, window) = self.into_parts();
@@ -160,7 +161,7 @@ impl<'t, X: Hypercall> TransferSlot<'t, X> {
         Err(Failed { error, value: self })
     }
 
-    /// Waits for a page that is committed, until the deadline, and takes it. Nothing interrupts for it: it is looked for.
+    /// Waits until the deadline for a committed page, and takes it. Xen sends no event for this, so it polls.
     ///
     /// # Errors
     ///
@@ -176,14 +177,14 @@ impl<'t, X: Hypercall> TransferSlot<'t, X> {
     ///
     /// # Errors
     ///
-    /// The slot, and [`GrantError::Committed`] once the peer has begun.
+    /// The slot, with [`GrantError::Committed`] once the peer has begun.
     pub fn withdraw(self) -> Result<(), Failed<Self>> {
         match self.table.entry(&self.reference).withdraw() {
             Ok(()) => {
                 let table = self.table;
                 let (reference, window) = self.into_parts();
                 table.give_back(reference);
-                // SAFETY: nobody was committed, so nothing came there.
+                // SAFETY: no transfer was committed, so no page has come there.
                 unsafe { table.windows.give_back(window) };
                 Ok(())
             }
@@ -205,21 +206,21 @@ impl<X: Hypercall> Drop for TransferSlot<'_, X> {
             unsafe { (ManuallyDrop::take(&mut self.reference), ManuallyDrop::take(&mut self.window)) };
         if self.table.entry(&reference).withdraw().is_ok() {
             self.table.give_back(reference);
-            // SAFETY: nobody was committed, so nothing came there.
+            // SAFETY: no transfer was committed, so no page has come there.
             unsafe { self.table.windows.give_back(window) };
         } else {
-            // The entry remembers the window.
+            // The entry records the window.
             self.table.quarantine(reference);
         }
     }
 }
 
-/// Lets go of a slot in quarantine: takes the offer back, or gives the page that came back to Xen. `false` while
-/// a page is on its way.
+/// Releases a slot in quarantine: takes the offer back, or gives a received page back to Xen. Returns `false` while a
+/// page is on its way.
 pub(super) fn release<X: Hypercall>(table: &GrantTable<X>, entry: Entry<'_>) -> bool {
     let gfn = entry.frame();
     if entry.withdraw().is_ok() {
-        // SAFETY: the slot's window, which its owner left to the quarantine; nothing came there.
+        // SAFETY: the window of the slot, left to the quarantine by its owner; no page has come there.
         unsafe { table.windows.give_back(Window::from_gfn(gfn)) };
         return true;
     }
@@ -227,28 +228,28 @@ pub(super) fn release<X: Hypercall>(table: &GrantTable<X>, entry: Entry<'_>) -> 
         return false;
     }
     entry.clear();
-    // SAFETY: the same window, with the page that came, which nobody uses.
+    // SAFETY: the same window, with the page that came, which has no user.
     let window = unsafe { Window::from_gfn(gfn) };
     drop(ReceivedPage { table, window: ManuallyDrop::new(window) });
     true
 }
 
 impl<X: Hypercall> ReceivedPage<'_, X> {
-    /// What it holds.
+    /// Returns the page's bytes.
     pub fn bytes(&self) -> &Bytes {
-        // SAFETY: it is RAM of ours and of nobody else's, mapped at the window's address, and borrowed.
+        // SAFETY: it is RAM of ours alone, mapped at the window's address, and borrowed.
         unsafe { &*(self.window.first().address() as *const Bytes) }
     }
 
-    /// What it holds, to change.
+    /// Returns the page's bytes, for changing.
     pub fn bytes_mut(&mut self) -> &mut Bytes {
-        // SAFETY: as above, and borrowed by us alone.
+        // SAFETY: as above, and borrowed exclusively.
         unsafe { &mut *(self.window.first().address() as *mut Bytes) }
     }
 
-    /// The page as memory that others may use as well.
+    /// Returns the page as memory that other domains may use as well.
     pub fn shared(&mut self) -> SharedBytes<'_> {
-        // SAFETY: as above; no reference to the bytes lives beside this borrow.
+        // SAFETY: as above; no reference to the bytes exists during this borrow.
         unsafe { SharedBytes::new(self.window.first().address() as *mut u8, PAGE_SIZE as usize) }
     }
 }
@@ -257,7 +258,7 @@ impl<X: Hypercall> Drop for ReceivedPage<'_, X> {
     fn drop(&mut self) {
         // SAFETY: `self` is being dropped, so the window is taken once.
         let window = unsafe { ManuallyDrop::take(&mut self.window) };
-        // SAFETY: the page is ours and nobody uses it any more.
+        // SAFETY: the page is ours, and no one uses it any more.
         if unsafe { memory::release_page(&self.table.xen, window.first()) }.is_ok() {
             // SAFETY: Xen has taken the page, so the window is empty.
             unsafe { self.table.windows.give_back(window) };

@@ -1,4 +1,4 @@
-//! The table: what it has, and where an entry's words lie.
+//! The table: its state, and the addresses of an entry's words.
 
 mod area;
 mod references;
@@ -23,18 +23,18 @@ use crate::sync::primitive::{u16_at, u32_at, u64_at};
 use area::Area;
 use version::STATUS_PER_FRAME;
 
-/// What a table is to be like.
+/// The settings of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// The layout of the entries.
     pub version: Version,
     /// Frames to place at once.
     pub frames: u32,
-    /// Frames to place at most; Xen may allow fewer.
+    /// The maximum number of frames to place; Xen may allow fewer.
     pub max_frames: u32,
-    /// vCPUs that will allocate references.
+    /// The number of vCPUs that will allocate references.
     pub vcpus: usize,
-    /// Pages that one peer may keep in quarantine; with so many there it is granted no more.
+    /// The maximum number of pages that one peer may keep in quarantine. A peer at this number is granted no more.
     pub peer_quota: u32,
 }
 
@@ -69,17 +69,17 @@ pub struct GrantTable<X: Hypercall> {
 pub struct Stats {
     /// Frames placed.
     pub frames: u32,
-    /// Frames that there may be.
+    /// The maximum number of frames.
     pub max_frames: u32,
-    /// References, by the frames that are placed, without the reserved ones.
+    /// References in the placed frames, without the reserved ones.
     pub references: u32,
-    /// References out, the quarantined among them.
+    /// References in use, including those in quarantine.
     pub in_use: u32,
-    /// References free.
+    /// Free references.
     pub free: u32,
-    /// Grants that were dropped while the peer used them: page and reference wait for it.
+    /// Grants dropped while the peer used them: page and reference wait until the peer is done.
     pub quarantined: u32,
-    /// Pages of windows that were lost because an unmap failed.
+    /// Pages of windows lost because an unmap failed.
     pub lost: u32,
 }
 
@@ -98,20 +98,21 @@ impl fmt::Display for Stats {
 }
 
 impl<X: Hypercall + Clone> GrantTable<X> {
-    /// Sets the domain's table up. What the toolstack wrote in references 0 to 7 stays as it is.
+    /// Sets up the domain's table. References 0 to 7, written by the toolstack, stay as they are.
     ///
     /// # Errors
     ///
-    /// [`GrantError`]: Xen refuses the version or a frame, or there is no window for the table.
+    /// [`GrantError::Op`] if Xen refuses the version or the query of the size, [`GrantError::Memory`] if it refuses a
+    /// frame, [`GrantError::NoWindow`] if there is no window for the table, or [`GrantError::OutOfMemory`].
     ///
     /// # Safety
     ///
-    /// It is the only one in use of this domain's, and no grant of an older one is used any more.
+    /// No other table of this domain may be in use, and no grant of an older one may be used any more.
     pub unsafe fn new(xen: X, windows: &'static Windows, config: Config) -> Result<Self, GrantError> {
         let version = config.version;
-        // A Xen that doesn't know versions has version 1.
+        // A Xen without versions has version 1.
         if op::get_version(&xen, DomId::SELF).unwrap_or(1) != version.number() {
-            // SAFETY: by the caller's word nobody uses a table.
+            // SAFETY: the caller guarantees that no table is in use.
             unsafe { op::set_version(&xen, version.number()) }?;
         }
         let (_, most) = op::query_size(&xen, DomId::SELF)?;
@@ -153,31 +154,31 @@ impl<X: Hypercall + Clone> GrantTable<X> {
         }
     }
 
-    /// Undoes a set-up that failed, so that another one can be tried.
+    /// Undoes a failed set-up, so that another one can be tried.
     fn dismantle(self) {
         let Self { xen, windows, entries, status, .. } = self;
-        // SAFETY: the table is new, and nobody has a reference yet.
+        // SAFETY: the table is new, and has handed out no reference yet.
         core::iter::once(entries).chain(status).for_each(|area| unsafe { area.dismantle(&xen, windows) });
     }
 }
 
 impl<X: Hypercall> GrantTable<X> {
-    /// The layout of the entries.
+    /// Returns the layout of the entries.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The hypervisor.
+    /// Returns the hypervisor.
     pub fn xen(&self) -> &X {
         &self.xen
     }
 
-    /// Where mappings go.
+    /// Returns the addresses for mappings.
     pub fn windows(&self) -> &'static Windows {
         self.windows
     }
 
-    /// The table in numbers. Exact while nobody changes it; a snapshot otherwise.
+    /// Returns the table in numbers. They are exact while the table doesn't change, and a snapshot otherwise.
     pub fn stats(&self) -> Stats {
         let list = self.list.stats();
         Stats {
@@ -191,23 +192,23 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// The entry of a reference that is out.
+    /// Returns the entry of a reference in use.
     #[inline]
     pub(super) fn entry(&self, reference: &OwnedRef) -> Entry<'_> {
         self.entry_of(reference.get())
     }
 
-    /// Whether a peer uses what a reference grants, whoever has it.
+    /// Returns whether a peer uses the grant of a reference, regardless of the reference's owner.
     pub(super) fn is_used(&self, gref: GrantRef) -> bool {
         self.has(gref) && !self.entry_of(gref).use_of().is_empty()
     }
 
-    /// Whether the table has such a reference.
+    /// Returns whether the table has such a reference.
     pub(super) fn has(&self, gref: GrantRef) -> bool {
         gref.0 < self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame()
     }
 
-    /// The entry of a reference that the table [has](Self::has).
+    /// Returns the entry of a reference that the table [has](Self::has).
     #[inline]
     pub(super) fn entry_of(&self, gref: GrantRef) -> Entry<'_> {
         let index = u64::from(gref.0);
@@ -215,9 +216,9 @@ impl<X: Hypercall> GrantTable<X> {
             Some(status) => {
                 let entry = self.entries.address() + index * 16;
                 let status = status.address() + index * 2;
-                // SAFETY: references are handed out when their frames have been placed, and these stay in
-                // place as long as the table lives. Xen and the guest use them atomically, and the offsets
-                // are those of `EntryV2`.
+                // SAFETY: references are handed out after their frames have been placed, and the frames stay in place
+                // as long as the table lives. Xen and the guest use them atomically, and the offsets are those of
+                // `EntryV2`.
                 unsafe {
                     Entry::V2 {
                         word: u32_at(entry as *mut u32),
@@ -237,55 +238,57 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Where the entries lie, one behind the other in the order of their references; Xen and a toolstack write them too.
+    /// Returns the address of the entries, an array in the order of their references. Xen and a toolstack write them
+    /// too.
     pub fn address(&self) -> u64 {
         self.entries.address()
     }
 
-    /// Every entry that grants something, as it was when it was read, by its reference; those of the toolstack too.
+    /// Returns every entry in use, as it was when read, with its reference. The toolstack's entries are included.
     pub fn entries(&self) -> impl Iterator<Item = (GrantRef, Snapshot)> {
         let count = self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame();
         let read = (0..count).map(GrantRef).map(|gref| (gref, self.entry_of(gref).snapshot()));
         read.filter(|(_, entry)| entry.flags.entry_type() != EntryFlags::INVALID)
     }
 
-    /// Lets the domain map its own grants, which is refused otherwise: Xen takes a page away from its own address when
+    /// Lets the domain map its own grants, which is refused otherwise: Xen removes a page from its own address when
     /// the domain maps it at another, and doesn't put it back.
     ///
     /// # Safety
     ///
-    /// Of each page that this domain grants to itself and maps, another mapping at the page's own address stays for as
-    /// long as the page is used. (Xen 4.20 refuses such a mapping.)
+    /// For each page that this domain grants to itself and maps, another mapping must stay at the page's own address
+    /// for as long as the page is used. (Xen 4.20 refuses such a mapping.)
     pub unsafe fn allow_own_mappings(&self) {
         self.maps_own.store(true, Ordering::Relaxed);
     }
 
-    /// How large the table is, by Xen's word, and may become, in frames.
+    /// Returns the table's current and maximum size in frames, as Xen reports them.
     ///
     /// # Errors
     ///
-    /// [`OpError`].
+    /// [`OpError`] if Xen refuses.
     pub fn query_size(&self) -> Result<(u32, u32), OpError> {
         op::query_size(&self.xen, DomId::SELF)
     }
 
-    /// Has Xen print the table to its console; a PVH guest may not, and has [`dump`](Self::dump).
+    /// Asks Xen to print the table to its console. A PVH guest may not do this, and uses [`dump`](Self::dump)
+    /// instead.
     ///
     /// # Errors
     ///
-    /// [`OpError`], which says who may.
+    /// [`OpError`] if Xen refuses; in a PVH guest its text names the domains allowed to do this.
     pub fn dump_to_xen(&self) -> Result<(), OpError> {
         op::dump_table(&self.xen, DomId::SELF)
     }
 
-    /// Exchanges what two references grant. A grant that has either goes on with the other's entry, so both
-    /// must be of grants of one kind.
+    /// Exchanges the entries of two references. A grant with either reference continues with the other's entry, so
+    /// both grants must be of one kind.
     ///
     /// # Errors
     ///
-    /// [`OpError`], and nothing is changed.
+    /// [`OpError`] if Xen refuses, as it does while either is in use; both entries are unchanged.
     pub(super) fn swap(&self, a: &OwnedRef, b: &OwnedRef) -> Result<(), OpError> {
-        // SAFETY: both are borrowed from their owners by the caller, who exchanges the pages as well.
+        // SAFETY: the caller borrows both from their owners, and exchanges the pages as well.
         unsafe { op::swap(&self.xen, a.get(), b.get()) }
     }
 }

@@ -17,7 +17,7 @@ impl<X: Hypercall> GrantTable<X> {
     /// Takes a reference for a grant to `peer`.
     #[inline]
     pub(in crate::grant) fn take(&self, peer: DomId) -> Result<OwnedRef, GrantError> {
-        // One test for both: the quarantine is mostly empty.
+        // One test for reaping and quota: the quarantine is mostly empty.
         if self.quarantine.count() > 0 {
             self.look_into_the_quarantine(peer)?;
         }
@@ -57,7 +57,7 @@ impl<X: Hypercall> GrantTable<X> {
             return Ok(run);
         }
         loop {
-            // As many frames as complete what is free at the end of the table: with fewer there is no such run.
+            // Enough frames to complete the free run at the end of the table. With fewer there is no such run.
             let frames = self.frames.load(Ordering::Relaxed);
             let missing = count.saturating_sub(self.list.free_at_the_end());
             let wanted = frames.saturating_add(missing.div_ceil(self.version.entries_per_frame()).max(1));
@@ -74,8 +74,8 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Grows until `take` succeeds: others may take what one has grown. If the table can't grow, looks at all that is in
-    /// quarantine.
+    /// Grows the table until `take` succeeds, because other vCPUs may take the new references. If the table can't
+    /// grow, polls all of the quarantine.
     #[cold]
     fn take_growing<T>(&self, count: u32, mut take: impl FnMut() -> Option<T>) -> Result<T, GrantError> {
         let more = count.div_ceil(self.version.entries_per_frame());
@@ -98,8 +98,9 @@ impl<X: Hypercall> GrantTable<X> {
         take().ok_or(error)
     }
 
-    /// If the table still has as few frames, another vCPU is placing the next one: lets it run. Returns `false` in an
-    /// interrupt handler, which may have interrupted that very work.
+    /// Returns whether to try again. If the table still has only `frames` frames, another vCPU is placing the next
+    /// one, so this pauses to let it run. In an interrupt handler it then returns `false`, because the handler may have
+    /// interrupted that very work.
     fn wait_for_growth(&self, frames: u32) -> bool {
         if self.frames.load(Ordering::Relaxed) > frames {
             return true;
@@ -108,13 +109,13 @@ impl<X: Hypercall> GrantTable<X> {
         !this_vcpu::is_handling()
     }
 
-    /// Grows the table to `frames`, the highest index first, so that Xen grows it once. Any number of callers may; each
-    /// frame is placed by one of them.
+    /// Grows the table to `frames`, the highest index first, so that Xen grows it once. Any number of callers may do
+    /// so at once; each frame is placed by one of them.
     ///
     /// # Errors
     ///
-    /// [`GrantError::Exhausted`] beyond the largest size, [`GrantError::OutOfMemory`] without memory for the bookkeeping,
-    /// [`GrantError::Memory`] if Xen refuses; the frames before stay.
+    /// [`GrantError::Exhausted`] above the maximum size, [`GrantError::OutOfMemory`] without memory for the
+    /// bookkeeping, or [`GrantError::Memory`] if Xen refuses. The earlier frames stay.
     pub fn grow_to(&self, frames: u32) -> Result<(), GrantError> {
         if frames > self.max_frames {
             return Err(self.exhausted());
@@ -125,7 +126,7 @@ impl<X: Hypercall> GrantTable<X> {
         for index in (self.frames.load(Ordering::Relaxed)..frames).rev() {
             result = result.and(self.place(index));
         }
-        // Those that are there without a gap.
+        // The frames without a gap, from the first on.
         let count = (0..frames).take_while(|&index| self.is_placed(index)).count() as u32;
         self.frames.fetch_max(count, Ordering::Relaxed);
         result.and(self.list.grow(count * per_frame).map_err(|_| GrantError::OutOfMemory))
@@ -141,12 +142,12 @@ impl<X: Hypercall> GrantTable<X> {
         self.entries.has(index) && has_status()
     }
 
-    /// The frame of status words of a frame of entries.
+    /// Returns the frame of status words for a frame of entries.
     fn status_index(&self, index: u32) -> u32 {
         index * self.version.entries_per_frame() / STATUS_PER_FRAME
     }
 
-    /// References that there are if the table is as large as it may become.
+    /// Returns the number of references in a table of the maximum size, without the reserved ones.
     pub(in crate::grant) fn max_references(&self) -> u32 {
         self.max_frames * self.version.entries_per_frame() - GrantRef::FIRST_FREE.0
     }
@@ -158,7 +159,7 @@ impl<X: Hypercall> GrantTable<X> {
     /// Gives a reference back.
     #[inline]
     pub(in crate::grant) fn give_back(&self, reference: OwnedRef) {
-        // It can't be of another list: references of a table stay with it.
+        // It can't belong to another list: a table's references stay with the table.
         let _ = self.list.free(reference);
     }
 }

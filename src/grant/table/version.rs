@@ -6,19 +6,19 @@ use crate::abi::PAGE_SIZE;
 /// The layout of the entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Version {
-    /// 8 bytes, frames of 32 bits: what everything knows.
+    /// 8 bytes, with frame numbers of 32 bits. They are supported everywhere.
     #[default]
     V1,
-    /// 16 bytes, frames of 64 bits, parts of pages, status words apart.
+    /// 16 bytes, with frame numbers of 64 bits, parts of pages, and separate status words.
     V2,
 }
 
 impl Version {
-    /// By its number.
+    /// Returns the version with this number.
     ///
     /// # Errors
     ///
-    /// [`GrantError::NoVersion`].
+    /// [`GrantError::NoVersion`] unless the number is 1 or 2.
     pub fn from_number(number: u32) -> Result<Self, GrantError> {
         match number {
             1 => Ok(Self::V1),
@@ -27,7 +27,7 @@ impl Version {
         }
     }
 
-    /// Its number.
+    /// Returns the number: 1 or 2.
     pub const fn number(self) -> u32 {
         match self {
             Self::V1 => 1,
@@ -35,7 +35,7 @@ impl Version {
         }
     }
 
-    /// Entries in a frame.
+    /// Returns the number of entries in a frame.
     pub const fn entries_per_frame(self) -> u32 {
         match self {
             Self::V1 => PAGE_SIZE as u32 / 8,
