@@ -304,7 +304,8 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
 
     /// Ends the access and frees the page, but doesn't reuse the reference while the peer uses the grant `told_by`.
     /// That grant is memory in which the peer may still find this reference and mistake it for a live one. If the
-    /// peer still uses this page, page and reference go to the quarantine, as in a drop.
+    /// peer still uses this page, it has already read the reference there: page and reference go to the quarantine,
+    /// as in a drop.
     pub fn retire(self, told_by: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {
