@@ -23,7 +23,7 @@ pub struct Run {
     pub machine: Machine,
     /// Wait for a debugger.
     pub gdb: bool,
-    /// How long it may take; `None` is the default.
+    /// How long it may take, zero for no limit; `None` is the default.
     pub timeout: Option<Duration>,
     /// Xen and QEMU.
     pub choice: Choice,
@@ -115,7 +115,7 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             "mem" => run.machine.memory = number(parser, "--mem", LEAST_MEMORY, 1 << 20)?,
             "module" => run.machine.module = Some(file(parser, "--module")?),
             "timeout" => {
-                run.timeout = Some(Duration::from_secs(number(parser, "--timeout", 1, 86_400)?.into()))
+                run.timeout = Some(Duration::from_secs(number(parser, "--timeout", 0, 86_400)?.into()))
             }
             "accel" => run.machine.accelerator = accelerator(&parser.value()?.string()?)?,
             "gdb" => run.gdb = true,

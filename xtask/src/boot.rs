@@ -1,6 +1,5 @@
 //! One boot: QEMU, its output, and how it ended.
 
-use std::io::IsTerminal;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -23,26 +22,31 @@ pub struct Boot {
     pub log: Vec<String>,
 }
 
-/// A line of output, and whose it is.
+/// A line of output, by its writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
     /// Xen's own.
     Xen(&'a str),
     /// The guest's.
     Guest(&'a str),
+    /// A second domain's, which Xen prints behind a mark.
+    Second {
+        /// The number of the domain.
+        domain: &'a str,
+        /// The line without the mark.
+        text: &'a str,
+    },
 }
 
 impl<'a> Line<'a> {
     fn of(text: &'a str) -> Self {
-        if text.starts_with("(XEN)") { Self::Xen(text) } else { Self::Guest(text) }
-    }
-
-    /// Prints it to standard output: Xen's dimmed, if that is a terminal.
-    pub fn print(self) {
-        let dim = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        match self {
-            Self::Xen(text) if dim => say!("\x1b[2m{text}\x1b[0m"),
-            Self::Xen(text) | Self::Guest(text) => say!("{text}"),
+        if text.starts_with("(XEN)") {
+            Self::Xen(text)
+        } else if let Some((mark, text)) = second_domain(text) {
+            let domain = mark.trim_start_matches("(d").split(')').next().unwrap_or_default();
+            Self::Second { domain, text }
+        } else {
+            Self::Guest(text)
         }
     }
 }
@@ -147,6 +151,7 @@ mod tests {
     fn lines_are_told_apart() {
         assert_eq!(Line::of("(XEN) [    0.1] text"), Line::Xen("(XEN) [    0.1] text"));
         assert_eq!(Line::of("hello (XEN)"), Line::Guest("hello (XEN)"));
+        assert_eq!(Line::of("(d12) [    1.0] hello"), Line::Second { domain: "12", text: "hello" });
     }
 
     #[test]

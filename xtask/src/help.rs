@@ -66,11 +66,11 @@ a disk and the other checks it.
   --smp N           vCPUs (default 1)
   --mem MIB         the guest's memory (default 64, at least 4)
   --module FILE     a file for the guest; src/main.rs serves it as a disk
-  --timeout SECONDS end it after this long (default 60; with --gdb never)
+  --timeout SECONDS end the guest after this long, 0 for never (default: 60, but never on a terminal or with --gdb)
   --accel ACCEL     tcg: QEMU's emulation (default); kvm: the host's processor, if it can
   --gdb             wait for a debugger, and print how to attach one
   --dev             build without optimisation
-  -v, --verbose     tell sizes and times, QEMU's command line, and all that Xen says
+  -v, --verbose     print sizes, times, QEMU's command line and Xen's log, which a failing run prints, too
   --xen FILE        use this Xen (or GRANITE_XEN)
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 

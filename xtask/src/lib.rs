@@ -30,6 +30,7 @@ mod process;
 mod project;
 mod redzone;
 mod run;
+mod screen;
 mod setup;
 mod symbols;
 mod test;

@@ -1,22 +1,24 @@
 //! `cargo xtask run`.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::arguments::Run;
-use crate::boot::{self, Line};
+use crate::boot;
 use crate::error::{Context, Error, Result};
 use crate::guest::Program;
 use crate::image::Image;
 use crate::machine::{self, Accelerator, Rig};
 use crate::outcome::Outcome;
 use crate::project::project;
+use crate::screen::Screen;
 use crate::setup::provision::Effort;
 use crate::{build, guest, joined, setup};
 
-/// How long a guest may run where `--timeout` doesn't say.
+/// How long a guest may run without `--timeout`. On a terminal there is no limit: a server runs until Ctrl-C.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Builds, checks and boots a guest, and gives xtask's status.
@@ -59,10 +61,13 @@ pub fn run(arguments: &Run) -> Result<u8> {
             machine::quoted(&image.path.to_string_lossy())
         );
     } else {
-        timeout = timeout.or(Some(TIMEOUT));
+        let is_terminal = std::io::stdout().is_terminal();
+        timeout = timeout.or((!is_terminal).then_some(TIMEOUT)).filter(|timeout| !timeout.is_zero());
     }
 
-    let boot = boot::boot(&machine, &tools, &image, &arguments.line, timeout, |line: Line<'_>| line.print())?;
+    let mut screen = Screen::new(machine.verbose);
+    let boot = boot::boot(&machine, &tools, &image, &arguments.line, timeout, |line| screen.show(line))?;
+    screen.end(boot.outcome != Outcome::Success);
     if machine.verbose {
         say!("QEMU ran for {:.2} s", boot.duration.as_secs_f64());
     }

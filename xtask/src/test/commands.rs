@@ -73,7 +73,7 @@ const USES: &[Use] = &[
         "demo::child_crashes",
         "run -- child=crash",
         6,
-        &["domain 1 said: granite: panic at src/demo", "(src/demo/child.rs:", "the second domain crashed"],
+        &["(d1) granite: panic at src/demo", "(src/demo/child.rs:", "the second domain crashed"],
     ),
     twin("demo::child_hangs", "run -- child=hang", 7, &["the second domain did not end"]),
     twin("demo::child_fails", "run -- child=fail", 5, &["the second domain reported a failure"]),
@@ -94,11 +94,7 @@ const USES: &[Use] = &[
         "twin::child_crashes",
         "run --example twin -- child=crash",
         6,
-        &[
-            "domain 1 said: granite: panic at examples/twin.rs",
-            "(examples/twin.rs:",
-            "the second domain crashed",
-        ],
+        &["(d1) granite: panic at examples/twin.rs", "(examples/twin.rs:", "the second domain crashed"],
     ),
     twin(
         "twin::child_hangs",
@@ -110,7 +106,7 @@ const USES: &[Use] = &[
         "twin::child_fails",
         "run --example twin -- child=fail",
         5,
-        &["domain 1 said: granite: end: failure 3", "the second domain reported a failure"],
+        &["(d1) granite: end: failure 3", "the second domain reported a failure"],
     ),
     twin(
         "twin::several_vcpus",
@@ -150,11 +146,21 @@ const USES: &[Use] = &[
         &["persistent 32 at once", "ok   wanted: at most 0.1 hypercalls of both"],
     ),
     twin("twin::async", "run --example async", 0, &["event 5 by port", "5 events in 5 rounds"]),
-    solo("run::template", "run", 0, &["Hello from domain 0 on Xen 4.", "1 vCPU, 64 MiB", "(XEN)"]),
+    solo("run::template", "run", 0, &["Hello from domain 0 on Xen 4.", "1 vCPU, 64 MiB"]),
     solo("demo::solo", "run --rig solo", 0, &["(solo)", "every byte was right, and nothing leaked"]),
     solo("demo::solo_of_a_file", "run --rig solo --module README.md", 0, &["(solo)", "nothing leaked"]),
-    solo("run::verbose", "run --verbose", 0, &["KiB stripped", "memory: 64 MiB", "QEMU ran for", "-kernel"]),
-    solo("run::panic", "run -- panic", 3, &["panic at src/main.rs", "(src/main.rs:", "crashed: panic"]),
+    solo(
+        "run::verbose",
+        "run --verbose",
+        0,
+        &["KiB stripped", "memory: 64 MiB", "QEMU ran for", "-kernel", "(XEN)"],
+    ),
+    solo(
+        "run::panic",
+        "run -- panic",
+        3,
+        &["panic at src/main.rs", "(src/main.rs:", "Xen's log:\n(XEN)", "crashed: panic"],
+    ),
     solo("run::fail", "run -- fail", 1, &["granite: end: failure 1", "the guest reported a failure"]),
     solo("run::unoptimised", "run --dev", 0, &["Hello from domain 0 on Xen 4."]),
     solo("run::smp", "run --smp 4", 0, &["4 vCPU"]),
@@ -260,6 +266,7 @@ pub fn run(session: &mut Session<'_>, rig: Rig) {
             });
         }
         session.case(rig, "run::image_size", || image_size(choice));
+        session.case(rig, "run::few_lines", || few_lines(choice));
         session.case(rig, "run::kvm", || kvm(choice));
         session.case(rig, "run::quoted_option", || {
             let quoted = ["run", "--", "bogus=two words", "log=debug"];
@@ -313,6 +320,22 @@ fn image_size(choice: &Choice) -> Case {
         Some(size) => Err(NotPassed::fail(format!("{size} KiB are more than {MOST_KIB}"))),
         None => Err(NotPassed::fail("no size was told")),
     }
+}
+
+/// A run that succeeds shows the guest's lines alone, and those of a second domain once.
+fn few_lines(choice: &Choice) -> Case {
+    for (arguments, max) in [(&["run", "--example", "hello"][..], 3), (&["run"], 32)] {
+        let mut command = xtask(choice, arguments)?;
+        command.stderr(Stdio::null());
+        let text = output_of(command, 0, &["granite: end: success"])?;
+        let lines = text.lines().count();
+        if lines > max || text.contains("(XEN)") {
+            return Err(NotPassed::Fail(format!("{lines} lines"), text.lines().map(str::to_owned).collect()));
+        }
+    }
+    let text = output_of(xtask(choice, &["run", "--", "child=crash"])?, 6, &["Xen's log:"])?;
+    let reports = text.matches("granite: panic at").count();
+    if reports == 1 { Ok(()) } else { Err(NotPassed::fail(format!("{reports} reports of one crash"))) }
 }
 
 /// Where KVM can't run Xen there is an error that says so, and where it can, it runs.

@@ -110,13 +110,15 @@ pub fn follow(
     loop {
         let line = format!("{line}{options} from={from} filter=\"{filter}\"");
         let mut table = Table::new(rig, smp);
-        let boot = boot::boot(machine, tools, image, &line, Some(DEADLINE), |line| {
-            if let boot::Line::Guest(text) = line
-                && let Some(entry) = table.read(text)
-            {
-                let log = std::mem::take(&mut table.log);
-                session.report.add(entry, &log);
+        let boot = boot::boot(machine, tools, image, &line, Some(DEADLINE), |line| match line {
+            boot::Line::Guest(text) => {
+                if let Some(entry) = table.read(text) {
+                    let log = std::mem::take(&mut table.log);
+                    session.report.add(entry, &log);
+                }
             }
+            boot::Line::Second { domain, text } => table.log.push(format!("(d{domain}) {text}")),
+            boot::Line::Xen(_) => {}
         })?;
         if session.arguments.repeat.is_none() {
             session.report.say(&format!(
