@@ -1,5 +1,5 @@
-//! A stream of bytes between two domains: a ring of bytes and the event channel that goes with it. With the feature
-//! `embedded-io` it has the traits of `embedded-io` and `embedded-io-async`. Awaited calls have no deadline of their own.
+//! A byte stream between two domains: a byte ring and its event channel. The feature `embedded-io` adds the traits of
+//! `embedded-io` and `embedded-io-async`. Awaited calls have no deadline of their own.
 
 use core::fmt;
 use core::time::Duration;
@@ -10,20 +10,20 @@ use crate::ring::flex::{End, Stream};
 use crate::ring::{Notify, PeerBroke, RingMemory};
 use crate::time::Deadline;
 
-/// How often to look whether the peer is there: one that goes away tells no one.
+/// Interval for checking whether the peer is still there: it sends no event when it goes away.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Why no bytes come or go.
+/// Why a stream can't move bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StreamError {
     /// The peer broke the ring.
     Ring(PeerBroke),
-    /// The peer can't be told.
+    /// The peer can't be notified.
     Event(EventError),
     /// The peer's domain, or its end of the channel, is gone.
     Gone,
-    /// The peer neither read nor wrote in time.
+    /// The peer neither read nor wrote before the timeout.
     Silent,
 }
 
@@ -49,30 +49,35 @@ pub struct ByteStream<E: End, X: Guest, I: RingMemory, D: RingMemory> {
 }
 
 impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
-    /// Of a ring, and of the channel by which both ends tell each other. A call waits for the peer for `patience` at most.
+    /// Makes a stream from a ring and the channel through which both ends notify each other. A call waits for the
+    /// peer for at most `patience`.
     pub fn new(stream: Stream<E, I, D>, channel: Interdomain<X>, patience: Duration) -> Self {
         Self { stream, channel, patience }
     }
 
-    /// Reads the bytes that are there, as far as they fit; waits if there are none. How many: 0 for an empty buffer alone.
+    /// Reads the available bytes, as far as they fit; waits if there are none. Returns their number: 0 only if `into`
+    /// is empty.
     ///
     /// # Errors
     ///
-    /// [`StreamError`]: [`Silent`](StreamError::Silent) if none come in time.
+    /// [`StreamError::Silent`] if none come in time; [`StreamError::Gone`] if the peer has left;
+    /// [`StreamError::Ring`] if it broke the ring; [`StreamError::Event`] if it can't be notified.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
         self.moved(into.is_empty(), |stream| stream.read(into))
     }
 
-    /// Writes as many bytes as there is room for; waits if there is no room. How many: 0 for no bytes alone.
+    /// Writes as many bytes as there is room for; waits if there is no room. Returns their number: 0 only if `bytes`
+    /// is empty.
     ///
     /// # Errors
     ///
-    /// [`StreamError`]: [`Silent`](StreamError::Silent) if no room comes in time.
+    /// [`StreamError::Silent`] if no room comes in time; [`StreamError::Gone`] if the peer has left;
+    /// [`StreamError::Ring`] if it broke the ring; [`StreamError::Event`] if it can't be notified.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
         self.moved(bytes.is_empty(), |stream| stream.write(bytes))
     }
 
-    /// Moves bytes, and waits until some can be moved.
+    /// Moves bytes; waits until at least one can be moved.
     fn moved(
         &mut self,
         is_empty: bool,
@@ -88,14 +93,15 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
             if deadline.has_passed() {
                 return Err(StreamError::Silent);
             }
-            // Only now are further events let through.
+            // Dropping the event lets further events through, so it is held until here.
             drop(heard.take());
             heard = channel.wait(deadline.or_earlier(Deadline::after(LOOK))).ok();
             has_waited = true;
         }
     }
 
-    /// As [`moved`](Self::moved), awaited. It has no deadline: put one around it, for a peer that goes away tells no one.
+    /// Like [`moved`](Self::moved), but awaited. There is no deadline, so the caller should add one: a peer sends no
+    /// event when it goes away.
     #[cfg(feature = "embedded-io")]
     async fn moved_async(
         &mut self,
@@ -114,10 +120,11 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
     }
 }
 
-/// How many bytes a ring has moved, and whether the peer is to be told.
+/// The number of bytes moved by a ring, and whether the peer must be notified.
 type Moved = Result<(usize, Notify), PeerBroke>;
 
-/// Moves what can be moved now. `None` says that the caller is to wait; who has waited looks whether the peer is there.
+/// Moves the bytes that can be moved now. Returns `None` if the caller must wait. After a wait without bytes it also
+/// checks whether the peer is still there.
 fn step<E: End, X: Guest, I: RingMemory, D: RingMemory>(
     stream: &mut Stream<E, I, D>,
     channel: &Interdomain<X>,
@@ -144,7 +151,7 @@ fn step<E: End, X: Guest, I: RingMemory, D: RingMemory>(
     }
 }
 
-/// The traits of other crates.
+/// The traits of `embedded-io` and `embedded-io-async`.
 #[cfg(feature = "embedded-io")]
 mod traits {
     use embedded_io::{ErrorKind, ErrorType, Read, ReadReady, Write, WriteReady};
@@ -183,7 +190,7 @@ mod traits {
             ByteStream::write(self, bytes)
         }
 
-        /// What was written is shown at once.
+        /// Returns at once: `write` has already published its bytes.
         fn flush(&mut self) -> Result<(), StreamError> {
             Ok(())
         }

@@ -1,5 +1,5 @@
-//! How the two ends of a device meet: each has a state and some keys, which the other reads. Through xenstore that is what
-//! Linux calls xenbus; `twin` does it through its own page.
+//! The handshake between the two ends of a device: each end has a state and some keys, and the other end reads them.
+//! Linux calls this xenbus when it goes through xenstore; `twin` does it through its own page.
 
 use core::fmt;
 
@@ -9,27 +9,27 @@ use crate::abi::DomId;
 use crate::abi::xenbus::State;
 use crate::time::Deadline;
 
-/// Why the ends don't meet.
+/// Why the two ends can't connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The other end didn't get there before the deadline.
+    /// The other end didn't reach the wanted state before the deadline.
     Silent {
-        /// Where it is.
+        /// Its last known state.
         state: State,
     },
-    /// The other end closes, or has closed.
+    /// The other end is closing, or has closed.
     Closed {
-        /// Where it is.
+        /// Its state.
         state: State,
     },
     /// The other domain is gone.
     Gone,
-    /// A key of the other end's is missing, or makes no sense.
+    /// A key of the other end is missing or invalid.
     BadKey(&'static str),
-    /// What the other end says can't be read, or is too long.
+    /// A message of the other end is malformed or too long.
     Nonsense,
-    /// The other end can't be told.
+    /// The other end can't be notified.
     Unreachable,
 }
 
@@ -48,16 +48,17 @@ impl fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
-/// One end's way to the other.
+/// The path from one end to the other.
 pub trait Connector {
-    /// The other end's domain.
+    /// Returns the other end's domain.
     fn peer(&self) -> DomId;
 
-    /// Writes keys of ours, and then our state.
+    /// Publishes keys of this end, and then its state.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`].
+    /// [`ConnectError::Silent`] after the deadline; [`ConnectError::Gone`] if the other domain is gone;
+    /// [`ConnectError::Unreachable`] if it can't be notified; [`ConnectError::Nonsense`] if its message is malformed.
     fn publish(
         &mut self,
         keys: &[(&str, &str)],
@@ -65,32 +66,34 @@ pub trait Connector {
         deadline: Deadline,
     ) -> Result<(), ConnectError>;
 
-    /// Whether the other end has said something that wasn't looked at. It costs next to nothing to ask.
+    /// Returns whether an unread message of the other end is waiting. The call is cheap.
     fn has_news(&self) -> bool;
 
-    /// The other end's state, as it is now.
+    /// Returns the other end's state, without waiting.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`].
+    /// [`ConnectError::Gone`] if the other domain is gone; [`ConnectError::Nonsense`] if its message is malformed.
     fn state(&mut self) -> Result<State, ConnectError>;
 
-    /// Waits until the other end has said something, and gives its state, which may be the one before.
+    /// Waits for a message of the other end, and returns its state, possibly the same as before.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`].
+    /// [`ConnectError::Silent`] after the deadline; [`ConnectError::Gone`] if the other domain is gone;
+    /// [`ConnectError::Nonsense`] if its message is malformed.
     fn changed(&mut self, deadline: Deadline) -> Result<State, ConnectError>;
 
-    /// A key of the other end's.
+    /// Returns the value of the other end's key, if there is one.
     fn key(&self, name: &str) -> Option<String>;
 
-    /// Waits until the other end is in one of these states, from wherever it is: what it says of a connection before is
-    /// waited over.
+    /// Waits until the other end is in one of these states, whatever its state is now: ignores states left over from
+    /// an earlier connection.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`].
+    /// [`ConnectError::Silent`] after the deadline, or an error of [`state`](Self::state) or
+    /// [`changed`](Self::changed).
     fn wait_for(&mut self, wanted: &[State], deadline: Deadline) -> Result<State, ConnectError> {
         let mut state = self.state()?;
         while !wanted.contains(&state) {
@@ -102,11 +105,11 @@ pub trait Connector {
         Ok(state)
     }
 
-    /// The same of an end that has begun: if it closes instead, that is an error.
+    /// Like [`wait_for`](Self::wait_for), for another end that has begun: closing is an error.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`].
+    /// [`ConnectError::Closed`] if the other end closes instead, or an error of [`wait_for`](Self::wait_for).
     fn wait_on(&mut self, wanted: State, deadline: Deadline) -> Result<(), ConnectError> {
         match self.wait_for(&[wanted, State::CLOSING, State::CLOSED], deadline)? {
             state if state == wanted => Ok(()),
@@ -114,16 +117,16 @@ pub trait Connector {
         }
     }
 
-    /// A key of the other end's, as a `T`.
+    /// Returns the value of the other end's key as a `T`.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::BadKey`] if it is missing or isn't one.
+    /// [`ConnectError::BadKey`] if the key is missing or isn't a `T`.
     fn parse<T: core::str::FromStr>(&self, name: &'static str) -> Result<T, ConnectError> {
         self.key(name).and_then(|value| value.parse().ok()).ok_or(ConnectError::BadKey(name))
     }
 
-    /// Whether the other end has a feature: a key of the value 1.
+    /// Returns whether the other end has a feature: a key with the value 1.
     fn has(&self, name: &str) -> bool {
         self.key(name).as_deref() == Some("1")
     }

@@ -1,4 +1,4 @@
-//! Text for the person who runs the guest.
+//! The console: text for the operator of the guest.
 
 use core::fmt::{self, Write};
 
@@ -6,26 +6,26 @@ use crate::arch::port;
 use crate::hypercall::{self, Xen};
 use crate::sync::IrqMutex;
 
-/// Where text goes.
+/// The destination of text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
-    /// Every port that may be one, until it is known who runs the guest.
+    /// Every port that may be a console, until the hypervisor is known.
     Early,
-    /// Xen's console, which is the control domain's.
+    /// Xen's console, owned by the control domain.
     Xen(Xen),
-    /// Port 0xe9, which reaches Xen's log from a domU.
+    /// Port 0xe9: from a domU it reaches Xen's log.
     DebugPort,
-    /// The first serial line, where there is no Xen.
+    /// The first serial line, used without Xen.
     Serial,
     /// Standard output of a process on the host.
     #[cfg(not(granite_guest))]
     Host,
 }
 
-/// Bytes collected before they are sent: a hypercall a line, not one a fragment.
+/// Size of the line buffer in bytes: one hypercall sends a line, not a fragment.
 const BUFFER: usize = 256;
 
-/// The console: a buffer of a line, and where it goes.
+/// The console: a line buffer and its destination.
 #[derive(Debug)]
 pub struct Console {
     output: Output,
@@ -61,7 +61,7 @@ impl Console {
         }
     }
 
-    /// Sends what has been collected.
+    /// Sends the buffered text.
     fn flush(&mut self) {
         send(&mut self.output, &self.buffer);
         self.buffer.clear();
@@ -76,7 +76,8 @@ fn send(output: &mut Output, text: &[u8]) {
         }
         Output::Xen(xen) => {
             if hypercall::console::write(xen, text).is_err() {
-                // Not the control domain, and Xen built for release: the log takes it all the same.
+                // A release build of Xen refuses all but the control domain. Its log still takes the text from the
+                // debug port.
                 *output = Output::DebugPort;
                 port::write_debug_console(text);
             }
@@ -97,13 +98,13 @@ pub(crate) fn direct_to(output: Output) {
     });
 }
 
-/// Where text goes now.
+/// Returns the current destination of text.
 pub fn output() -> Output {
     CONSOLE.with(|console| console.output)
 }
 
-/// A message on its way to the console. It is formatted here, without the lock, for that runs code of
-/// others, which may print too. A message longer than the buffer goes in pieces.
+/// A message on its way to the console. It is formatted here, without the lock, because formatting runs the caller's
+/// code, which may print too. A message longer than the buffer is sent in pieces.
 struct Message {
     buffer: heapless::Vec<u8, BUFFER>,
 }
@@ -132,18 +133,18 @@ impl Write for Message {
     }
 }
 
-/// Writes a message; what [`println!`](crate::println) calls.
+/// Writes a message; called by [`println!`](crate::println).
 pub fn print(text: fmt::Arguments<'_>) {
     let mut message = Message::new();
-    // The console takes any text, so an error can only come from a `Display` that gives up half way.
+    // The console accepts any text, so an error can only come from a `Display` that fails half-way.
     let _ = message.write_fmt(text);
     message.send();
 }
 
-/// Writes a message as lines of its own when all may be lost: also if the crash came while the lock was
-/// held, and in the middle of somebody's line.
+/// Writes a message on its own lines when all may be lost: even if the crash came while the lock was held, or in the
+/// middle of a line.
 pub(crate) fn print_last_words(text: fmt::Arguments<'_>) {
-    /// Takes the lock where it can, and else goes without.
+    /// Takes the lock if it is free, and otherwise writes without it.
     struct Piece;
 
     impl Write for Piece {
@@ -156,12 +157,12 @@ pub(crate) fn print_last_words(text: fmt::Arguments<'_>) {
         }
     }
 
-    // What the holder of the lock has sent can't be known: a line may be open.
+    // The output of the lock's holder is unknown, so assume an open line.
     let mid_line = CONSOLE.try_with(|console| console.mid_line).unwrap_or(true);
     let _ = Piece.write_fmt(format_args!("{}{text}\n", if mid_line { "\n" } else { "" }));
 }
 
-/// Prints to the console, without an end of line: text waits until one comes, or the buffer is full.
+/// Prints to the console without a newline. The text is buffered until a newline comes or the buffer is full.
 #[macro_export]
 macro_rules! print {
     ($($message:tt)*) => { $crate::driver::console::print(core::format_args!($($message)*)) };

@@ -1,4 +1,4 @@
-//! The two levels of bits: for each vCPU a word that says in which words of pending bits there is one, and those.
+//! Two levels of event bits: a selector word for each vCPU, whose bits name words of pending bits, and those words.
 
 use core::sync::atomic::Ordering;
 
@@ -8,69 +8,69 @@ use crate::abi::shared_info::{EVENT_WORDS, MAX_PORTS, SharedInfo, VcpuInfo};
 /// Bits in a word.
 const BITS: u32 = u64::BITS;
 
-/// The word of a port's bit, and the bit; nothing for a port that there can't be.
+/// Returns the word of a port's bit, and the bit. Returns `None` if the port is out of range.
 fn place(port: Port) -> Option<(usize, u64)> {
     (port.0 < MAX_PORTS).then_some(((port.0 / BITS) as usize, 1 << (port.0 % BITS)))
 }
 
-/// Masks a port. Tells whether it was unmasked.
+/// Masks a port. Returns whether it was unmasked.
 pub fn mask(page: &SharedInfo, port: Port) -> bool {
-    // AcqRel: pairs with Xen's test of the bit: what is sent from here on is only marked as pending.
+    // AcqRel: pairs with Xen's test of the bit: Xen only marks later events as pending.
     place(port).is_some_and(|(word, bit)| page.evtchn_mask[word].fetch_or(bit, Ordering::AcqRel) & bit == 0)
 }
 
-/// Clears a port's mask bit. What is pending is not delivered by that; that is left to the channel.
+/// Clears a port's mask bit. This doesn't deliver a pending event; the channel must do so.
 pub fn clear_mask(page: &SharedInfo, port: Port) {
     if let Some((word, bit)) = place(port) {
-        // SeqCst: the look at the pending bit that follows must not come before.
+        // SeqCst: the following load of the pending bit must not come before this.
         page.evtchn_mask[word].fetch_and(!bit, Ordering::SeqCst);
     }
 }
 
-/// Whether a port is masked. One that there can't be is.
+/// Returns whether a port is masked. Returns `true` if the port is out of range.
 pub fn is_masked(page: &SharedInfo, port: Port) -> bool {
     place(port).is_none_or(|(word, bit)| page.evtchn_mask[word].load(Ordering::Relaxed) & bit != 0)
 }
 
-/// Whether an event has come that nobody has taken.
+/// Returns whether an event is pending.
 pub fn is_pending(page: &SharedInfo, port: Port) -> bool {
     // SeqCst: see `clear_mask`.
     place(port).is_some_and(|(word, bit)| page.evtchn_pending[word].load(Ordering::SeqCst) & bit != 0)
 }
 
-/// Takes the event that has come. Tells whether there was one.
+/// Takes a pending event. Returns whether there was one.
 pub fn take_pending(page: &SharedInfo, port: Port) -> bool {
-    // AcqRel: pairs with Xen's setting of the bit: what the sender wrote before is seen by whoever takes it.
+    // AcqRel: pairs with Xen's setting of the bit: the taker of the event sees the sender's earlier writes.
     place(port)
         .is_some_and(|(word, bit)| page.evtchn_pending[word].fetch_and(!bit, Ordering::AcqRel) & bit != 0)
 }
 
-/// Puts back an event that was taken, for Xen to tell of it once more.
+/// Puts a taken event back, for Xen to deliver again.
 pub fn set_pending(page: &SharedInfo, port: Port) {
     if let Some((word, bit)) = place(port) {
-        // SeqCst: see `clear_mask`; whoever unmasks the port looks at this bit.
+        // SeqCst: see `clear_mask`; code unmasking the port loads this bit.
         page.evtchn_pending[word].fetch_or(bit, Ordering::SeqCst);
     }
 }
 
-/// Masks all ports, as a domain begins.
+/// Masks all ports, as at the start of a domain.
 pub fn mask_all(page: &SharedInfo) {
     page.evtchn_mask.iter().for_each(|word| word.store(!0, Ordering::Relaxed));
 }
 
-/// Shows `visit` each port that is pending, unmasked, and said to be this vCPU's, once. It begins behind `last`, the
-/// port that the scan before ended with, and wraps, so that no port waits for others more than once around. Returns
-/// the last that was visited.
+/// Calls `visit` once for each pending, unmasked port in the words selected for this vCPU. The scan begins after
+/// `last`, where the previous scan ended, and wraps around, so no port waits for others for more than one round.
+/// Returns the last port visited.
 ///
-/// `visit` says whether to count it: a port that is another vCPU's is not.
+/// `visit` returns whether to count the port: a port of another vCPU doesn't count.
 pub fn scan(page: &SharedInfo, info: &VcpuInfo, last: Port, mut visit: impl FnMut(Port) -> bool) -> Port {
-    // In this order: what comes after the first swap brings another interrupt. Acquire: pairs with Xen, which sets the
-    // pending bit, then the selector, then this.
+    // The order matters: an event after the first swap raises another interrupt. Acquire: pairs with Xen, which sets
+    // the pending bit, then the selector, then this.
     info.upcall_pending.swap(0, Ordering::AcqRel);
     let selector = info.pending_sel.swap(0, Ordering::AcqRel);
     let first = Port((last.0 + 1) % MAX_PORTS);
     let mut visited = last;
-    // The word where it begins comes twice: from the bit on, and at the end up to the bit.
+    // The first word is scanned twice: from the first bit on, and at the end up to that bit.
     let (start, bit) = ((first.0 / BITS) as usize, first.0 % BITS);
     for step in 0..=EVENT_WORDS {
         let word = (start + step) % EVENT_WORDS;
@@ -110,7 +110,7 @@ mod tests {
         page
     }
 
-    /// What Xen does for an event.
+    /// Sends an event as Xen does.
     fn send(page: &SharedInfo, port: u32) {
         let (word, bit) = ((port / 64) as usize, 1 << (port % 64));
         let before = page.evtchn_pending[word].fetch_or(bit, Ordering::AcqRel);

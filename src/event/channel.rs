@@ -1,4 +1,4 @@
-//! Event channels that are owned.
+//! Owned event channels.
 
 use core::fmt;
 use core::future::poll_fn;
@@ -22,7 +22,7 @@ use crate::mm::shared_info;
 use crate::sync::this_vcpu;
 use crate::time::{Deadline, Instant, TimedOut, wait_until};
 
-/// What a channel is: [`Unbound`], [`Interdomain`], [`Ipi`] or [`VirtualIrq`].
+/// The kind of a channel: [`Unbound`], [`Interdomain`], [`Ipi`] or [`VirtualIrq`].
 pub trait Kind: sealed::Sealed {}
 
 macro_rules! kinds {
@@ -51,7 +51,7 @@ kinds! {
     VirtualIrq = IsVirtual, "A port of a virtual interrupt of Xen's.";
 }
 
-/// A port of the domain's. Dropping it closes the port.
+/// An open port of the domain. Dropping it closes the port.
 #[must_use = "dropping a channel closes it"]
 pub struct Channel<K: Kind, X: Hypercall + Copy = Xen> {
     pub(super) xen: X,
@@ -67,9 +67,9 @@ pub struct Channel<K: Kind, X: Hypercall + Copy = Xen> {
 pub enum EventError {
     /// There is no Xen, or it delivers no events here.
     NoEvents,
-    /// What Xen said.
+    /// Xen refused the operation with this errno.
     Xen(XenErrno),
-    /// The peer has not connected; what the port is instead.
+    /// The peer has not connected; the actual state of the port.
     NotConnected(PortState),
 }
 
@@ -92,25 +92,26 @@ impl From<XenErrno> for EventError {
     }
 }
 
-/// The page with the bits of all ports.
+/// Returns the page with the bits of all ports.
 #[cfg(granite_guest)]
 fn page() -> Option<&'static SharedInfo> {
     shared_info::page()
 }
 
-/// The page of the fake's domains.
+/// Returns the page of the fake's domains.
 #[cfg(not(granite_guest))]
 fn page() -> Option<&'static SharedInfo> {
     Some(host_page())
 }
 
-/// The first vCPU, to which events come by default. On the host it is the calling thread: each thread stands for a domain.
+/// Returns the first vCPU, where events come by default. On the host it is the calling thread: each thread stands for
+/// a domain.
 pub(super) fn first_vcpu() -> usize {
     if cfg!(granite_guest) { 0 } else { this_vcpu::number() }
 }
 
-/// An event came. The port is masked until this is dropped: do the work first. (Where two vCPUs look at one port at once,
-/// one more interrupt may come.)
+/// An event that has come. The port stays masked until this is dropped, so do the work first. (If two vCPUs check one
+/// port at the same time, one more interrupt may come.)
 #[must_use = "dropping it says that the work is done"]
 pub struct Event<'c, X: Hypercall + Copy = Xen> {
     xen: X,
@@ -121,7 +122,7 @@ pub struct Event<'c, X: Hypercall + Copy = Xen> {
 }
 
 impl<X: Hypercall + Copy> Event<'_, X> {
-    /// Its port.
+    /// Returns the port of the event.
     pub fn port(&self) -> Port {
         self.port
     }
@@ -140,7 +141,7 @@ impl<X: Hypercall + Copy> fmt::Debug for Event<'_, X> {
 }
 
 impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
-    /// Owns a port that Xen has just opened, and has its events come to `vcpu`.
+    /// Takes ownership of a port just opened by Xen, with its events bound to `vcpu`.
     pub(super) fn open(
         xen: X,
         port: Port,
@@ -156,19 +157,19 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         Ok(Self { xen, page, slot, port, _kind: core::marker::PhantomData })
     }
 
-    /// The port's number, to tell the peer.
+    /// Returns the port's number, to tell the peer.
     pub fn port(&self) -> Port {
         self.port
     }
 
-    /// How many interrupts this port has cost so far.
+    /// Returns the number of interrupts for this port so far.
     pub fn interrupts(&self) -> u64 {
         self.slot.visits.load(Ordering::Relaxed)
     }
 
-    /// Takes an event, if one came.
+    /// Takes an event. Returns `None` if none has come.
     pub fn take(&self) -> Option<Event<'_, X>> {
-        // Where interrupts are masked no handler marks: then the bit itself tells. A masked port waits.
+        // With interrupts masked no handler sets the mark, so check the pending bit. A masked port waits.
         let unmarked = || !self.is_masked() && bits::is_pending(self.page, self.port) && self.claim();
         (self.slot.take_mark() || unmarked()).then(|| self.event())
     }
@@ -182,12 +183,12 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         Event { xen, page, slot, port, _channel: core::marker::PhantomData }
     }
 
-    /// Waits for an event. The vCPU of the events halts meanwhile. Another vCPU gets no interrupt for them, and looks every
-    /// millisecond.
+    /// Waits for an event. If the events come to the calling vCPU, it halts meanwhile. Any other vCPU gets no
+    /// interrupt for them, and polls every millisecond.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`].
+    /// [`TimedOut`] after the deadline.
     pub fn wait(&self, deadline: Deadline) -> Result<Event<'_, X>, TimedOut> {
         if self.comes_here() {
             return wait_until(deadline, || self.take());
@@ -203,28 +204,28 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         }
     }
 
-    /// Whether its events come to the vCPU that asks.
+    /// Returns whether the events come to the calling vCPU.
     fn comes_here(&self) -> bool {
         self.slot.vcpu.load(Ordering::Relaxed) == this_vcpu::number()
     }
 
-    /// When to look again at what another vCPU may have marked meanwhile.
+    /// Returns when to check again for a mark set by another vCPU.
     fn next_look(&self, deadline: Deadline) -> Deadline {
         const LOOK: Duration = Duration::from_millis(1);
         if self.comes_here() { deadline } else { deadline.or_earlier(Deadline::at(Instant::now() + LOOK)) }
     }
 
-    /// Waits in Xen for an event. Interrupts may be masked, and stay so; no other event is handled meanwhile
-    /// if they are.
+    /// Waits in Xen for an event. Interrupts may be masked, and stay masked; in this case no other event is handled
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`].
+    /// [`TimedOut`] after the deadline.
     pub fn poll(&self, deadline: Deadline) -> Result<Event<'_, X>, TimedOut> {
-        // Masked, so that the bit stays until it is taken here.
+        // Mask the port, so that the bit stays until it is taken here.
         let mut masked_here = false;
         loop {
-            // Again: another vCPU's event may have unmasked it.
+            // Mask it again: an event on another vCPU may have unmasked it.
             masked_here |= bits::mask(self.page, self.port);
             if self.slot.take_mark() || bits::take_pending(self.page, self.port) {
                 return Ok(self.event());
@@ -239,7 +240,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         }
     }
 
-    /// Awaits an event. One task should: two on one channel wake each other in vain.
+    /// Awaits an event. Only one task should wait: two on one channel wake each other in vain.
     pub async fn ready(&self) -> Event<'_, X> {
         poll_fn(|context| self.poll_ready(context)).await
     }
@@ -248,13 +249,13 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         self.slot.poll(context.waker(), || self.take())
     }
 
-    /// Masks the port until [`unmask`](Self::unmask): what comes waits.
+    /// Masks the port until [`unmask`](Self::unmask). Events stay pending meanwhile.
     pub fn mask(&self) {
         self.slot.hold(true);
         bits::mask(self.page, self.port);
     }
 
-    /// Ends a [`mask`](Self::mask), and unmasks the port: what came meanwhile is delivered.
+    /// Ends a [`mask`](Self::mask), and unmasks the port. Pending events are delivered.
     pub fn unmask(&self) {
         self.slot.hold(false);
         self.release();
@@ -264,7 +265,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         release(self.page, self.slot, self.port, |port| have_told(self.xen, port));
     }
 
-    /// Whether the port is masked.
+    /// Returns whether the port is masked.
     pub fn is_masked(&self) -> bool {
         bits::is_masked(self.page, self.port)
     }
@@ -280,7 +281,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
 
 impl<K: Kind, X: Hypercall + Copy> Drop for Channel<K, X> {
     fn drop(&mut self) {
-        // In this order: once Xen has closed the port, another may get it.
+        // The order matters: once Xen has closed the port, another channel may get it.
         bits::mask(self.page, self.port);
         self.slot.close();
         let closed = event::close(&self.xen, self.port);
@@ -295,14 +296,14 @@ impl<K: Kind, X: Hypercall + Copy> fmt::Debug for Channel<K, X> {
 }
 
 /// Waits in Xen until one of these ports is pending, or until the deadline. It may return too early, and does so at
-/// once for more than 128 ports. The ports, or interrupts, are masked: else a handler may take what is waited for.
+/// once for more than 128 ports. The ports, or interrupts, must be masked; otherwise a handler may take the event.
 pub fn poll_any(xen: impl Hypercall, ports: &[Port], deadline: Deadline) {
     if ports.len() > MAX_POLL {
         return;
     }
-    // 0 is never; and so is what a signed number of nanoseconds can't say, which Xen has.
+    // 0 means no timeout. So does a time too large for Xen's signed number of nanoseconds.
     let nanoseconds = deadline.instant().map_or(0, |at| at.nanoseconds().max(1));
     let nanoseconds = if i64::try_from(nanoseconds).is_ok() { nanoseconds } else { 0 };
-    // What Xen refuses is looked at by the caller, who asks again.
+    // If Xen refuses, the caller checks its ports and polls again.
     let _ = sched::poll(&xen, ports, nanoseconds);
 }

@@ -1,5 +1,5 @@
-//! The one way in which events come: Xen interrupts a vCPU on [`VECTOR`], and its handler looks at the bits. It only
-//! marks what came, and masks its port.
+//! Event delivery, by one path only: Xen interrupts a vCPU on [`VECTOR`], and its handler scans the bits. The handler
+//! only marks each event, and masks its port.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -14,26 +14,26 @@ use crate::hypercall::{Hypercall, Xen, event, hvm};
 use crate::mm::shared_info;
 use crate::sync::{Masked, PerVcpu, per_vcpu, this_vcpu};
 
-/// The vector of the interrupt. No exception has it, and nothing else here.
+/// The vector of the interrupt. It isn't an exception, and has no other use here.
 pub const VECTOR: u8 = 0xf3;
 
-/// The port with which each vCPU's last scan ended.
+/// The port where each vCPU's last scan ended.
 static LAST: PerVcpu<AtomicU32> = per_vcpu!(AtomicU32::new(0));
 
-/// Has events delivered. The first vCPU calls it once, with the page in place and interrupts masked.
+/// Starts event delivery. The first vCPU calls this once, with the page in place and interrupts masked.
 ///
 /// # Errors
 ///
-/// What Xen says.
+/// `EBUSY` if the vector already has a handler; otherwise Xen's errno.
 pub fn start(xen: Xen, page: &SharedInfo) -> Result<(), XenErrno> {
     bits::mask_all(page);
-    // SAFETY: the handler leaves interrupts masked. Whoever took the vector before has it still: then no event would
-    // be heard of.
+    // SAFETY: the handler leaves interrupts masked. If the vector already has a handler, that one stays, and no event
+    // would be delivered: so this fails.
     unsafe { trap::handle(VECTOR, upcall) }.map_err(|_| XenErrno::BUSY)?;
     hvm::deliver_events_by(&xen, VECTOR)
 }
 
-/// The handler.
+/// The handler of the interrupt.
 fn upcall(_: &TrapFrame) {
     let own = this_vcpu::number();
     let (Some(xen), Some(page), Some(info), Some(last)) =
@@ -47,36 +47,37 @@ fn upcall(_: &TrapFrame) {
     last.store(ended_with.0, Ordering::Relaxed);
 }
 
-/// One port that is pending. Returns whether it is this vCPU's. `tell` asks Xen to deliver once more what is pending at a
-/// port that is masked.
+/// Handles one pending port. Returns whether it belongs to this vCPU. `tell` asks Xen to re-deliver a pending event
+/// of a masked port.
 fn visit(page: &SharedInfo, slot: &Slot, own: usize, port: Port, tell: impl Fn(Port)) -> bool {
     // Acquire: pairs with the Release of `Slot::open`.
     if slot.vcpu.load(Ordering::Acquire) != own {
-        // Another's, whom Xen tells. If it was ours before, Xen may have told us in its stead.
+        // Another vCPU's port: Xen interrupts that vCPU. But if the port was moved from here, Xen may have
+        // interrupted this one.
         if slot.was_moved() && bits::mask(page, port) {
             tell(port);
         }
         return false;
     }
     slot.visits.fetch_add(1, Ordering::Relaxed);
-    // One of our own sends what has a handler, or Xen: those are not masked.
+    // Ports with a handler aren't masked: their events come from our own domain or from Xen.
     let was_handled = slot.handler().is_some();
     let masked_here = !was_handled && bits::mask(page, port);
     if !bits::take_pending(page, port) {
-        // A vCPU that waits took it first; the port is left as it was.
+        // A waiting vCPU took the event first; leave the port as it was.
         if masked_here {
             release(page, slot, port, tell);
         }
         return true;
     }
-    // Asked again: the port may have been closed and opened since, or moved, and then the event is the new one's.
+    // Check again: the port may have been closed and reopened, or moved. The event then belongs to the new owner.
     let has_come = match slot.handler() {
         Some(handler) if was_handled && slot.is_of(own) => {
             handler(port);
             true
         }
         Some(_) => false,
-        // In this order: a vCPU that it moves to sees the mark, or is told.
+        // The order matters: if the port moves, its new vCPU sees the mark, or is interrupted.
         None => {
             slot.mark();
             slot.is_of(own)
@@ -90,7 +91,8 @@ fn visit(page: &SharedInfo, slot: &Slot, own: usize, port: Port, tell: impl Fn(P
     true
 }
 
-/// Takes what is pending at a port that nothing marked, and masks the port for as long as it is worked on.
+/// Takes a pending event not yet marked by a handler, and masks the port until the event is dropped. Returns whether
+/// there was one.
 pub(super) fn claim(page: &SharedInfo, slot: &Slot, port: Port, tell: impl Fn(Port)) -> bool {
     let masked_here = bits::mask(page, port);
     let taken = bits::take_pending(page, port);
@@ -100,13 +102,13 @@ pub(super) fn claim(page: &SharedInfo, slot: &Slot, port: Port, tell: impl Fn(Po
     taken
 }
 
-/// Asks Xen to deliver what is pending at a port that is masked, to whichever vCPU it is bound to now.
+/// Asks Xen to re-deliver a pending event of a masked port to whichever vCPU the port is bound to now.
 pub(super) fn have_told(xen: impl Hypercall, port: Port) {
-    // A port that isn't open any more has nothing to deliver.
+    // A closed port has no event to deliver.
     let _ = event::unmask(&xen, port);
 }
 
-/// Unmasks a port, unless the program keeps it masked; what is pending is delivered, now or by an interrupt.
+/// Unmasks a port, unless the program keeps it masked. A pending event is delivered, now or by an interrupt.
 pub(super) fn release(page: &SharedInfo, slot: &Slot, port: Port, tell: impl Fn(Port)) {
     if slot.is_held() {
         return;
@@ -116,14 +118,16 @@ pub(super) fn release(page: &SharedInfo, slot: &Slot, port: Port, tell: impl Fn(
         bits::mask(page, port); // the program masked it just now, and may have done so before we unmasked it
         return;
     }
-    // What came before the mask was cleared has told nobody: Xen is to look again, at a port that is masked. Whoever masked
-    // it in between, as an interrupt does that came, has something to do, and unmasks it after that.
+    // An event before the mask was cleared has raised no interrupt, so Xen must check again, and it does so only for
+    // a masked port. If other code masked the port in between, as the handler of a new event does, it has work to do,
+    // and unmasks the port afterwards.
     if bits::is_pending(page, port) && bits::mask(page, port) {
         tell(port);
     }
 }
 
-/// Moves what comes to a vCPU that ends to the first one. What can't move, as its own timer, stays and is never heard of.
+/// Moves the ports of an ending vCPU to the first one. Ports bound for good, such as its timer's, stay, and their
+/// events are lost.
 pub fn leave(xen: Xen, vcpu: usize) {
     if let Some(gone) = GONE.get(vcpu) {
         gone.store(true, Ordering::Relaxed);
@@ -134,10 +138,10 @@ pub fn leave(xen: Xen, vcpu: usize) {
     }
 }
 
-/// vCPUs to which no events come any more.
+/// Set for vCPUs that receive no more events.
 static GONE: PerVcpu<AtomicBool> = per_vcpu!(AtomicBool::new(false));
 
-/// Has a port's events come to another vCPU.
+/// Moves a port's events to another vCPU.
 pub(super) fn move_to(
     xen: impl Hypercall + Copy,
     page: &SharedInfo,
@@ -148,11 +152,11 @@ pub(super) fn move_to(
     if GONE.get(vcpu).is_none_or(|gone| gone.load(Ordering::Relaxed)) {
         return Err(XenErrno::NOENT);
     }
-    // An upcall here would pass on what comes meanwhile for as long as Xen doesn't know, which is now.
+    // Until Xen knows of the move (see below), an upcall here would pass on each event again and again.
     let _masked = Masked::mask();
     let was_unmasked = bits::mask(page, port);
     let before = slot.vcpu.load(Ordering::Relaxed);
-    // Before Xen knows: an upcall of the new vCPU finds the port to be its own.
+    // Before Xen knows: an upcall on the new vCPU must find the port to be its own.
     slot.move_to(vcpu);
     let moved = event::bind_vcpu(&xen, port, vcpu as u32);
     if moved.is_err() {
@@ -173,7 +177,7 @@ mod tests {
 
     const PORT: Port = Port(70);
 
-    /// A port that is open on vCPU 0 and unmasked.
+    /// Returns a port that is open on vCPU 0 and unmasked.
     fn open() -> (Box<SharedInfo>, Slot) {
         let (page, slot) = (Box::<SharedInfo>::default(), Slot::new());
         bits::mask_all(&page);
@@ -192,13 +196,13 @@ mod tests {
 
     #[test]
     fn who_comes_second_leaves_the_port_unmasked() {
-        // The event was taken by another vCPU between Xen's interrupt and the look at the port.
+        // Another vCPU took the event between Xen's interrupt and the check of the port.
         let (page, slot) = open();
         assert!(visit(&page, &slot, 0, PORT, nobody));
         assert!(!bits::is_masked(&page, PORT) && !slot.take_mark());
         assert!(!claim(&page, &slot, PORT, nobody));
         assert!(!bits::is_masked(&page, PORT));
-        // One that was masked before stays so.
+        // A port that was masked before stays masked.
         bits::mask(&page, PORT);
         assert!(visit(&page, &slot, 0, PORT, nobody) && !claim(&page, &slot, PORT, nobody));
         assert!(bits::is_masked(&page, PORT));
@@ -223,7 +227,7 @@ mod tests {
         let told = Cell::new(0);
         assert!(!visit(&page, &slot, 0, PORT, |_| told.set(told.get() + 1)));
         assert!(told.get() == 1 && bits::is_masked(&page, PORT) && bits::is_pending(&page, PORT));
-        // The new one takes it.
+        // The new vCPU takes it.
         bits::clear_mask(&page, PORT);
         assert!(visit(&page, &slot, 1, PORT, nobody) && slot.take_mark());
     }

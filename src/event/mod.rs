@@ -1,19 +1,18 @@
-//! Floor 4: event channels. Xen tells a vCPU by one interrupt that something came (`delivery`); which ports it is,
-//! two levels of bits say (`bits`).
+//! Floor 4: event channels. Xen announces all events of a vCPU by one interrupt (`delivery`); two levels of bits name
+//! the ports (`bits`).
 //!
-//! A [`Channel`] owns a port, and closes it when it is dropped. What comes is only marked by the interrupt's handler,
-//! which masks the port as well: an [`Event`] is what is left to do, and the port stays masked until that is done and
-//! the event dropped. So a peer that sends without end costs one interrupt for each time that its work was done, and
-//! starves nobody.
+//! A [`Channel`] owns a port, and closes it when dropped. The interrupt's handler only marks an event, and masks its
+//! port. The [`Event`] is the work left to do: the port stays masked until the work is done and the event is dropped.
+//! So a peer that sends without end costs one interrupt for each time its work is done, and starves no one.
 //!
 //! | | opened by | `send` |
 //! |---|---|---|
 //! | [`Unbound`] | us, for a peer to connect to; [`accept`](Channel::accept) makes it an [`Interdomain`] | |
 //! | [`Interdomain`] | both | to the peer |
-//! | [`Ipi`] | us | to the vCPU that it was opened for |
+//! | [`Ipi`] | us | to its vCPU |
 //! | [`VirtualIrq`] | us | |
 //!
-//! FIFO channels, which Xen offers for more than 4096 ports, are not used: `bits` is all that they would replace.
+//! FIFO channels, offered by Xen for more than 4096 ports, are not used: they would replace `bits` only.
 
 pub(crate) mod bits;
 mod channel;

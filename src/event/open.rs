@@ -1,4 +1,4 @@
-//! How each kind of channel is opened, and what only that kind can do.
+//! Opening each kind of channel, and the operations of one kind only.
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -10,29 +10,31 @@ use crate::abi::event::{Port, PortState, VirtualInterrupt};
 use crate::hypercall::{Hypercall, Xen, event};
 
 impl<X: Hypercall + Copy> Unbound<X> {
-    /// Opens a port that `peer` may connect to. Its events come to the first vCPU.
+    /// Opens a port for `peer` to connect to. Its events come to the first vCPU.
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// [`EventError::Xen`] with Xen's errno, such as `ENOSPC` if all ports are in use; [`EventError::NoEvents`] if no
+    /// events are delivered here.
     pub fn new(xen: X, peer: DomId) -> Result<Self, EventError> {
         Self::open(xen, event::alloc_unbound(&xen, peer)?, first_vcpu(), None)
     }
 
-    /// Has its events come to another vCPU.
+    /// Moves its events to another vCPU.
     ///
     /// # Errors
     ///
-    /// [`EventError`], and it stays where it was.
+    /// [`EventError::Xen`] with `ENOENT` if there is no such vCPU or it has ended, or with Xen's errno. The events
+    /// stay where they were.
     pub fn bind_to(&self, vcpu: usize) -> Result<(), EventError> {
         self.move_to(vcpu)
     }
 
-    /// The connection, once the peer has made it.
+    /// Returns the connection, once the peer has made it.
     ///
     /// # Errors
     ///
-    /// The port itself, and [`EventError::NotConnected`].
+    /// The port itself, with [`EventError::NotConnected`] if the peer has not connected, or with [`EventError::Xen`].
     pub fn accept(self) -> Result<Interdomain<X>, (EventError, Self)> {
         match event::status(&self.xen, self.port) {
             Ok(status) if status.status == PortState::INTERDOMAIN => {
@@ -47,17 +49,18 @@ impl<X: Hypercall + Copy> Unbound<X> {
 }
 
 impl<X: Hypercall + Copy> Interdomain<X> {
-    /// Connects to a port that `peer` has opened for us. Its events come to the first vCPU; the first may be there
-    /// already, and stand for nothing.
+    /// Connects to a port opened by `peer` for this domain. Its events come to the first vCPU. An event may be
+    /// pending at once although the peer sent none.
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// [`EventError::Xen`] with Xen's errno, such as `EINVAL` if the peer has opened no such port;
+    /// [`EventError::NoEvents`] if no events are delivered here.
     pub fn connect(xen: X, peer: DomId, port: Port) -> Result<Self, EventError> {
         Self::open(xen, event::bind_interdomain(&xen, peer, port)?, first_vcpu(), None)
     }
 
-    /// Whether it is connected still: Xen doesn't tell when the peer closes its port.
+    /// Returns whether the peer is still connected: Xen sends no event when the peer closes its port.
     pub fn is_interdomain(&self) -> bool {
         event::status(&self.xen, self.port).is_ok_and(|status| status.status == PortState::INTERDOMAIN)
     }
@@ -66,36 +69,38 @@ impl<X: Hypercall + Copy> Interdomain<X> {
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// [`EventError::Xen`] with Xen's errno.
     pub fn send(&self) -> Result<(), EventError> {
         self.transmit()
     }
 
-    /// Has its events come to another vCPU.
+    /// Moves its events to another vCPU.
     ///
     /// # Errors
     ///
-    /// [`EventError`], and it stays where it was.
+    /// [`EventError::Xen`] with `ENOENT` if there is no such vCPU or it has ended, or with Xen's errno. The events
+    /// stay where they were.
     pub fn bind_to(&self, vcpu: usize) -> Result<(), EventError> {
         self.move_to(vcpu)
     }
 }
 
 impl Ipi {
-    /// Opens a port by which the domain's vCPUs reach `vcpu`.
+    /// Opens a port for the domain's vCPUs to reach `vcpu`.
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// [`EventError::Xen`] with Xen's errno, such as `ENOENT` if there is no such vCPU; [`EventError::NoEvents`] if
+    /// no events are delivered here.
     pub fn new(xen: Xen, vcpu: usize) -> Result<Self, EventError> {
         Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, None)
     }
 
-    /// The same, with a handler that runs on that vCPU, in the interrupt.
+    /// Like `new`, with a handler called on that vCPU, in the interrupt.
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// As `new`.
     pub fn with_handler(xen: Xen, vcpu: usize, handler: Handler) -> Result<Self, EventError> {
         Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, Some(handler))
     }
@@ -104,27 +109,28 @@ impl Ipi {
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// [`EventError::Xen`] with Xen's errno.
     pub fn send(&self) -> Result<(), EventError> {
         self.transmit()
     }
 }
 
 impl VirtualIrq {
-    /// Has Xen tell of something by a port. `vcpu` is 0 for what concerns the whole domain.
+    /// Opens a port for a virtual interrupt of Xen. `vcpu` is 0 for an interrupt of the whole domain.
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// [`EventError::Xen`] with Xen's errno, such as `EEXIST` if the interrupt already has a port;
+    /// [`EventError::NoEvents`] if no events are delivered here.
     pub fn new(xen: Xen, which: VirtualInterrupt, vcpu: usize) -> Result<Self, EventError> {
         Self::open(xen, event::bind_virq(&xen, which, vcpu as u32)?, vcpu, None)
     }
 
-    /// The same, with a handler that runs on that vCPU, in the interrupt.
+    /// Like `new`, with a handler called on that vCPU, in the interrupt.
     ///
     /// # Errors
     ///
-    /// [`EventError`].
+    /// As `new`.
     pub fn with_handler(
         xen: Xen,
         which: VirtualInterrupt,

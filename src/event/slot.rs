@@ -1,4 +1,4 @@
-//! What is known of a port: whose vCPU it is, what is done about its events, whether one is marked, and who waits for it.
+//! The state of a port: its vCPU, the handler of its events, the mark of an event, and the waiting task.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use core::task::{Poll, Waker};
@@ -6,23 +6,23 @@ use core::task::{Poll, Waker};
 use crate::abi::event::Port;
 use crate::sync::IrqMutex;
 
-/// What is done about an event at once, in the interrupt's handler.
+/// A function called at once for an event, in the interrupt's handler.
 pub type Handler = fn(Port);
 
-/// Nobody's port.
+/// The vCPU of a closed port.
 pub const NO_VCPU: usize = usize::MAX;
 
 /// One port.
 pub struct Slot {
-    /// The vCPU that its events come to.
+    /// The vCPU where its events come.
     pub vcpu: AtomicUsize,
-    /// An event came, and waits to be taken.
+    /// An event has come, and is not yet taken.
     pub marked: AtomicBool,
-    /// It was another vCPU's before.
+    /// It belonged to another vCPU before.
     moved: AtomicBool,
-    /// The program masked it: no event's end unmasks it.
+    /// The program keeps it masked: dropping an event doesn't unmask it.
     held: AtomicBool,
-    /// How often it was visited by an interrupt's handler, since it was opened.
+    /// Number of visits by an interrupt's handler since the port was opened.
     pub visits: AtomicU64,
     state: IrqMutex<State>,
 }
@@ -45,7 +45,7 @@ impl Slot {
         }
     }
 
-    /// Gives the port, which is masked, to a vCPU, and to a handler if there is one.
+    /// Gives a masked port to a vCPU, and to a handler if there is one.
     pub fn open(&self, vcpu: usize, handler: Option<Handler>) {
         self.state.with(|state| *state = State { handler, waker: None });
         self.marked.store(false, Ordering::Relaxed);
@@ -56,73 +56,74 @@ impl Slot {
         self.vcpu.store(vcpu, Ordering::Release);
     }
 
-    /// Says whether the program keeps the port masked.
+    /// Sets whether the program keeps the port masked.
     pub fn hold(&self, held: bool) {
-        // SeqCst: whoever unmasks looks at it again after that; see `delivery::release`.
+        // SeqCst: `delivery::release` loads it again after unmasking.
         self.held.store(held, Ordering::SeqCst);
     }
 
-    /// Whether the program keeps the port masked.
+    /// Returns whether the program keeps the port masked.
     pub fn is_held(&self) -> bool {
         self.held.load(Ordering::SeqCst) // SeqCst: see `hold`
     }
 
-    /// Gives the port to another vCPU, before Xen does: an upcall that still comes to the old one passes it on.
+    /// Gives the port to another vCPU, before Xen does. The old vCPU's upcall passes further events on.
     pub fn move_to(&self, vcpu: usize) {
         self.moved.store(true, Ordering::Relaxed);
         // Release: pairs with the Acquire of the upcall.
         self.vcpu.store(vcpu, Ordering::Release);
         // SeqCst: pairs with the fence of `is_of`: either the new vCPU sees the mark of the old one's upcall, or that
-        // one sees that the port was moved.
+        // upcall sees the move of the port.
         fence(Ordering::SeqCst);
     }
 
-    /// Whether events may come to a vCPU that the port isn't of any more.
+    /// Returns whether events may still come to an earlier vCPU of the port.
     pub fn was_moved(&self) -> bool {
-        // Relaxed: whoever read the vCPU with Acquire sees what was stored before.
+        // Relaxed: after reading the vCPU with Acquire, the caller sees this earlier store.
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Whether it is that vCPU's still, behind a mark; that of a port that is closed is nobody's concern.
+    /// Returns whether the port still belongs to that vCPU; called after a mark. Returns `true` for a closed port:
+    /// its mark doesn't matter.
     pub fn is_of(&self, vcpu: usize) -> bool {
         fence(Ordering::SeqCst); // SeqCst: see `move_to`
         [vcpu, NO_VCPU].contains(&self.vcpu.load(Ordering::Relaxed))
     }
 
-    /// Makes it nobody's.
+    /// Makes it a closed port, without an owner.
     pub fn close(&self) {
         self.vcpu.store(NO_VCPU, Ordering::Relaxed);
-        // A waker is dropped outside the lock: it may do anything.
+        // Drop the waker outside the lock: its drop may run any code.
         let old = self.state.with(core::mem::take);
         drop(old);
     }
 
-    /// The handler, if it has one.
+    /// Returns the handler, if it has one.
     pub fn handler(&self) -> Option<Handler> {
         self.state.with(|state| state.handler)
     }
 
-    /// Has a waker woken by the next event.
+    /// Registers a waker for the next event.
     pub fn wake_by(&self, waker: &Waker) {
         let old = self.state.with(|state| match &state.waker {
             Some(known) if known.will_wake(waker) => None,
             _ => state.waker.replace(waker.clone()),
         });
-        // Of two that wait, the older looks again, and waits again.
+        // If two tasks wait, the older one is woken, checks again, and waits again.
         old.into_iter().for_each(Waker::wake);
     }
 
-    /// What a task gets: an event, by `take`, or a wake-up by the next one.
+    /// Polls for a task: takes an event with `take`, or registers the waker for the next one.
     pub fn poll<T>(&self, waker: &Waker, mut take: impl FnMut() -> Option<T>) -> Poll<T> {
         if let Some(event) = take() {
             return Poll::Ready(event);
         }
         self.wake_by(waker);
-        // Again, for an event before the waker was registered woke no one.
+        // Check again: an event before the waker was registered woke no one.
         take().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Marks an event, and wakes whoever waits for it.
+    /// Marks an event, and wakes the waiting task.
     pub fn mark(&self) {
         // Release: pairs with the Acquire of `take_mark`.
         self.marked.store(true, Ordering::Release);
@@ -130,9 +131,9 @@ impl Slot {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes the mark.
+    /// Takes the mark. Returns whether it was set.
     pub fn take_mark(&self) -> bool {
-        // Looked at first, since it is asked for over and over. Acquire: pairs with the Release of `mark`.
+        // The load comes first, because the mark is polled. Acquire: pairs with the Release of `mark`.
         self.marked.load(Ordering::Relaxed) && self.marked.swap(false, Ordering::Acquire)
     }
 }
@@ -183,7 +184,7 @@ mod tests {
         let (slot, counter) = (Slot::new(), Arc::new(Counter(0.into())));
         slot.open(0, None);
         let mut looks = 0;
-        // The event comes between the first look and the second.
+        // The event comes between the two checks.
         let polled = slot.poll(&Waker::from(counter), || {
             looks += 1;
             let taken = slot.take_mark();

@@ -9,7 +9,7 @@ use super::slot::Slot;
 use crate::abi::event::Port;
 use crate::abi::shared_info::{EVENT_WORDS, MAX_PORTS};
 
-/// The ports whose events come to a vCPU.
+/// Returns the ports whose events come to a vCPU.
 pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = (Port, &'static Slot)> {
     let ports = (0..MAX_PORTS).map(Port).filter_map(|port| Some((port, get(port)?)));
     ports.filter(move |(_, slot)| slot.vcpu.load(Ordering::Relaxed) == vcpu)
@@ -18,7 +18,7 @@ pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = (Port, &'static Slot)> {
 /// As many slots as a word has bits.
 type Chunk = [Slot; MAX_PORTS as usize / EVENT_WORDS];
 
-/// Those that were ever needed: most domains have a few ports, and they are the lowest.
+/// The chunks needed so far: most domains have a few ports, with the lowest numbers.
 static CHUNKS: [Once<Box<Chunk>>; EVENT_WORDS] = [const { Once::new() }; EVENT_WORDS];
 
 fn at(port: Port) -> (usize, usize) {
@@ -26,13 +26,14 @@ fn at(port: Port) -> (usize, usize) {
     (port.0 as usize / size, port.0 as usize % size)
 }
 
-/// A port's slot, made if it must be: not in a handler. Nothing for a port that there can't be.
+/// Returns a port's slot, and allocates it if needed: don't call this in a handler. Returns `None` if the port is out
+/// of range.
 pub fn make(port: Port) -> Option<&'static Slot> {
     let (chunk, index) = at(port);
     CHUNKS.get(chunk)?.call_once(|| Box::new([const { Slot::new() }; _])).get(index)
 }
 
-/// A port's slot, if there is one.
+/// Returns a port's slot, if it has been allocated.
 pub fn get(port: Port) -> Option<&'static Slot> {
     let (chunk, index) = at(port);
     CHUNKS.get(chunk)?.get()?.get(index)

@@ -7,22 +7,22 @@ use super::{kick, running};
 use crate::sync::{IrqMutex, Masked, PerVcpu, per_vcpu, this_vcpu};
 use crate::time::{Deadline, TimedOut, pause};
 
-/// A function that is called with the number of the vCPU that it runs on.
+/// A function called with the number of the vCPU running it.
 pub type Call = &'static (dyn Fn(usize) + Sync);
 
-/// The call that is open, and its number.
+/// The open call, and its number.
 static OPEN: IrqMutex<(u64, Option<Call>)> = IrqMutex::new((0, None));
 
-/// The number of the last call: what OPEN has, to be looked at without its lock.
+/// The number of the last call: the one in OPEN, readable without its lock.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// Which call each vCPU has answered last.
+/// The last call answered by each vCPU.
 static ANSWERED: PerVcpu<AtomicU64> = per_vcpu!(AtomicU64::new(0));
 
-/// Each vCPU that is making the call just now.
+/// Set while the vCPU is making the call.
 static ANSWERING: PerVcpu<AtomicBool> = per_vcpu!(AtomicBool::new(false));
 
-/// Somebody's call is open: the next waits for its end.
+/// Set while a call is open: the next caller waits for its end.
 static CALLING: IrqMutex<bool> = IrqMutex::new(false);
 
 /// vCPUs that didn't answer in time.
@@ -40,18 +40,20 @@ impl fmt::Display for Unanswered {
 
 impl core::error::Error for Unanswered {}
 
-/// Calls a function on each vCPU that runs, in a handler, with interrupts masked; on this one too. Several may call at
-/// once, also with interrupts masked: who waits for others answers them.
+/// Calls a function on each running vCPU, including this one, in a handler with interrupts masked. Several vCPUs may
+/// call at once, even with interrupts masked: a waiting caller answers the calls of others.
 ///
 /// # Errors
 ///
-/// [`Unanswered`] after the deadline, and at once inside of such a call: it can't make another. A vCPU that answers later makes the call then, or the next one in its place.
+/// [`Unanswered`] after the deadline, and at once inside such a call, which can't make another. A vCPU that answers
+/// later makes the call then, or the next one in its place.
 pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
     let own = this_vcpu::number();
     if ANSWERING.get(own).is_none_or(|answering| answering.load(Ordering::Relaxed)) {
         return Err(Unanswered { vcpu: own });
     }
-    // A handler here that called too would wait for what it interrupted. Others are answered all the same.
+    // Mask interrupts: a handler making a call here would wait for this interrupted one. Other vCPUs' calls are still
+    // answered.
     let _masked = Masked::mask();
     let begun = until(deadline, || CALLING.with(|calling| !core::mem::replace(calling, true)));
     begun.map_err(|TimedOut| Unanswered { vcpu: own })?;
@@ -61,14 +63,14 @@ pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
         LAST.store(open.0, Ordering::Release);
         open.0
     });
-    // Those that run now: one that begins later has nothing to answer, and isn't kicked.
+    // The vCPUs running now: one starting later has no call to answer, and isn't kicked.
     let running = running();
     let others = || (0..running).filter(|&vcpu| vcpu != own);
     for vcpu in others() {
         let _ = kick(vcpu); // one that can't be reached doesn't answer
     }
     answer();
-    // Acquire: pairs with the Release of `answer`: what the function did there is seen.
+    // Acquire: pairs with the Release of `answer`: the function's effects there are visible.
     let silent = || {
         others().find(|&vcpu| {
             ANSWERED.get(vcpu).is_some_and(|answered| answered.load(Ordering::Acquire) < number)
@@ -85,7 +87,7 @@ pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
 
 /// Waits, and answers calls meanwhile.
 fn until(deadline: Deadline, mut is_so: impl FnMut() -> bool) -> Result<(), TimedOut> {
-    // Not by `wait_until`: the others answer within microseconds, and may be waiting for our answer.
+    // Don't use `wait_until`: the others answer within microseconds, and may be waiting for our answer.
     loop {
         if is_so() {
             return Ok(());
@@ -98,7 +100,7 @@ fn until(deadline: Deadline, mut is_so: impl FnMut() -> bool) -> Result<(), Time
     }
 }
 
-/// Makes the call that is open, if this vCPU hasn't yet. The handler of a kick.
+/// Makes the open call, if this vCPU hasn't yet. The handler of a kick.
 pub(super) fn answer() {
     let own = this_vcpu::number();
     let (Some(answered), Some(answering)) = (ANSWERED.get(own), ANSWERING.get(own)) else { return };
@@ -117,7 +119,7 @@ pub(super) fn answer() {
     answered.store(number, Ordering::Release);
 }
 
-/// To be called by a vCPU that ends: no call waits for it.
+/// Called by an ending vCPU: no call waits for it.
 pub(super) fn end() {
     if let Some(answered) = ANSWERED.own() {
         // Release: pairs with the Acquire of `on_all`.
@@ -125,7 +127,7 @@ pub(super) fn end() {
     }
 }
 
-/// To be called by a vCPU that begins: calls from before are none of its own.
+/// Called by a starting vCPU: earlier calls aren't for it.
 pub(super) fn begin() {
     if let Some(answered) = ANSWERED.own() {
         answered.store(LAST.load(Ordering::Acquire), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Work that is given to a vCPU.
+//! Jobs for a vCPU.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use crate::time::{Deadline, TimedOut, wait_until};
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// What a vCPU does next.
+/// The next step of a vCPU.
 pub(super) enum Next {
     Job(Work),
     End,
 }
 
-/// One place for each vCPU.
+/// Each vCPU's waiting job: at most one.
 static NEXT: PerVcpu<IrqMutex<Option<Work>>> = per_vcpu!(IrqMutex::new(None));
 
-/// A job that a vCPU was given, and its result.
+/// A job given to a vCPU, and its result.
 pub struct Job<T> {
     state: Arc<State<T>>,
 }
@@ -30,15 +30,15 @@ pub struct Job<T> {
 struct State<T> {
     done: AtomicBool,
     result: IrqMutex<Option<T>>,
-    /// The vCPUs that wait for its end, a bit for each.
+    /// The vCPUs waiting for its end, one bit each.
     waiting: [AtomicU64; MAX_VCPUS / 64],
 }
 
 impl<T> State<T> {
     fn finish(&self, result: T) {
         self.result.with(|place| *place = Some(result));
-        // SeqCst: pairs with the SeqCst of `wait`: either it sees the job done, or it is seen here. It is a Release of the
-        // result, too.
+        // SeqCst: pairs with the SeqCst of `wait`: either the waiter sees the job done, or its bit is seen here. The
+        // store is also a Release of the result.
         self.done.store(true, Ordering::SeqCst);
         for (word, waiting) in self.waiting.iter().enumerate() {
             let mut waiting = waiting.load(Ordering::SeqCst);
@@ -50,13 +50,13 @@ impl<T> State<T> {
     }
 }
 
-/// Why a job could not be given.
+/// Why a job was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NotSpawned {
-    /// The vCPU doesn't run, or is the first, which has its own work.
+    /// The vCPU doesn't run, is stopping, or is the first, which has its own work.
     NoSuchVcpu(usize),
-    /// One waits there already.
+    /// A job is already waiting there.
     Busy(usize),
 }
 
@@ -71,11 +71,11 @@ impl fmt::Display for NotSpawned {
 
 impl core::error::Error for NotSpawned {}
 
-/// A job that could not be given, and why.
+/// A refused job, and the reason.
 pub struct Refused<F> {
-    /// Why.
+    /// The reason.
     pub error: NotSpawned,
-    /// The work.
+    /// The work, handed back.
     pub work: F,
 }
 
@@ -97,7 +97,8 @@ impl<F> core::error::Error for Refused<F> {}
 ///
 /// # Errors
 ///
-/// The work, and [`NotSpawned`]: no such vCPU takes jobs, or one waits for it already.
+/// The work, with [`NotSpawned::NoSuchVcpu`] if the vCPU takes no jobs, or [`NotSpawned::Busy`] if a job is already
+/// waiting for it.
 pub fn spawn<T, F>(vcpu: usize, work: F) -> Result<Job<T>, Refused<F>>
 where
     T: Send + 'static,
@@ -114,7 +115,7 @@ where
     });
     let tells = Arc::clone(&state);
     let mut work = Some(work);
-    // Under the lock that `next` has: a vCPU that ends has no job behind its last look.
+    // `next` takes the same lock: an ending vCPU gets no job after its last check.
     let given = place.with(|next| {
         if is_stopping() {
             return Err(NotSpawned::NoSuchVcpu(vcpu));
@@ -134,7 +135,7 @@ where
     Ok(Job { state })
 }
 
-/// What a vCPU is to do next, if there is something: a job, or to end.
+/// Returns the next step of a vCPU: a job, or its end. Returns `None` if there is neither.
 pub(super) fn next(vcpu: usize) -> Option<Next> {
     NEXT.get(vcpu)?.with(|next| match next.take() {
         Some(work) => Some(Next::Job(work)),
@@ -143,17 +144,17 @@ pub(super) fn next(vcpu: usize) -> Option<Next> {
 }
 
 impl<T> Job<T> {
-    /// Whether it is done.
+    /// Returns whether the job is done.
     pub fn is_done(&self) -> bool {
         // SeqCst: see `State::finish`.
         self.state.done.load(Ordering::SeqCst)
     }
 
-    /// Waits until it is done, on any vCPU.
+    /// Waits until the job is done; any vCPU may wait.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`]; the job goes on.
+    /// [`TimedOut`] after the deadline; the job goes on.
     pub fn wait(&self, deadline: Deadline) -> Result<(), TimedOut> {
         let own = this_vcpu::number();
         if let Some(waiting) = self.state.waiting.get(own / 64) {
@@ -162,14 +163,14 @@ impl<T> Job<T> {
         wait_until(deadline, || self.is_done().then_some(()))
     }
 
-    /// Waits until it is done, and returns its result.
+    /// Waits until the job is done, and returns its result.
     ///
     /// # Errors
     ///
-    /// The job, if it isn't done by the deadline.
+    /// The job itself, if it isn't done by the deadline.
     pub fn join(self, deadline: Deadline) -> Result<T, Self> {
         match self.wait(deadline) {
-            // Once it is done the result is there, and this is the one job that takes it.
+            // Once the job is done, its result is present, and only this `Job` takes it.
             Ok(()) => self.state.result.with(Option::take).ok_or(self),
             Err(TimedOut) => Err(self),
         }

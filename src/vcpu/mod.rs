@@ -1,5 +1,5 @@
-//! Floor 5: several vCPUs. `Platform::start_vcpus` starts every vCPU of the domain. Each but the first waits for work:
-//! [`spawn`] gives it a job, which runs on the vCPU's own stack with interrupts unmasked. [`on_all`] interrupts every
+//! Floor 5: several vCPUs. `Platform::start_vcpus` starts every vCPU of the domain. All but the first wait for work:
+//! [`spawn`] gives a vCPU a job, which runs on its own stack with interrupts unmasked. [`on_all`] interrupts every
 //! vCPU to call a function. [`stop`] ends them in order, and `freeze_others` at once.
 
 mod call;
@@ -20,21 +20,21 @@ use spin::Once;
 use crate::event::{EventError, Ipi, VirtualIrq};
 use crate::sync::{PerVcpu, per_vcpu, this_vcpu};
 
-/// How many vCPUs run.
+/// The number of running vCPUs.
 static RUNNING: AtomicUsize = AtomicUsize::new(1);
 
-/// How many vCPUs run: their numbers are those below.
+/// Returns the number of running vCPUs, `n`: they are numbered from 0 to `n - 1`.
 pub fn running() -> usize {
     // Acquire: pairs with the Release of `start`: their ports are open.
     RUNNING.load(Ordering::Acquire)
 }
 
-/// The number of the vCPU that runs the caller.
+/// Returns the number of the calling vCPU.
 pub fn current() -> usize {
     this_vcpu::number()
 }
 
-/// What a vCPU is reached by. They stay open for ever.
+/// The ports for reaching a vCPU. They stay open for ever.
 #[derive(Debug)]
 struct Ports {
     kick: Ipi,
@@ -43,11 +43,11 @@ struct Ports {
 
 static PORTS: PerVcpu<Once<Ports>> = per_vcpu!(Once::new());
 
-/// Interrupts a vCPU: one that waits looks again at what it waits for, and calls that are open are answered.
+/// Interrupts a vCPU: if it waits, it checks its condition again; it also answers open calls.
 ///
 /// # Errors
 ///
-/// [`EventError`]; [`EventError::NoEvents`] for one that doesn't run.
+/// [`EventError::NoEvents`] if the vCPU doesn't run; otherwise [`EventError::Xen`].
 pub(crate) fn kick(vcpu: usize) -> Result<(), EventError> {
     let ports = PORTS.get(vcpu).and_then(Once::get).ok_or(EventError::NoEvents)?;
     ports.kick.send()

@@ -1,4 +1,4 @@
-//! Bringing vCPUs up, and their orderly end.
+//! Starting vCPUs, and ending them in order.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::mm::{self, Memory, shared_info};
 use crate::sync::{MAX_VCPUS, this_vcpu};
 use crate::time::{Deadline, TimedOut, timer, wait_until};
 
-/// How long a vCPU may take to come up, or to end. Under emulation it is some milliseconds.
+/// Timeout for a vCPU to come up. Under emulation it takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a vCPU doesn't run.
@@ -29,7 +29,7 @@ pub enum StartError {
     Xen(XenErrno),
     /// It can't be reached.
     Event(EventError),
-    /// It was started, and nothing was heard of it.
+    /// It was started, but did not report in time.
     Silent(usize),
 }
 
@@ -58,26 +58,27 @@ impl From<EventError> for StartError {
     }
 }
 
-/// How many have said that they run.
+/// The number of vCPUs that have reported and not ended.
 static ARRIVED: AtomicUsize = AtomicUsize::new(1);
 
-/// They are to end.
+/// Set when the vCPUs must end.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// Gives the first vCPU, which runs already, its timer and the port by which others reach it.
+/// Gives the first vCPU, already running, its timer and the port for the others to reach it.
 ///
 /// # Errors
 ///
-/// [`StartError`].
+/// [`StartError::Event`] if a port can't be opened.
 pub fn start_first(xen: Xen) -> Result<(), StartError> {
     open_ports(xen, 0)
 }
 
-/// Brings up all vCPUs that Xen gives the domain and that don't run yet, one after the other. Returns how many run.
+/// Brings up all vCPUs of the domain not yet running, one after the other. Returns the number of running vCPUs.
 ///
 /// # Errors
 ///
-/// [`StartError`]: the vCPUs before run, and that one and those behind aren't used. One that comes late only waits.
+/// [`StartError`] of the first vCPU that fails: the earlier ones run, and that one and all later ones aren't used. If
+/// it comes up late, it only waits.
 pub fn start_all(xen: Xen) -> Result<usize, StartError> {
     let count = (vcpu::count(&xen) as usize).min(MAX_VCPUS);
     for number in running()..count {
@@ -90,9 +91,9 @@ fn start(xen: Xen, number: usize) -> Result<(), StartError> {
     map_stacks(number).map_err(StartError::Stacks)?;
     shared_info::register(&xen, number)?;
     open_ports(xen, number)?;
-    // Behind what may fail: it is made for good.
+    // After most steps that may fail: the context is never freed.
     let context = arch::vcpu::context(number, main).ok_or(XenErrno::NOENT)?;
-    // SAFETY: the context is that of `main`, on stacks that were just mapped, with tables of its own.
+    // SAFETY: the context runs `main`, on stacks mapped above, with its own tables.
     unsafe { vcpu::initialise(&xen, number as u32, &context) }?;
     vcpu::up(&xen, number as u32)?;
     // Acquire: pairs with the Release of `main`.
@@ -110,7 +111,7 @@ fn map_stacks(number: usize) -> Result<(), MapError> {
             if tables.lookup(address).is_some() {
                 return Ok(()); // by an attempt that failed later
             }
-            // SAFETY: the address is the stack's alone.
+            // SAFETY: only the stack uses this address.
             unsafe { tables.map_new_page(address, frames) }
         })?;
     }
@@ -127,7 +128,7 @@ fn open_ports(xen: Xen, number: usize) -> Result<(), StartError> {
     PORTS.get(number).ok_or(XenErrno::NOENT)?.try_call_once(open).map(drop)
 }
 
-/// What every vCPU but the first runs: job after job.
+/// The main loop of every vCPU but the first: runs job after job.
 fn main() -> ! {
     let own = this_vcpu::number();
     call::begin();
@@ -151,7 +152,7 @@ fn main() -> ! {
     arch::halt()
 }
 
-/// Whether vCPUs take no more jobs.
+/// Returns whether vCPUs take no more jobs.
 pub(super) fn is_stopping() -> bool {
     // Acquire: pairs with the Release of `stop`.
     STOPPING.load(Ordering::Acquire)
@@ -161,9 +162,9 @@ pub(super) fn is_stopping() -> bool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StopError {
-    /// Another vCPU than the first asked: it would have to end itself.
+    /// The caller isn't the first vCPU: it would have to end itself.
     NotTheFirst,
-    /// One is still at a job. It ends when it is done.
+    /// A vCPU is still running a job. It ends after that.
     TimedOut,
 }
 
@@ -178,12 +179,13 @@ impl fmt::Display for StopError {
 
 impl core::error::Error for StopError {}
 
-/// Ends all vCPUs but the first, which calls it: each finishes the job that it is at, and channels whose events came to
+/// Ends all vCPUs but the first, which must be the caller. Each finishes its current job, and the channels bound to
 /// it move to the first. They can't be started again.
 ///
 /// # Errors
 ///
-/// [`StopError`]: the caller isn't the first, or one is still at a job at the deadline.
+/// [`StopError::NotTheFirst`] if the caller isn't the first vCPU; [`StopError::TimedOut`] if a job is still running
+/// at the deadline.
 pub fn stop(deadline: Deadline) -> Result<(), StopError> {
     if this_vcpu::number() != 0 {
         return Err(StopError::NotTheFirst);

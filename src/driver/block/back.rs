@@ -1,4 +1,4 @@
-//! The end that serves a disk.
+//! The back end: serves a disk.
 
 use core::fmt;
 use core::time::Duration;
@@ -17,16 +17,17 @@ use crate::mm::{Guest, Page};
 use crate::ring::{self, Ring, RingMemory};
 use crate::time::Deadline;
 
-/// How a back end gets at the front's pages.
+/// How a back end accesses the front end's pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DataPath {
-    /// It maps them, and unmaps them when the request is done.
+    /// It maps them, and unmaps them after the request.
     Map,
-    /// Xen copies.
+    /// Xen copies the data.
     Copy,
-    /// It maps them and keeps them mapped, so many at most; with a front end that doesn't do so, as [`Map`](Self::Map).
+    /// It maps them and keeps up to `most` of them mapped. [`connect_back`](super::connect_back) uses
+    /// [`Map`](Self::Map) instead if the front end doesn't support this.
     Persistent {
-        /// How many to keep between requests.
+        /// Maximum number of mappings kept between requests.
         most: usize,
     },
 }
@@ -41,43 +42,43 @@ impl fmt::Display for DataPath {
     }
 }
 
-/// Segments that are worked on at once: mapped with one hypercall, or copied with one for each 32.
+/// Maximum number of segments processed together: mapped with one hypercall, or copied with one for each 32.
 const BATCH: usize = 64;
 
-/// What was done so far.
+/// Counters of a back end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Served {
-    /// Requests answered.
+    /// Requests completed.
     pub requests: u64,
-    /// Of those, refused.
+    /// Requests refused, out of those.
     pub refused: u64,
-    /// Bytes of sectors read, written and summed up.
+    /// Bytes of the sectors read, written and checksummed.
     pub bytes: u64,
-    /// Times that the front was told.
+    /// Notifications sent to the front end.
     pub notifications: u64,
-    /// Most mappings kept at once.
+    /// Peak number of mappings kept.
     pub kept: u64,
 }
 
-/// The end that serves a disk.
+/// The back end: serves a disk.
 pub struct Back<'t, X: Guest, M: RingMemory, D: Disk> {
     channel: Interdomain<X>,
     server: Server<'t, X, M, D>,
 }
 
-/// All of it but the channel, whose events wait while this works.
+/// The back end without its channel: an event of the channel is held while the server works.
 struct Server<'t, X: Guest, M: RingMemory, D: Disk> {
     ring: Ring<ring::Back, Blkif, M>,
     grants: &'t GrantTable<X>,
     peer: DomId,
     disk: D,
-    /// The front knows what reasons mean.
+    /// The front end understands Granite's reasons in statuses.
     reasons: bool,
     path: Path<'t, X>,
     served: Served,
 }
 
-/// A data path, and what it needs.
+/// A data path and its memory.
 enum Path<'t, X: Guest> {
     Map(Vec<u8>),
     Copy(Vec<Page>),
@@ -85,12 +86,13 @@ enum Path<'t, X: Guest> {
 }
 
 impl<'t, X: Guest, M: RingMemory, D: Disk> Back<'t, X, M, D> {
-    /// Serves `disk` by a ring of the front's; the two tell each other by `channel`. `reasons` says whether the front knows
-    /// Granite's own statuses.
+    /// Serves `disk` through a ring of the front end; both ends notify each other through `channel`. `reasons` says
+    /// whether the front end knows Granite's own statuses.
     ///
     /// # Errors
     ///
-    /// [`BlockError`]: the memory isn't a ring, or there isn't any for copies.
+    /// [`BlockError::Ring`] if the memory is too small for a ring; [`BlockError::OutOfMemory`] if no pages are free
+    /// for copies.
     pub fn new(
         memory: M,
         channel: Interdomain<X>,
@@ -114,36 +116,37 @@ impl<'t, X: Guest, M: RingMemory, D: Disk> Back<'t, X, M, D> {
         Ok(Self { channel, server: Server { ring, grants, peer, disk, reasons, path, served } })
     }
 
-    /// The disk.
+    /// Returns the disk.
     pub fn disk(&self) -> &D {
         &self.server.disk
     }
 
-    /// Requests that fit into the ring.
+    /// Returns the ring's capacity in requests.
     pub fn slots(&self) -> u32 {
         self.server.ring.slots()
     }
 
-    /// What was done so far.
+    /// Returns the counters so far.
     pub fn served(&self) -> Served {
         self.server.served
     }
 
-    /// Answers all requests that are there, a ring full at most, and tells the front if it waits. How many those were.
+    /// Completes all waiting requests, at most a full ring of them, and notifies the front end if it wants that.
+    /// Returns their number.
     ///
     /// # Errors
     ///
-    /// [`BlockError`]: the front broke the ring, or can't be told.
+    /// [`BlockError::Ring`] if the front end broke the ring; [`BlockError::Event`] if it can't be notified.
     pub fn serve(&mut self) -> Result<u32, BlockError> {
         self.server.serve(&self.channel)
     }
 
-    /// Serves for as long as `goes_on` says. It is asked after each ring full of requests, and whenever none has come for
-    /// the time of `look`: then it is told so.
+    /// Serves until `goes_on` returns `false`. It gets the counters so far, after each ring full of requests, and
+    /// whenever none has come for the interval `look`: then its second argument is `true`.
     ///
     /// # Errors
     ///
-    /// [`BlockError`]: the front broke the ring, or can't be told.
+    /// [`BlockError::Ring`] if the front end broke the ring; [`BlockError::Event`] if it can't be notified.
     pub fn serve_while(
         &mut self,
         look: Duration,
@@ -156,7 +159,7 @@ impl<'t, X: Guest, M: RingMemory, D: Disk> Back<'t, X, M, D> {
             if server.serve(channel)? > 0 || server.ring.arm()? {
                 continue;
             }
-            // Only now are further events let through.
+            // Dropping the event lets further events through, so it is held until here.
             drop(heard.take());
             heard = channel.wait(Deadline::after(look)).ok();
             is_idle = heard.is_none();
@@ -175,7 +178,8 @@ impl<X: Guest, M: RingMemory, D: Disk> Server<'_, X, M, D> {
             }
             answered += jobs.len() as u32;
             self.answer(jobs)?;
-            // Part by part, so that the front has something to do meanwhile; it says when it wants to be told.
+            // Publish each batch, so that the front end can work meanwhile. The front end chooses when it is
+            // notified.
             if self.ring.publish().is_needed() {
                 self.served.notifications += 1;
                 channel.send()?;
@@ -229,7 +233,8 @@ impl<X: Guest, M: RingMemory, D: Disk> Drop for Back<'_, X, M, D> {
         if let Path::Persistent(_, kept) = &mut self.server.path {
             kept.clear(self.server.grants);
         }
-        // Xen doesn't tell the front that the channel is closed: it looks when it hears of us, or after a while.
+        // Xen doesn't tell the front end when the channel closes: it checks after a notification, or at its next
+        // poll.
         let _ = self.channel.send();
     }
 }

@@ -1,4 +1,4 @@
-//! Several requests at once, so that one hypercall maps, copies or unmaps for all of them.
+//! Batches of requests, so that one hypercall maps, copies or unmaps for all of them.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -14,12 +14,12 @@ use crate::grant::{CopyOp, Dest, ForeignMapping, GrantError, GrantTable, ReadOnl
 use crate::hypercall::Hypercall;
 use crate::mm::{Page, SharedBytes, SharedReader};
 
-/// A request of a batch, and what became of it.
+/// A request of a batch, and its outcome.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) operation: Operation,
-    /// Nothing, if it is refused as it stands.
+    /// `None` if validation refused the request.
     pub(super) work: Option<Work>,
     pub(super) status: Status,
 }
@@ -31,7 +31,7 @@ impl Job {
         }
     }
 
-    /// Its segments, while nothing has gone wrong.
+    /// Returns the segments, or none once the job has failed.
     fn segments(&self) -> &[Segment] {
         self.work.as_ref().filter(|_| self.status == Status::OKAY).map_or(&[], |work| &work.segments)
     }
@@ -41,7 +41,7 @@ impl Job {
     }
 }
 
-/// What a grant that can't be used makes of a request.
+/// Returns the status of a request whose grant can't be used.
 fn refused(error: GrantError) -> Status {
     match error {
         GrantError::OutOfMemory | GrantError::NoWindow(_) => Status::NO_MEMORY,
@@ -49,14 +49,14 @@ fn refused(error: GrantError) -> Status {
     }
 }
 
-/// A page of the front's, however it comes to be here: to read, and unless it only brings data, to write.
+/// A mapped page of the front end: readable, and also writable unless the request only brings data.
 #[derive(Clone, Copy)]
 struct View<'m> {
     read: SharedReader<'m>,
     write: Option<SharedBytes<'m>>,
 }
 
-/// Maps the pages of all jobs, each for itself, does the work, and unmaps them.
+/// Maps the pages of all jobs, each with its own result, runs the jobs, and unmaps the pages.
 pub(super) fn by_mapping<X: Hypercall>(
     grants: &GrantTable<X>,
     peer: DomId,
@@ -68,7 +68,7 @@ pub(super) fn by_mapping<X: Hypercall>(
         let jobs = jobs.iter().filter(|job| job.brings_data() == brings);
         jobs.flat_map(Job::segments).map(|segment| (peer, segment.gref)).collect()
     };
-    // What only brings data is granted, and mapped, to read.
+    // Pages that only bring data are granted read-only, so map them read-only.
     let readable = grants.map_batch::<ReadOnly>(&named(jobs, true));
     let writable = grants.map_batch::<ReadWrite>(&named(jobs, false));
     let (mut readable, mut writable) = match (readable, writable) {
@@ -102,12 +102,12 @@ pub(super) fn by_mapping<X: Hypercall>(
             Some(View { read: mapping.reader(), write: Some(mapping.bytes()) })
         });
     }
-    // What can't be unmapped is counted by the table.
+    // The table counts failed unmaps.
     let _ = grants.unmap_all(done_reading);
     let _ = grants.unmap_all(done_writing);
 }
 
-/// The same with mappings that are kept.
+/// Like [`by_mapping`], with mappings kept between batches.
 pub(super) fn by_keeping<'t, X: Hypercall>(
     grants: &'t GrantTable<X>,
     peer: DomId,
@@ -137,7 +137,7 @@ pub(super) fn by_keeping<'t, X: Hypercall>(
     kept.trim(grants);
 }
 
-/// Has Xen copy into pages of ours and out of them. There are as many as the jobs have segments.
+/// Has Xen copy into the back end's own pages and out of them. There are enough pages for all segments of the jobs.
 pub(super) fn by_copying<X: Hypercall>(
     grants: &GrantTable<X>,
     peer: DomId,
@@ -172,13 +172,13 @@ pub(super) fn by_copying<X: Hypercall>(
     copy_all(grants, peer, jobs, pages, false);
 }
 
-/// What comes before a request's data: all that was written before a flush lasts before what it brings.
+/// Runs before a request's data moves: a flush with data first makes all earlier writes durable.
 fn begin(todo: &Work, disk: &mut impl Disk) -> Result<(), DiskError> {
     let flushes_first = todo.operation == Operation::FLUSH && !todo.segments.is_empty();
     if flushes_first { disk.flush() } else { Ok(()) }
 }
 
-/// What comes behind it, or is all of it.
+/// Runs after the data has moved, or is the whole request.
 fn finish(todo: &Work, disk: &mut impl Disk) -> Result<(), DiskError> {
     match todo.operation {
         Operation::FLUSH => disk.flush(),
@@ -187,7 +187,7 @@ fn finish(todo: &Work, disk: &mut impl Disk) -> Result<(), DiskError> {
     }
 }
 
-/// Copies the data of all jobs in, or out.
+/// Copies the data of all jobs, inward or outward.
 fn copy_all<X: Hypercall>(
     grants: &GrantTable<X>,
     peer: DomId,
@@ -209,7 +209,7 @@ fn copy_all<X: Hypercall>(
                 } else {
                     CopyOp::new(Source::page(page, 0), Dest::granted(peer, segment.gref, offset), bytes)
                 };
-                // A segment that was checked lies in its page.
+                // A validated segment lies within its page.
                 if let Ok(copy) = copy {
                     copies.push(copy);
                     whose.push(index);
@@ -231,12 +231,12 @@ fn copy_all<X: Hypercall>(
     }
 }
 
-/// Bytes of a segment that go back to the front.
+/// Returns the number of bytes copied for a segment: a checksum has 4 bytes for each sector.
 fn moved(operation: Operation, segment: &Segment) -> usize {
     if operation == Operation::CHECKSUM { 4 * segment.sectors() } else { segment.bytes() }
 }
 
-/// Puts the checksums of sectors in their place, packed.
+/// Writes the checksums of the sectors to the start of `bytes`, packed.
 fn sum_up(bytes: &mut [u8]) {
     for index in 0..bytes.len() / SECTOR {
         let sum = checksum(&bytes[index * SECTOR..][..SECTOR]);
@@ -244,14 +244,14 @@ fn sum_up(bytes: &mut [u8]) {
     }
 }
 
-/// What needs no data, where no data can be had.
+/// Runs the jobs without data, because no data can be reached.
 fn work_without_data(jobs: &mut [Job], disk: &mut impl Disk) {
     for job in jobs {
         work(job, disk, &mut [], |_| None);
     }
 }
 
-/// Does a job whose pages are seen here. Data goes through memory of ours, which the peer can't change.
+/// Runs a job whose pages are mapped. The data passes through memory of the back end, so the peer can't change it.
 fn work<'m>(
     job: &mut Job,
     disk: &mut impl Disk,
@@ -279,7 +279,7 @@ fn work<'m>(
                 sum_up(bytes);
                 put(&bytes[..moved])
             }),
-            // The part lies in its page, as was checked.
+            // The part lies within its page, as validated.
             _ => match view.read.read(segment.offset(), bytes) {
                 Ok(()) => disk.write(first, bytes).map(Some),
                 Err(_) => Ok(None),

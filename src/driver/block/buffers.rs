@@ -1,4 +1,4 @@
-//! The front's pages: lent to the back for a request, and used again.
+//! The front end's pages: lent to the back end for a request, and reused.
 
 use alloc::collections::VecDeque;
 
@@ -8,20 +8,20 @@ use crate::abi::grant::GrantRef;
 use crate::grant::{Grant, GrantError, GrantTable, ReadOnly, ReadWrite};
 use crate::mm::{Guest, Page};
 
-/// A page that nobody uses just now.
+/// A page not lent at present.
 #[derive(Debug)]
 enum Idle<'t, X: Guest> {
     Bare(Page),
-    /// The back keeps it mapped.
+    /// The back end keeps it mapped.
     Granted(Grant<'t, ReadWrite, X>),
 }
 
-/// A page that the back may use.
+/// A page lent to the back end.
 #[derive(Debug)]
 pub(super) enum Lent<'t, X: Guest> {
-    /// To read.
+    /// The back end reads it.
     Data(Grant<'t, ReadOnly, X>),
-    /// To write.
+    /// The back end writes it, or keeps it mapped.
     Room(Grant<'t, ReadWrite, X>),
 }
 
@@ -33,7 +33,8 @@ impl<X: Guest> Lent<'_, X> {
         }
     }
 
-    /// Takes it back from a back end that may get to its request yet.
+    /// Takes the page back although the back end may still find its request: the reference waits until the grant
+    /// `told_by` is no longer used.
     pub(super) fn retire(self, told_by: GrantRef) {
         match self {
             Self::Data(grant) => grant.retire(told_by),
@@ -46,16 +47,16 @@ impl<X: Guest> Lent<'_, X> {
 pub(super) struct Buffers<'t, X: Guest> {
     grants: &'t GrantTable<X>,
     peer: DomId,
-    /// The back keeps mappings.
+    /// The back end keeps mappings.
     persistent: bool,
-    /// Those that the back keeps are in front: last used, first used again.
+    /// Pages kept mapped by the back end are at the front; the most recently used page is lent first.
     idle: VecDeque<Idle<'t, X>>,
-    /// Pages that there are, lent and idle.
+    /// Number of pages, lent and idle.
     pages: usize,
-    /// Pages that there may be.
+    /// Maximum number of pages.
     most: usize,
     lent: usize,
-    /// Most references out at once.
+    /// Peak number of references in use.
     pub(super) peak: usize,
 }
 
@@ -65,7 +66,8 @@ impl<'t, X: Guest> Buffers<'t, X> {
         Self { grants, peer, persistent, idle, pages, most, lent, peak }
     }
 
-    /// Lends a page, with data in it or as room for some. Nothing, if all are out that there may be.
+    /// Lends a page, filled with `data` or as room for some. Returns `None` if none can be lent until another comes
+    /// back.
     pub(super) fn lend(&mut self, data: Option<&[u8]>) -> Result<Option<Lent<'t, X>>, BlockError> {
         let page = match self.idle.pop_front() {
             Some(Idle::Granted(grant)) => {
@@ -102,7 +104,7 @@ impl<'t, X: Guest> Buffers<'t, X> {
             }
             Err(failed) => {
                 self.idle.push_back(Idle::Bare(failed.value));
-                // With others out, their references come back.
+                // Pages still lent will give their references back.
                 let all_out = matches!(failed.error, GrantError::Exhausted { .. }) && self.lent > 0;
                 if all_out { Ok(None) } else { Err(failed.error.into()) }
             }
@@ -115,7 +117,7 @@ impl<'t, X: Guest> Buffers<'t, X> {
         self.peak = self.peak.max(self.lent + kept);
     }
 
-    /// Takes a page back that the back end is done with, and copies what it wrote.
+    /// Takes back a page after the back end has finished with it, and copies its contents to `into`.
     pub(super) fn take_back(&mut self, lent: Lent<'t, X>, into: Option<&mut [u8]>) -> Result<(), BlockError> {
         self.lent -= 1;
         let ended = match lent {
@@ -129,12 +131,12 @@ impl<'t, X: Guest> Buffers<'t, X> {
             Lent::Room(grant) => grant.end_access().map_err(drop),
             Lent::Data(grant) => grant.end_access().map_err(drop),
         };
-        // One that is used still waits in the quarantine, without us.
+        // A page still in use waits in the quarantine, without this front end.
         let Ok(page) = ended else {
             self.pages -= 1;
             return Err(BlockError::StillInUse);
         };
-        // It is ours alone now: what is copied is what there was.
+        // The back end has lost access, so the data can't change while it is copied.
         if let Some(into) = into {
             into.copy_from_slice(&page.bytes()[..into.len()]);
         }
@@ -142,7 +144,7 @@ impl<'t, X: Guest> Buffers<'t, X> {
         Ok(())
     }
 
-    /// Takes a page back that was never told of.
+    /// Takes back a page that was never submitted.
     pub(super) fn put_back(&mut self, lent: Lent<'t, X>) {
         let _ = self.take_back(lent, None); // what is used is in the quarantine
     }

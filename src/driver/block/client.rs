@@ -1,4 +1,4 @@
-//! What a front end does between two events.
+//! The request queue of a front end: submits requests and completes responses, without waiting.
 
 use core::fmt;
 
@@ -19,28 +19,28 @@ use crate::ring::{self, RequestId, Ring, RingMemory};
 
 /// A request in flight.
 struct Flight<'t, X: Guest> {
-    /// Its operation. If the caller gave that up, the data goes to no one.
+    /// The number of its operation. If the caller has given that up, the data is dropped.
     operation: u64,
-    /// The disk may not be afterwards what it was.
+    /// It may change the disk.
     changes: bool,
     lent: heapless::Vec<Lent<'t, X>, MAX_SEGMENTS>,
-    /// Where its data lies in the caller's.
+    /// Offset of its data in the caller's buffer.
     at: usize,
     bytes: usize,
 }
 
-/// What a caller wants done.
+/// An operation for a caller.
 pub(super) enum Job<'d> {
     Read(&'d mut [u8]),
     Write(&'d [u8]),
-    /// One sum for each sector, 4 bytes each.
+    /// One checksum for each sector, 4 bytes each.
     Checksum(&'d mut [u8]),
     Flush,
     Discard(u64),
 }
 
 impl Job<'_> {
-    /// Sectors of the disk that it is about.
+    /// Returns the number of sectors covered on the disk.
     fn sectors(&self) -> u64 {
         match self {
             Self::Read(data) => (data.len() / SECTOR) as u64,
@@ -61,27 +61,27 @@ impl Job<'_> {
         }
     }
 
-    /// Bytes that the caller has, or gets, of each sector.
+    /// Returns the number of bytes in the caller's buffer for each sector.
     fn per_sector(&self) -> usize {
         if let Self::Checksum(_) = self { 4 } else { SECTOR }
     }
 }
 
-/// A job under way.
+/// A job in progress.
 pub(super) struct Progress<'d> {
     job: Job<'d>,
     number: u64,
     sector: u64,
-    /// Sectors that were asked for.
+    /// Sectors submitted so far.
     asked: u64,
-    /// Something is to be asked yet.
+    /// Part of the job is not yet submitted.
     unasked: bool,
     in_flight: u32,
     failed: Option<BlockError>,
 }
 
 impl Progress<'_> {
-    /// How it went, once it is done.
+    /// Returns the result of a job that is done.
     pub(super) fn result(&self) -> Result<(), BlockError> {
         self.failed.map_or(Ok(()), Err)
     }
@@ -94,17 +94,17 @@ impl Progress<'_> {
 
 /// A front end without its channel.
 pub(super) struct Client<'t, X: Guest, M: RingMemory> {
-    /// By the number of the request.
+    /// Indexed by the request's number.
     flights: Vec<Option<Flight<'t, X>>>,
     buffers: Buffers<'t, X>,
-    // Behind the pages: what is in flight waits for the end of the ring's use.
+    // Declared after the pages: requests in flight wait for the end of the ring's use.
     ring: Ring<ring::Front, Blkif, M>,
     pub(super) geometry: Geometry,
     pub(super) limits: Limits,
-    /// Operations begun.
+    /// Number of operations begun.
     operations: u64,
     counts: Counts,
-    /// The back end keeps a page that it must not keep: the front end asks it no more.
+    /// Set when the back end keeps a page after its response: the front end then begins no more jobs.
     broken: Option<BlockError>,
 }
 
@@ -138,7 +138,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         Counts { grants: self.buffers.peak as u64, ..self.counts }
     }
 
-    /// Begins a job that the disk can do.
+    /// Begins a job, if its sectors are in range and the disk supports it.
     pub(super) fn begin<'d>(&mut self, sector: u64, job: Job<'d>) -> Result<Progress<'d>, BlockError> {
         let (count, sectors) = (job.sectors(), self.geometry.sectors);
         if sector.checked_add(count).is_none_or(|end| end > sectors) {
@@ -158,7 +158,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         }
         self.operations += 1;
         let unasked = match job {
-            // A disk that is read-only, or that keeps no writes back, has all of them.
+            // A read-only disk, or one without a write cache, has no writes to flush.
             Job::Flush => self.geometry.flush && !self.geometry.read_only,
             _ => count > 0,
         };
@@ -166,7 +166,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         Ok(Progress { job, number, sector, asked: 0, unasked, in_flight: 0, failed: None })
     }
 
-    /// After an event without an answer: is the peer still there?
+    /// After an event without a response, checks whether the peer is still there.
     pub(super) fn check_peer(
         &self,
         answered_before: u64,
@@ -176,12 +176,13 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         if is_unanswered && !channel.is_interdomain() { Err(BlockError::Gone) } else { Ok(()) }
     }
 
-    /// Requests that were answered.
+    /// Returns the number of completed requests.
     pub(super) fn answered(&self) -> u64 {
         self.counts.requests
     }
 
-    /// Takes what was answered, asks what there is room for, and tells. Whether the job is done.
+    /// Completes the available responses, submits requests as far as there is room, and notifies the back end.
+    /// Returns whether the job is done.
     pub(super) fn advance(
         &mut self,
         progress: &mut Progress<'_>,
@@ -199,7 +200,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
             match self.ask(progress) {
                 Ok(true) => {}
                 Ok(false) => break,
-                // What is in flight comes to its end first.
+                // Requests in flight complete before the job ends.
                 Err(error) => progress.fail(error),
             }
         }
@@ -210,8 +211,9 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         Ok(!progress.unasked && progress.in_flight == 0)
     }
 
-    /// Whether a change that was given up is in flight. A back end that doesn't work in order, as Linux's, could make it after
-    /// what is asked now: so the front end waits for its answer first.
+    /// Returns whether a change from an abandoned operation is in flight. A back end that doesn't work in order, such
+    /// as Linux's, could make the change after the requests submitted now, so the front end waits for its response
+    /// first.
     fn is_changed_by_others(&self, progress: &Progress<'_>) -> bool {
         self.ring.in_flight() > progress.in_flight as usize
             && self
@@ -221,14 +223,15 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
                 .any(|flight| flight.operation != progress.number && flight.changes)
     }
 
-    /// Before it sleeps: whether enough answers are there to go on.
+    /// Arms notification before sleeping. Returns whether enough responses have arrived to continue instead.
     pub(super) fn must_go_on(&mut self, progress: &Progress<'_>) -> Result<bool, BlockError> {
-        // With more to ask half of them will do: a back end that answers in parts has the other half meanwhile.
+        // With more to submit, half of them suffice: a back end that responds in batches works on the other half
+        // meanwhile.
         let wanted = if progress.unasked { progress.in_flight / 2 } else { progress.in_flight };
         Ok(self.ring.arm_for(wanted)?)
     }
 
-    /// Asks for the next part of a job. `false` if that must wait.
+    /// Submits the next part of a job. Returns `false` if it must wait.
     fn ask(&mut self, progress: &mut Progress<'_>) -> Result<bool, BlockError> {
         let per_sector = progress.job.per_sector();
         let left = progress.job.sectors() - progress.asked;
@@ -255,7 +258,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
                 sectors += count;
             }
             if lent.is_empty() {
-                // Pages are out: they come back with their answers.
+                // All pages are lent; they come back with their responses.
                 return if self.ring.in_flight() > 0 { Ok(false) } else { Err(BlockError::OutOfMemory) };
             }
         } else {
@@ -275,7 +278,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         Ok(true)
     }
 
-    /// Takes back what a request had, and gives the caller what it read.
+    /// Completes a request: takes back its pages, and gives the caller the data read.
     fn land(&mut self, id: RequestId, response: Response, progress: &mut Progress<'_>) {
         self.counts.requests += 1;
         let Some(Flight { operation, lent, at, bytes, .. }) =
@@ -294,7 +297,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
                 _ => None,
             };
             if let Err(error) = self.buffers.take_back(page, into) {
-                // Page and reference are gone until it lets go, so it may not do so again.
+                // The page and its reference are lost until the back end releases them, so begin no more jobs.
                 self.broken = Some(error);
                 progress.fail(error);
             }
@@ -312,8 +315,8 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
 }
 
 impl<X: Guest, M: RingMemory> Drop for Client<'_, X, M> {
-    /// A back end that is late finds requests in the ring for as long as it has that: until then their references are
-    /// not given out again, or it would write and read the pages of others.
+    /// A late back end finds requests in the ring for as long as it has the ring mapped. Their references aren't
+    /// reused until then: otherwise it would write and read unrelated pages.
     fn drop(&mut self) {
         let Some(ring) = self.ring.memory().gref() else { return };
         let flights = self.flights.iter_mut().filter_map(Option::take);
@@ -321,7 +324,7 @@ impl<X: Guest, M: RingMemory> Drop for Client<'_, X, M> {
     }
 }
 
-/// A request, with its pages filled from their first sectors on.
+/// Returns a request. Its segments fill their pages from the first sector on.
 fn request(operation: Operation, id: RequestId, sector: u64, sectors: u64, grefs: &[GrantRef]) -> Request {
     let (id, sector_number) = (id.number(), sector);
     if operation == Operation::DISCARD {

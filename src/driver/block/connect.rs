@@ -1,4 +1,4 @@
-//! Meeting the other end: what is told in which state, as Linux's blkfront and blkback do.
+//! The handshake of the two ends: it publishes keys in the same states as Linux's blkfront and blkback.
 
 use core::time::Duration;
 
@@ -19,32 +19,36 @@ use crate::mm::Guest;
 use crate::ring::{GrantedPages, Ring};
 use crate::time::Deadline;
 
-/// A front end between domains.
+/// A front end connected to another domain.
 pub type BlockFront<X = Xen> = Front<'static, X, GrantedPages<'static, X>>;
 
-/// A back end between domains.
+/// A back end connected to another domain.
 pub type BlockBack<D, X = Xen> = Back<'static, X, ForeignMapping<'static, ReadWrite, X>, D>;
 
-/// The largest order of a ring's pages: 16 of them.
+/// The maximum order of a ring's pages: 16 pages.
 pub const MAX_RING_ORDER: u32 = 4;
 
-/// How long a front end may take for its last step.
+/// Timeout of each step when a back end closes.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// What a back end has, and how it gets at data.
+/// The disk of a back end, and its data path.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<D> {
     /// The disk.
     pub disk: D,
-    /// How it gets at the front's pages.
+    /// How the back end accesses the front end's pages.
     pub path: DataPath,
 }
 
-/// Meets a back end: makes a ring of `1 << order` pages, as far as the back can have so many, and waits for it.
+/// Connects to a back end: makes a ring of `1 << order` pages, or fewer if the back end supports fewer, and waits for
+/// it.
 ///
 /// # Errors
 ///
-/// [`BlockError`]; the other end is told, if it listens, and what it has still of the ring waits in the table's quarantine.
+/// [`BlockError::Connect`] if the back end closes, is gone, isn't ready before the deadline, or has a bad key;
+/// [`BlockError::OutOfMemory`], [`BlockError::Grant`] or [`BlockError::Ring`] if no ring can be made;
+/// [`BlockError::Event`] if there is no channel. The back end is notified, if it listens. Ring pages still in use by
+/// it wait in the table's quarantine.
 pub fn connect_front<X: Guest>(
     connector: &mut impl Connector,
     grants: &'static GrantTable<X>,
@@ -104,7 +108,7 @@ fn meet_back<X: Guest>(
         discard: connector.has("feature-discard"),
         checksum: connector.has("feature-granite-checksum"),
     };
-    // Sectors are of 512 bytes in the protocol, whatever the disk has; another size asks for larger ones.
+    // The protocol counts sectors of 512 bytes, whatever the disk has. Another size would require larger ones.
     if connector.parse::<usize>("sector-size")? != blkif::SECTOR {
         return Err(ConnectError::BadKey("sector-size").into());
     }
@@ -113,16 +117,19 @@ fn meet_back<X: Guest>(
     Ok(Front::new(ring, channel, grants, peer, geometry, limits))
 }
 
-/// The key of a ring's page.
+/// Returns the key of one page of the ring.
 fn ring_ref(order: u32, page: usize) -> alloc::string::String {
     if order == 0 { "ring-ref".into() } else { format!("ring-ref{page}") }
 }
 
-/// Meets a front end: tells what there is, waits for its ring, and maps it.
+/// Connects to a front end: publishes the features of the disk, waits for the front end's ring, and maps it.
 ///
 /// # Errors
 ///
-/// [`BlockError`]; the other end is told, if it listens, and nothing of its stays mapped.
+/// [`BlockError::Connect`] if the front end is gone, isn't ready before the deadline, or has a bad key;
+/// [`BlockError::Grant`] or [`BlockError::Ring`] if its ring can't be used; [`BlockError::OutOfMemory`] if there are
+/// no pages for copies; [`BlockError::Event`] if there is no channel. The front end is notified, if it listens, and
+/// none of its pages stays mapped.
 pub fn connect_back<D: Disk, X: Guest>(
     connector: &mut impl Connector,
     grants: &'static GrantTable<X>,
@@ -169,7 +176,7 @@ fn meet_front<D: Disk, X: Guest>(
     }
     let number = |name: &str| connector.key(name)?.parse().ok().map(GrantRef);
     let grefs: Option<Vec<_>> = match order {
-        // Other back ends take either name.
+        // Other back ends accept either name.
         0 => number("ring-ref").or_else(|| number("ring-ref0")).map(|gref| Vec::from([gref])),
         _ => (0..1 << order).map(|page| number(&ring_ref(order, page))).collect(),
     };
@@ -191,17 +198,18 @@ fn meet_front<D: Disk, X: Guest>(
 }
 
 impl<X: Guest> BlockFront<X> {
-    /// Ends the connection, once the back end has let go of all: then every page is ours again.
+    /// Ends the connection after the back end has released all pages: then every page belongs to this domain again.
     ///
     /// # Errors
     ///
-    /// [`BlockError`]: the back didn't close in time. What it has still waits in the table's quarantine.
+    /// [`BlockError::Connect`] if the back end doesn't close before the deadline. Pages still in use by it wait in
+    /// the table's quarantine.
     pub fn close(self, connector: &mut impl Connector, deadline: Deadline) -> Result<(), BlockError> {
-        // As Linux's ends do: the back may wait for us to have closed before it lets go.
+        // As in Linux: the back end may wait for the front end to close before it releases the pages.
         connector.publish(&[], State::CLOSING, deadline)?;
         let state = connector.wait_for(&[State::CLOSING, State::CLOSED], deadline)?;
         connector.publish(&[], State::CLOSED, deadline)?;
-        // One that has closed may say something new by now, which is of the next connection.
+        // If the back end has already closed, its next state belongs to the next connection.
         if state != State::CLOSED {
             connector.wait_for(&[State::CLOSED], deadline)?;
         }
@@ -211,12 +219,13 @@ impl<X: Guest> BlockFront<X> {
 }
 
 impl<D: Disk, X: Guest> BlockBack<D, X> {
-    /// Serves until the front closes; then lets go of all that is the front's, and says so. `progress` is told now and then
-    /// what was done so far.
+    /// Serves until the front end closes; then releases all of its pages, and publishes CLOSED. `progress` is called
+    /// from time to time with the counters so far. `look` is the interval for checking an idle front end.
     ///
     /// # Errors
     ///
-    /// [`BlockError`]: the front broke the ring, or is gone.
+    /// [`BlockError::Ring`] if the front end broke the ring; [`BlockError::Event`] if it can't be notified;
+    /// [`BlockError::Connect`] if it is gone, or doesn't close in time.
     pub fn serve_to_the_end(
         mut self,
         connector: &mut impl Connector,
@@ -226,7 +235,7 @@ impl<D: Disk, X: Guest> BlockBack<D, X> {
         let mut ends = None;
         let served = self.serve_while(look, |served, is_idle| {
             progress(served);
-            // To ask whether the other domain is there is a hypercall: it can wait until there is nothing to do.
+            // Checking whether the other domain is still there takes a hypercall, so do it only when idle.
             if !is_idle && !connector.has_news() {
                 return true;
             }
@@ -238,16 +247,16 @@ impl<D: Disk, X: Guest> BlockBack<D, X> {
         });
         let counts = self.served();
         drop(self);
-        // Whatever went wrong: the front can have its pages back.
+        // Even after an error, the front end can have its pages back.
         let told = connector.publish(&[], State::CLOSED, Deadline::after(CLOSING));
         served?;
         match ends {
             Some(Err(error)) => Err(error.into()),
-            // What it says behind that is of the next connection.
+            // Anything after CLOSED belongs to the next connection.
             Some(Ok(State::CLOSED)) => Ok(told.map(|()| counts)?),
             _ => {
                 told?;
-                // A front end that begins anew already has closed, too.
+                // A front end that already begins again has closed, too.
                 let closed = [State::CLOSED, State::INITIALISING];
                 connector.wait_for(&closed, Deadline::after(CLOSING))?;
                 Ok(counts)

@@ -1,4 +1,4 @@
-//! What a back end serves.
+//! Disks for a back end to serve.
 
 use core::fmt;
 
@@ -18,46 +18,46 @@ impl fmt::Display for DiskError {
 
 impl core::error::Error for DiskError {}
 
-/// A disk of whole sectors. What it is asked for lies in it: the back end has checked.
+/// A disk of whole sectors. The back end has validated every range passed to it.
 pub trait Disk {
-    /// Its sectors.
+    /// Returns the number of sectors.
     fn sectors(&self) -> u64;
 
-    /// Whether it can't be written.
+    /// Returns whether the disk is read-only.
     fn is_read_only(&self) -> bool;
 
     /// Reads whole sectors.
     ///
     /// # Errors
     ///
-    /// [`DiskError`].
+    /// [`DiskError`] if the disk fails.
     fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), DiskError>;
 
     /// Writes whole sectors.
     ///
     /// # Errors
     ///
-    /// [`DiskError`].
+    /// [`DiskError`] if the disk fails.
     fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), DiskError>;
 
-    /// Makes what was written last.
+    /// Flushes completed writes to stable storage.
     ///
     /// # Errors
     ///
-    /// [`DiskError`].
+    /// [`DiskError`] if the disk fails.
     fn flush(&mut self) -> Result<(), DiskError> {
         Ok(())
     }
 
-    /// Forgets sectors: they read as zeros from then on.
+    /// Discards sectors: they read as zeros afterwards.
     ///
     /// # Errors
     ///
-    /// [`DiskError`].
+    /// [`DiskError`] if the disk fails.
     fn discard(&mut self, sector: u64, sectors: u64) -> Result<(), DiskError>;
 }
 
-/// Where sectors lie in the bytes of a disk.
+/// Returns the byte range of some sectors in a disk of `len` bytes.
 fn range(sector: u64, bytes: usize, len: usize) -> Result<core::ops::Range<usize>, DiskError> {
     let start =
         usize::try_from(sector).ok().and_then(|sector| sector.checked_mul(SECTOR)).ok_or(DiskError)?;
@@ -69,7 +69,7 @@ fn range(sector: u64, bytes: usize, len: usize) -> Result<core::ops::Range<usize
 pub struct RamDisk(Vec<u8>);
 
 impl RamDisk {
-    /// A disk of zeros; nothing, if there isn't the memory.
+    /// Makes a disk of zeros. Returns `None` if there isn't enough memory.
     pub fn new(sectors: usize) -> Option<Self> {
         let bytes = sectors.checked_mul(SECTOR)?;
         let mut contents = Vec::new();
@@ -78,7 +78,7 @@ impl RamDisk {
         Some(Self(contents))
     }
 
-    /// What it holds.
+    /// Returns the bytes of the disk.
     pub fn contents(&self) -> &[u8] {
         &self.0
     }
@@ -118,7 +118,7 @@ impl Disk for RamDisk {
     }
 }
 
-/// A file as a disk that can't be written: a module of the kernel's. What doesn't fill its last sector is left out.
+/// A file as a read-only disk: a module loaded with the kernel. A partial last sector is left out.
 #[derive(Clone, Copy)]
 pub struct ImageDisk<'a>(pub &'a [u8]);
 

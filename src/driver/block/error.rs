@@ -1,4 +1,4 @@
-//! What can go wrong with a block device.
+//! Errors of a block device.
 
 use core::fmt;
 
@@ -8,41 +8,41 @@ use crate::event::EventError;
 use crate::grant::GrantError;
 use crate::ring::{PeerBroke, RingError};
 
-/// Why a block device doesn't do what it was asked.
+/// Why a block operation failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum BlockError {
     /// The back end refused a request.
     Refused(Status),
-    /// The back end didn't answer before the deadline.
+    /// The back end didn't respond before the deadline.
     Silent,
     /// The back end has gone away.
     Gone,
     /// The ring can't be used, or the peer broke it.
     Ring(RingError),
-    /// The back end answered, and uses a page still. The front end asks it nothing more.
+    /// The back end responded but still uses a page. The front end sends it no more requests.
     StillInUse,
     /// A page can't be shared, mapped or copied.
     Grant(GrantError),
-    /// The peer can't be told.
+    /// The peer can't be notified.
     Event(EventError),
-    /// The ends don't meet.
+    /// The two ends can't connect.
     Connect(ConnectError),
-    /// Not whole sectors.
+    /// The length isn't a multiple of the sector size.
     NotSectors {
-        /// What was given.
+        /// The length given.
         bytes: usize,
     },
-    /// The disk isn't that large.
+    /// The range exceeds the disk.
     OutOfRange {
         /// The first sector.
         sector: u64,
-        /// How many.
+        /// The number of sectors.
         count: u64,
-        /// How many the disk has.
+        /// The number of sectors on the disk.
         sectors: u64,
     },
-    /// The disk can't be written.
+    /// The disk is read-only.
     ReadOnly,
     /// There is no memory.
     OutOfMemory,

@@ -1,4 +1,4 @@
-//! The end that reads and writes.
+//! The front end: reads and writes a disk.
 
 use core::fmt;
 use core::time::Duration;
@@ -13,21 +13,23 @@ use crate::mm::Guest;
 use crate::ring::{self, Ring, RingMemory};
 use crate::time::Deadline;
 
-/// How often to look whether the back end is there: one that goes away tells nobody.
+/// Interval for checking whether the back end is still there: it sends no event when it goes away.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The end that reads and writes. Offsets are in sectors of 512 bytes.
+/// The front end: reads and writes a disk. Offsets are in sectors of 512 bytes.
 ///
-/// Its pages are its own: a caller's buffer is copied into them, or out of them once the back is done with them. So an
-/// operation can be given up at any time; what was in flight is taken back when its answer comes. A write that was given
-/// up may yet be done, but not after what is asked later: nothing is asked until it has been answered.
+/// It uses pages of its own: a caller's buffer is copied into them, or out of them after the back end has finished
+/// with them. So an operation can be given up at any time; its pages are taken back when the response comes. An
+/// abandoned write may still be done, but never after a later request: the front end submits none until the write is
+/// complete.
 pub struct Front<'t, X: Guest, M: RingMemory> {
     pub(super) channel: Interdomain<X>,
     pub(super) client: Client<'t, X, M>,
 }
 
 impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
-    /// A front end on this ring, which the back end has, or will; the two tell each other by `channel`.
+    /// Makes a front end on a ring attached by the back end, now or later. Both ends notify each other through
+    /// `channel`.
     pub fn new(
         ring: Ring<ring::Front, Blkif, M>,
         channel: Interdomain<X>,
@@ -39,17 +41,17 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
         Self { channel, client: Client::new(ring, grants, peer, geometry, limits) }
     }
 
-    /// The disk.
+    /// Returns the geometry of the disk.
     pub fn geometry(&self) -> Geometry {
         self.client.geometry
     }
 
-    /// Requests that fit into the ring.
+    /// Returns the ring's capacity in requests.
     pub fn slots(&self) -> u32 {
         self.client.slots()
     }
 
-    /// What was done so far.
+    /// Returns the counters so far.
     pub fn counts(&self) -> Counts {
         self.client.counts()
     }
@@ -58,7 +60,8 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
     ///
     /// # Errors
     ///
-    /// [`BlockError`]; what was read by then is in the buffer.
+    /// [`BlockError::NotSectors`] or [`BlockError::OutOfRange`] for a bad range; [`BlockError::Silent`] after the
+    /// timeout; other [`BlockError`]s as the back end or the ring fails. Data read before the error is in the buffer.
     pub fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), BlockError> {
         whole_sectors(into)?;
         self.run(sector, Job::Read(into))
@@ -68,35 +71,38 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
     ///
     /// # Errors
     ///
-    /// [`BlockError`]; what of it was written is unknown.
+    /// [`BlockError::ReadOnly`] if the disk is read-only; otherwise as [`read`](Self::read). An unspecified part may
+    /// have been written.
     pub fn write(&mut self, sector: u64, from: &[u8]) -> Result<(), BlockError> {
         whole_sectors(from)?;
         self.run(sector, Job::Write(from))
     }
 
-    /// Makes what was written last.
+    /// Flushes completed writes to stable storage.
     ///
     /// # Errors
     ///
-    /// [`BlockError`].
+    /// [`BlockError::Silent`] after the timeout; other [`BlockError`]s as the back end or the ring fails.
     pub fn flush(&mut self) -> Result<(), BlockError> {
         self.run(0, Job::Flush)
     }
 
-    /// Tells that nobody wants the contents of these sectors any more.
+    /// Discards sectors; their contents become undefined.
     ///
     /// # Errors
     ///
-    /// [`BlockError`].
+    /// [`BlockError::OutOfRange`] for a bad range; [`BlockError::ReadOnly`] if the disk is read-only;
+    /// [`BlockError::Refused`] if the back end can't discard; otherwise as [`flush`](Self::flush).
     pub fn discard(&mut self, sector: u64, sectors: u64) -> Result<(), BlockError> {
         self.run(sector, Job::Discard(sectors))
     }
 
-    /// The CRC-32 of each sector, as the back end sees it; a back end that isn't Granite's can't say.
+    /// Returns the CRC-32 of each sector, as seen by the back end. Only Granite's back end supports this.
     ///
     /// # Errors
     ///
-    /// [`BlockError`].
+    /// [`BlockError::OutOfRange`] for a bad range; [`BlockError::Refused`] if the back end has no checksums;
+    /// otherwise as [`flush`](Self::flush).
     pub fn checksums(&mut self, sector: u64, into: &mut [u32]) -> Result<(), BlockError> {
         use zerocopy::IntoBytes;
         self.run(sector, Job::Checksum(into.as_mut_bytes()))?;
@@ -123,7 +129,7 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
             if deadline.has_passed() {
                 return Err(BlockError::Silent);
             }
-            // Only now are further events let through.
+            // Dropping the event lets further events through, so it is held until here.
             drop(heard.take());
             let look = Deadline::after(LOOK);
             heard = channel.wait(deadline.or_earlier(look)).ok();

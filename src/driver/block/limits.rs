@@ -1,4 +1,4 @@
-//! What a front end may ask of a disk, how much of it at once, and what it has done.
+//! The geometry of a disk, the limits of a front end, and its counters.
 
 use core::fmt;
 use core::time::Duration;
@@ -9,22 +9,22 @@ use crate::abi::blkif::MAX_SEGMENTS;
 /// A disk, as its back end describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Geometry {
-    /// Its sectors.
+    /// The number of sectors.
     pub sectors: u64,
-    /// It can't be written.
+    /// The disk is read-only.
     pub read_only: bool,
-    /// The back keeps mappings.
+    /// The back end keeps mappings.
     pub persistent: bool,
-    /// The back keeps writes back until it is told to flush.
+    /// The back end may hold writes back until a flush.
     pub flush: bool,
-    /// The back can discard sectors.
+    /// The back end can discard sectors.
     pub discard: bool,
-    /// The back can tell checksums: it is Granite's.
+    /// The back end can compute checksums: it is Granite's.
     pub checksum: bool,
 }
 
 impl Geometry {
-    /// What a back end of ours says of a disk, if it keeps no mappings.
+    /// Returns the geometry published by Granite's back end if it keeps no mappings.
     pub fn of(disk: &(impl Disk + ?Sized)) -> Self {
         let read_only = disk.is_read_only();
         let (flush, discard) = (!read_only, !read_only);
@@ -38,18 +38,18 @@ impl fmt::Display for Geometry {
     }
 }
 
-/// How much a front end asks for at once.
+/// Limits of a front end's requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Pages in a request: 1 to 11.
     pub segments: usize,
-    /// Requests in flight, as far as there are slots.
+    /// Maximum number of requests in flight; the ring's capacity also limits it.
     pub depth: u32,
-    /// Pages lent and kept, all together.
+    /// Maximum number of pages, lent and kept together.
     pub pages: usize,
-    /// Whether the back may keep pages mapped, if it can.
+    /// Whether the back end may keep pages mapped, if it can.
     pub persistent: bool,
-    /// How long an operation may take.
+    /// Timeout of an operation.
     pub patience: Duration,
 }
 
@@ -60,20 +60,20 @@ impl Default for Limits {
     }
 }
 
-/// What was done so far.
+/// Counters of a front end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// Requests that were answered.
+    /// Requests completed.
     pub requests: u64,
     /// Bytes read and written.
     pub bytes: u64,
-    /// Times that the back was told.
+    /// Notifications sent to the back end.
     pub notifications: u64,
-    /// Most grants out at once, but for the ring's own.
+    /// Peak number of grants in use, not counting the ring's own.
     pub grants: u64,
 }
 
-/// Data is whole sectors.
+/// Checks that `data` is whole sectors.
 pub(super) fn whole_sectors(data: &[u8]) -> Result<(), BlockError> {
     let bytes = data.len();
     if bytes.is_multiple_of(SECTOR) { Ok(()) } else { Err(BlockError::NotSectors { bytes }) }

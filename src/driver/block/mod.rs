@@ -1,12 +1,13 @@
-//! A block device between two domains, by Xen's `io/blkif.h`: a front end that reads and writes, and a back end that serves a
-//! disk.
+//! A block device between two domains, as in Xen's `io/blkif.h`: a front end reads and writes, and a back end serves
+//! a disk.
 //!
-//! Data goes by references to pages of the front's, and the back has three ways to them ([`DataPath`]): it *maps* each page
-//! for as long as it uses it; it has Xen *copy*; or it keeps *persistent* mappings of pages that the front uses again and
-//! again. The front end's pages are its own at all times: what a caller reads is copied out of them once the back is done.
+//! The data is in pages of the front end, and requests carry references to them. The back end accesses them in one of
+//! three ways ([`DataPath`]): it *maps* each page while it uses it; it has Xen *copy*; or it keeps *persistent*
+//! mappings of pages reused by the front end. The front end always owns its pages: data read for a caller is copied
+//! out of them after the back end has finished.
 //!
-//! What the peer says is checked before it is used. A request that can't be served is answered, with a reason; a peer that
-//! can't be right ends the connection.
+//! All input from the peer is validated before it is used. A request that can't be served gets a response with a
+//! reason; a peer that breaks the protocol ends the connection.
 
 mod back;
 mod batch;
@@ -32,7 +33,7 @@ pub use limits::{Counts, Geometry, Limits};
 pub use granite_core::abi::blkif::SECTOR;
 pub use granite_core::block::{Blkif, Refusal, Work, check};
 
-/// The CRC-32 of a sector, as a [checksum](crate::abi::blkif::Operation::CHECKSUM) says it.
+/// Returns the CRC-32 of a sector, as in a [checksum](crate::abi::blkif::Operation::CHECKSUM) request.
 pub fn checksum(sector: &[u8]) -> u32 {
     crc32fast::hash(sector)
 }

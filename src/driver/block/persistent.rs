@@ -1,4 +1,4 @@
-//! Mappings of the front's pages that are kept, up to a number.
+//! Persistent mappings of the front end's pages, up to a maximum.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -8,15 +8,15 @@ use crate::abi::grant::GrantRef;
 use crate::grant::{ForeignMapping, GrantError, GrantTable, ReadWrite};
 use crate::hypercall::Hypercall;
 
-/// A mapping that is kept, and when it was last used.
+/// A kept mapping, and the batch of its last use.
 type Kept<'t, X> = (ForeignMapping<'t, ReadWrite, X>, u64);
 
-/// The mappings that are kept.
+/// The kept mappings.
 #[derive(Debug)]
 pub(super) struct Persistent<'t, X: Hypercall> {
     most: usize,
     kept: BTreeMap<GrantRef, Kept<'t, X>>,
-    /// Counts batches: time enough.
+    /// Counts batches, as a clock.
     now: u64,
 }
 
@@ -25,7 +25,7 @@ impl<'t, X: Hypercall> Persistent<'t, X> {
         Self { most, kept: BTreeMap::new(), now: 0 }
     }
 
-    /// How many are kept.
+    /// Returns the number of kept mappings.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
@@ -34,7 +34,7 @@ impl<'t, X: Hypercall> Persistent<'t, X> {
         self.kept.get(&gref).map(|(mapping, _)| mapping)
     }
 
-    /// Maps what isn't mapped of these, with one hypercall. What failed, by reference.
+    /// Maps the references not yet mapped, with one hypercall. Returns the failed ones, by reference.
     pub(super) fn map(
         &mut self,
         grants: &'t GrantTable<X>,
@@ -64,7 +64,7 @@ impl<'t, X: Hypercall> Persistent<'t, X> {
         Ok(failed)
     }
 
-    /// Unmaps those that were not used for longest, until no more are kept than may be.
+    /// Unmaps the least recently used mappings, until no more than the maximum are kept.
     pub(super) fn trim(&mut self, grants: &'t GrantTable<X>) {
         let surplus = self.kept.len().saturating_sub(self.most);
         if surplus == 0 {
@@ -73,7 +73,7 @@ impl<'t, X: Hypercall> Persistent<'t, X> {
         let mut by_age: Vec<_> = self.kept.iter().map(|(&gref, &(_, used))| (used, gref)).collect();
         by_age.sort_unstable();
         let oldest = by_age.into_iter().take(surplus).filter_map(|(_, gref)| self.kept.remove(&gref));
-        // What can't be unmapped is counted by the table.
+        // The table counts failed unmaps.
         let _ = grants.unmap_all(oldest.map(|(mapping, _)| mapping).collect::<Vec<_>>());
     }
 

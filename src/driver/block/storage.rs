@@ -1,4 +1,4 @@
-//! The traits of other crates that a front end has, so that file systems written for them run on it.
+//! The traits of `embedded-storage` for a front end, so that file systems written for them run on it.
 
 use embedded_storage::{ReadStorage, Storage};
 
@@ -6,7 +6,7 @@ use super::{BlockError, Front, SECTOR};
 use crate::mm::Guest;
 use crate::ring::RingMemory;
 
-/// Bytes at any offset; what isn't whole sectors is read, changed and written. The trait's offsets have 32 bits.
+/// Bytes at any offset: a partial sector is read, changed and written. The trait's offsets have 32 bits.
 impl<X: Guest, M: RingMemory> ReadStorage for Front<'_, X, M> {
     type Error = BlockError;
 
@@ -42,8 +42,8 @@ impl<X: Guest, M: RingMemory> Storage for Front<'_, X, M> {
     }
 }
 
-/// Splits bytes at an offset: a sector's part, whole sectors, and a part again. Each is told with its sector, where in
-/// it that begins, and which of the bytes they are.
+/// Splits a range of bytes at sector boundaries: part of a sector, whole sectors, and part of a sector again. `each`
+/// gets the sector of a piece, its offset in the sector, and its range of the bytes.
 fn for_sectors(
     offset: u32,
     len: usize,

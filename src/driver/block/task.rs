@@ -1,7 +1,8 @@
-//! A front end that is awaited, and the trait of other crates for that.
+//! An awaited front end, and its `block-device-driver` trait.
 //!
-//! There is no deadline: put one around an operation (`embassy_time::with_timeout`), for a back end that dies tells nobody. It
-//! may be dropped at any time: what is in flight uses pages of the front's own, and is taken back when its answer comes.
+//! There is no deadline, so put one around an operation (`embassy_time::with_timeout`): a back end sends no event
+//! when it dies. The operation may be dropped at any time: requests in flight use pages of the front end, which takes
+//! them back with their responses.
 
 use aligned::{A1, Aligned};
 use block_device_driver::{BlockDevice, blocks_to_slice, blocks_to_slice_mut};
@@ -13,31 +14,31 @@ use crate::mm::Guest;
 use crate::ring::RingMemory;
 
 impl<X: Guest, M: RingMemory> Front<'_, X, M> {
-    /// As [`read`](Self::read).
+    /// Like [`read`](Self::read), but awaited.
     ///
     /// # Errors
     ///
-    /// [`BlockError`].
+    /// As [`read`](Self::read), but never [`BlockError::Silent`].
     pub async fn read_async(&mut self, sector: u64, into: &mut [u8]) -> Result<(), BlockError> {
         whole_sectors(into)?;
         self.run_async(sector, Job::Read(into)).await
     }
 
-    /// As [`write`](Self::write).
+    /// Like [`write`](Self::write), but awaited.
     ///
     /// # Errors
     ///
-    /// [`BlockError`].
+    /// As [`write`](Self::write), but never [`BlockError::Silent`].
     pub async fn write_async(&mut self, sector: u64, from: &[u8]) -> Result<(), BlockError> {
         whole_sectors(from)?;
         self.run_async(sector, Job::Write(from)).await
     }
 
-    /// As [`flush`](Self::flush).
+    /// Like [`flush`](Self::flush), but awaited.
     ///
     /// # Errors
     ///
-    /// [`BlockError`].
+    /// As [`flush`](Self::flush), but never [`BlockError::Silent`].
     pub async fn flush_async(&mut self) -> Result<(), BlockError> {
         self.run_async(0, Job::Flush).await
     }
@@ -57,14 +58,14 @@ impl<X: Guest, M: RingMemory> Front<'_, X, M> {
             if client.must_go_on(&progress)? {
                 continue;
             }
-            // Only now are further events let through.
+            // Dropping the event lets further events through, so it is held until here.
             drop(heard.take());
             heard = Some(channel.ready().await);
         }
     }
 }
 
-/// Blocks of 512 bytes; their numbers have 32 bits in this trait.
+/// Blocks of 512 bytes; the trait's block numbers have 32 bits.
 impl<X: Guest, M: RingMemory> BlockDevice<SECTOR> for Front<'_, X, M> {
     type Error = BlockError;
     type Align = A1;
