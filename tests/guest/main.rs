@@ -17,6 +17,8 @@ mod link;
 mod memory;
 #[cfg(granite_guest)]
 mod ring;
+#[cfg(granite_guest)]
+mod run;
 mod runtime;
 mod store;
 mod time;
@@ -28,7 +30,7 @@ mod twin;
 mod vcpu;
 mod xen;
 
-use harness::{Case, Context, Rig, Selection, run};
+use harness::{Case, Context, Rig};
 use twin::Side;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
@@ -65,7 +67,7 @@ granite::entry!(
 fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode {
     let options = platform.options();
     if options.has("list") {
-        return harness::list(cases());
+        return run::list(cases());
     }
     let rig = match (platform.xen(), options.get("rig")) {
         (None, _) => Rig::Direct,
@@ -83,20 +85,29 @@ fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode
     if let Side::Child(child) = context.side {
         return twin::serve(child, cases, &context);
     }
-    let selection = Selection {
+    let selection = run::Selection {
         filter: options.get("filter").unwrap_or_default(),
         from: options.parse("from").unwrap_or_default().unwrap_or(0),
         version: options.parse("grants").unwrap_or_default(),
         part: options.get("part"),
     };
-    run(cases(), &context, &selection)
+    run::run(cases(), &context, &selection)
 }
 
+/// The cases that run on the host, with the command line of `cargo test`'s own harness.
 #[cfg(not(granite_guest))]
 fn main() {
-    let words = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
-    let filter = words.collect::<Vec<_>>().join(" ");
-    let context = Context::new(Rig::Host, Side::Alone, None);
-    let code = run(cases(), &context, &Selection { filter: &filter, from: 0, version: None, part: None });
-    std::process::exit(code.0.into());
+    use harness::NotPassed;
+    use libtest_mimic::{Arguments, Trial};
+
+    let trial = |case: &'static Case| {
+        Trial::test(case.name, || {
+            let context = Context::new(Rig::Host, Side::Alone, None);
+            (case.run)(&context).map_err(|(NotPassed::Fail(reason) | NotPassed::Skip(reason))| reason.into())
+        })
+    };
+    let trials = cases().filter(|case| case.rigs.contains(&Rig::Host)).map(trial).collect();
+    // One at a time: a case may count all pages and threads of the process.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials).exit();
 }

@@ -16,6 +16,7 @@ pub use parent::Twin;
 #[cfg(granite_guest)]
 use alloc::vec::Vec;
 
+#[cfg(granite_guest)]
 use crate::harness::{Case, Context, NotPassed};
 
 /// Something of the case's own.
@@ -153,14 +154,6 @@ impl Side {
 impl Side {
     pub fn is_child(&self) -> bool {
         false
-    }
-
-    pub fn run_with_peer(&self, _: usize, case: &Case, context: &Context) -> Result<(), NotPassed> {
-        (case.run)(context)
-    }
-
-    pub fn end(&self) -> Result<(), NotPassed> {
-        Ok(())
     }
 }
 
