@@ -1,9 +1,9 @@
-//! One entry of the table, and the header's protocols on it. Xen changes an entry at any time while it is
-//! live, so every access is atomic, and every change of a live entry is a compare-and-exchange that looks
-//! again.
+//! One entry of the grant table, and the header's protocols on it. Xen may change a live entry at any time, so every
+//! access is atomic. Ending a grant, or making it read-only, is a compare-and-exchange in version 1, repeated if the
+//! entry has changed. In version 2 it is a store, a fence and a second look at the status word.
 //!
-//! Flags and domain are one word here, as they are in Xen's own compare-and-exchange: a reference is
-//! published, and revoked, for one domain at one moment.
+//! Flags and domain are one word here, as in Xen's own compare-and-exchange: a reference is published, and revoked,
+//! for one domain at one moment.
 
 use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::abi::{DomId, Gfn};
@@ -12,27 +12,27 @@ use crate::sync::primitive::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 /// An entry of a live table.
 #[derive(Clone, Copy)]
 pub enum Entry<'t> {
-    /// Of version 1: use is told in the flags.
+    /// Version 1: the flags show use by the peer.
     V1 {
         /// Flags in the low half, the domain in the high.
         word: &'t AtomicU32,
         /// The frame.
         frame: &'t AtomicU32,
     },
-    /// Of version 2: use is told in a status word elsewhere.
+    /// Version 2: a separate status word shows use by the peer.
     V2 {
         /// Flags in the low half, the domain in the high.
         word: &'t AtomicU32,
-        /// Offset in the low half and length in the high, of a part of a page.
+        /// For a part of a page: its offset in the low half, its length in the high.
         part: &'t AtomicU32,
         /// The frame.
         frame: &'t AtomicU64,
-        /// Who uses it: [`EntryFlags::READING`] and [`EntryFlags::WRITING`].
+        /// Current use: [`EntryFlags::READING`] and [`EntryFlags::WRITING`].
         status: &'t AtomicU16,
     },
 }
 
-/// What a table of version 1 can't say.
+/// The reason why a version 1 entry can't hold a grant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unfit {
     /// The frame's number has more than 32 bits.
@@ -41,11 +41,11 @@ pub enum Unfit {
     Version,
 }
 
-/// What an entry offers beside flags and domain. Another domain's grant is not among it: none is passed on
-/// (`GTF_transitive`).
+/// The content of an entry beside flags and domain. Transitive grants (`GTF_transitive`), which pass on another
+/// domain's grant, are not supported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Payload {
-    /// A whole page; or the place for one.
+    /// A whole page, or a slot to receive one.
     Frame(Gfn),
     /// A part of a page (version 2).
     Part {
@@ -53,23 +53,23 @@ pub enum Payload {
         frame: Gfn,
         /// First byte.
         offset: u16,
-        /// Bytes.
+        /// Number of bytes.
         length: u16,
     },
 }
 
-/// An entry as it was when it was read.
+/// An entry as it was when read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Snapshot {
-    /// Its flags, and who used it.
+    /// Its flags, and its use by the peer.
     pub flags: EntryFlags,
-    /// The domain that may use it.
+    /// The domain allowed to use it.
     pub domain: DomId,
-    /// The frame that it grants, or that came.
+    /// The frame granted, or received by a transfer.
     pub frame: Gfn,
 }
 
-/// The word of an entry.
+/// Returns the first word of an entry.
 const fn word_of(flags: EntryFlags, domain: DomId) -> u32 {
     (domain.0 as u32) << 16 | flags.bits() as u32
 }
@@ -86,10 +86,10 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Flags and use, as they are just now.
+    /// Returns the current flags and use.
     #[inline]
     pub fn flags(self) -> EntryFlags {
-        // Acquire: pairs with Xen's write of the flags: of a completed transfer, the frame is seen after this.
+        // Acquire: pairs with Xen's write of the flags, so the frame of a completed transfer is visible after this.
         let flags = flags_in(self.word().load(Ordering::Acquire));
         match self {
             Self::V1 { .. } => flags,
@@ -97,17 +97,17 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Flags, domain and frame, read one after the other.
+    /// Reads flags, domain and frame, one after the other.
     pub fn snapshot(self) -> Snapshot {
         Snapshot { flags: self.flags(), domain: self.domain(), frame: self.frame() }
     }
 
-    /// The domain that may use it.
+    /// Returns the domain allowed to use it.
     pub fn domain(self) -> DomId {
         DomId((self.word().load(Ordering::Relaxed) >> 16) as u16)
     }
 
-    /// The frame that it grants, or that came.
+    /// Returns the frame granted, or received by a transfer.
     pub fn frame(self) -> Gfn {
         match self {
             Self::V1 { frame, .. } => Gfn(frame.load(Ordering::Relaxed).into()),
@@ -115,7 +115,7 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Has an entry that grants nothing wait for the end of another's use: its frame is that reference's number then.
+    /// Makes an invalid entry wait until another grant's use ends: stores the other's reference as its frame.
     pub fn wait_for(self, other: GrantRef) {
         match self {
             Self::V1 { frame, .. } => frame.store(other.0, Ordering::Relaxed),
@@ -123,16 +123,17 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Whether the peer uses what it grants, for reading or for writing. It may begin, or end, the next moment.
+    /// Returns the peer's current use of the granted page: [`EntryFlags::READING`], [`EntryFlags::WRITING`], both or
+    /// neither. It may change at any moment after this.
     pub fn use_of(self) -> EntryFlags {
         self.flags() & (EntryFlags::READING | EntryFlags::WRITING)
     }
 
-    /// Introduces a valid entry: domain and payload first, the flags that make it valid last.
+    /// Publishes a valid entry: domain and payload first, then the flags, which make it valid.
     ///
     /// # Errors
     ///
-    /// [`Unfit`], and the entry is as it was.
+    /// [`Unfit::Frame`] or [`Unfit::Version`] if a version 1 entry can't hold the payload. The entry is unchanged.
     #[inline]
     pub fn publish(self, flags: EntryFlags, domain: DomId, payload: Payload) -> Result<(), Unfit> {
         match (self, payload) {
@@ -149,8 +150,8 @@ impl<'t> Entry<'t> {
                 frame.store(gfn.0, Ordering::Relaxed);
             }
         }
-        // Release, the header's WMB: pairs with Xen's read of the flags. Whoever sees the entry valid sees
-        // its frame, and what the page held when it was granted.
+        // Release, the header's WMB: pairs with Xen's read of the flags. A reader of the valid flags also sees the
+        // frame, and the page's contents from before the grant.
         self.word().store(word_of(flags, domain), Ordering::Release); // publish
         Ok(())
     }
@@ -159,11 +160,11 @@ impl<'t> Entry<'t> {
     ///
     /// # Errors
     ///
-    /// The flags, if it is in use: then it grants what it granted before.
+    /// The flags, if it is in use. The entry then grants the same as before.
     #[inline]
     pub fn end_access(self) -> Result<(), EntryFlags> {
-        // Acquire, here and below: pairs with Xen's release of the use. What the peer did to the page is
-        // done before the page is ours again.
+        // Acquire, here and below: pairs with Xen's release of the use. The peer's accesses come before our reuse of
+        // the page.
         let mut word = self.word().load(Ordering::Acquire);
         let Self::V2 { status, .. } = self else {
             while !flags_in(word).in_use() {
@@ -186,9 +187,9 @@ impl<'t> Entry<'t> {
         if let Some(in_use) = used() {
             return Err(flags_in(word) | in_use);
         }
-        // Only we write this word; Xen writes the other. Xen marks the use and then reads the flags again.
+        // Only we write this word; Xen writes the status. Xen marks the use and then reads the flags again.
         self.word().store(0, Ordering::Relaxed);
-        // Pairs with Xen's barrier between the two: either it sees the entry ended, or we see the use.
+        // Pairs with Xen's barrier between the two: either Xen sees the entry ended, or we see the use.
         fence(Ordering::SeqCst); // end_access, version 2
         match used() {
             None => Ok(()),
@@ -199,11 +200,11 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Makes a writable `GTF_permit_access` entry read-only, while nobody writes.
+    /// Makes a writable `GTF_permit_access` entry read-only, unless the peer is writing.
     ///
     /// # Errors
     ///
-    /// The flags, if the page is in use for writing: then it is writable as before.
+    /// The flags, if the page is in use for writing. The entry then stays writable.
     #[inline]
     pub fn make_readonly(self) -> Result<(), EntryFlags> {
         let mut word = self.word().load(Ordering::Acquire);
@@ -225,7 +226,7 @@ impl<'t> Entry<'t> {
         };
         let writing = || EntryFlags::from_bits_retain(status.load(Ordering::Acquire)) & EntryFlags::WRITING;
         self.word().store(word | readonly, Ordering::Relaxed);
-        // As in end_access: either Xen sees that it is read-only, or we see that it is written.
+        // As in `end_access`: either Xen sees the entry read-only, or we see the use for writing.
         fence(Ordering::SeqCst); // make_readonly, version 2
         if writing().is_empty() {
             return Ok(());
@@ -237,15 +238,15 @@ impl<'t> Entry<'t> {
     /// Makes a read-only `GTF_permit_access` entry writable.
     #[inline]
     pub fn make_writable(self) {
-        // Release: pairs with Xen's read; what was written to the page before can be seen by who writes to it.
+        // Release: pairs with Xen's read of the flags. A peer writing to the page sees our earlier writes.
         self.word().fetch_and(!u32::from(EntryFlags::READONLY.bits()), Ordering::Release); // make_writable
     }
 
-    /// Withdraws a `GTF_accept_transfer` entry that nobody is committed to.
+    /// Withdraws a `GTF_accept_transfer` entry before a transfer is committed to it.
     ///
     /// # Errors
     ///
-    /// The flags, if a transfer is under way or has come: the entry must be left alone until it is completed.
+    /// The flags, if a transfer is committed or complete. Leave the entry alone until the transfer is complete.
     pub fn withdraw(self) -> Result<(), EntryFlags> {
         let mut word = self.word().load(Ordering::Acquire);
         while !flags_in(word).contains(EntryFlags::TRANSFER_COMMITTED) {
@@ -264,7 +265,7 @@ impl<'t> Entry<'t> {
         Err(flags_in(word))
     }
 
-    /// Clears an entry that Xen is done with: a completed transfer.
+    /// Clears an entry after a completed transfer; Xen is done with it.
     pub fn clear(self) {
         self.word().store(0, Ordering::Relaxed);
     }

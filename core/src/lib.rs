@@ -1,16 +1,16 @@
-//! What a Xen guest shares with Xen and with other domains, for any kernel and for a process on Linux. It needs no machine:
-//! it makes no hypercall, maps nothing, and knows no page tables.
+//! The data that a Xen guest shares with Xen and with other domains, for any kernel and for a Linux process. The crate
+//! needs no machine: it makes no hypercall, maps no memory, and knows no page tables.
 //!
-//! | module | what it has |
+//! | module | contents |
 //! |---|---|
-//! | [`abi`] | Xen's public structures and numbers, with layouts that are checked at compile time |
-//! | [`entry`] | the protocols of `grant_table.h` on one grant entry, of both versions |
-//! | [`freelist`] | which grant references are free: a lock-free set with a cache for each vCPU |
+//! | [`abi`] | Xen's public structures and numbers, with layouts checked at compile time |
+//! | [`entry`] | the protocols of `grant_table.h` on one grant entry, in both versions |
+//! | [`freelist`] | the free grant references: a lock-free set with a cache for each vCPU |
 //! | [`ring`] | shared rings of requests and responses, as in `io/ring.h`, and streams of bytes |
 //! | [`block`] | the block protocol of `io/blkif.h`, and the checks of a request |
-//! | [`sync`] | the atomics of all these, and [`Vcpu`](sync::Vcpu), by which a kernel says which vCPU it runs on |
+//! | [`sync`] | the atomics of all these, and [`Vcpu`](sync::Vcpu), by which a kernel identifies the calling vCPU |
 //!
-//! A room uses those on lower floors, and no other:
+//! A module uses only modules on lower floors:
 //!
 //! ```text
 //! block        the block protocol                                     floor 2
@@ -23,11 +23,11 @@
 //!
 //! # Using it
 //!
-//! A kernel implements [`sync::Vcpu`] for the freelist and [`ring::RingMemory`] for the pages that hold its rings. A process
-//! enables the feature `std` and has both: `sync::HostThread` and [`ring::Words`]. `examples/two_threads.rs` is such
+//! A kernel implements [`sync::Vcpu`] for the freelist and [`ring::RingMemory`] for the pages of its rings. A process
+//! enables the feature `std` and gets both: `sync::HostThread` and [`ring::Words`]. `examples/two_threads.rs` is such
 //! a process.
 //!
-//! The crate `granite` is the unikernel that is built on this one.
+//! The crate `granite` is a unikernel built on this crate.
 
 #![no_std]
 #![deny(unsafe_code)]

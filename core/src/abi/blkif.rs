@@ -1,5 +1,5 @@
-//! Block requests and their answers. Source: `xen/include/public/io/blkif.h`, as 64-bit x86 lays it out. What is Granite's
-//! own is said to be.
+//! Block requests and responses. Source: `xen/include/public/io/blkif.h`, in its 64-bit x86 layout. Granite's own
+//! extensions are marked as such.
 
 use core::fmt;
 
@@ -7,43 +7,43 @@ use super::assert_layout;
 use super::grant::{GrantRef, Status as GrantStatus};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Bytes of a sector, in which everything is counted.
+/// Bytes in a sector, the unit of every position and length in the protocol.
 pub const SECTOR: usize = 512;
 /// Sectors in a page.
 pub const SECTORS_PER_PAGE: usize = 8;
-/// Segments of a request.
+/// Maximum number of segments in a request.
 #[doc(alias = "BLKIF_MAX_SEGMENTS_PER_REQUEST")]
 pub const MAX_SEGMENTS: usize = 11;
-/// What the key `info` of a back end says of a disk that can't be written.
+/// Bit in the back end's key `info`: the disk is read-only.
 #[doc(alias = "VDISK_READONLY")]
 pub const READ_ONLY: u32 = 4;
 
-/// What is asked.
+/// The operation of a request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
 pub struct Operation(pub u8);
 
 impl Operation {
-    /// Sectors of the disk into the segments.
+    /// Reads sectors of the disk into the segments.
     #[doc(alias = "BLKIF_OP_READ")]
     pub const READ: Self = Self(0);
-    /// The segments onto the disk.
+    /// Writes the segments to the disk.
     #[doc(alias = "BLKIF_OP_WRITE")]
     pub const WRITE: Self = Self(1);
-    /// A write that all earlier ones come before.
+    /// A write ordered after all earlier writes.
     #[doc(alias = "BLKIF_OP_WRITE_BARRIER")]
     pub const WRITE_BARRIER: Self = Self(2);
-    /// All that was written is to last.
+    /// Flushes completed writes to stable storage.
     #[doc(alias = "BLKIF_OP_FLUSH_DISKCACHE")]
     pub const FLUSH: Self = Self(3);
-    /// Sectors whose contents nobody wants any more.
+    /// Discards sectors; their contents become undefined.
     #[doc(alias = "BLKIF_OP_DISCARD")]
     pub const DISCARD: Self = Self(5);
-    /// Segments that are named in pages of their own.
+    /// A request whose segments are listed in separate pages.
     #[doc(alias = "BLKIF_OP_INDIRECT")]
     pub const INDIRECT: Self = Self(6);
-    /// Granite's own: as a read, but of each sector comes its CRC-32 alone, in 4 bytes (little endian), packed from the
-    /// first sector of each segment on. For who has the key `feature-granite-checksum`.
+    /// Granite's own: a read, but it returns only the CRC-32 of each sector, in 4 bytes (little endian), packed from
+    /// the first sector of each segment on. Offered by a back end with the key `feature-granite-checksum`.
     pub const CHECKSUM: Self = Self(0xc5);
 }
 
@@ -62,64 +62,64 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Sectors of a page that is granted.
+/// Sectors of a granted page.
 #[doc(alias = "blkif_request_segment")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Segment {
     /// The page.
     pub gref: GrantRef,
-    /// Its first sector that is meant, 0 to 7.
+    /// Its first sector in use, 0 to 7.
     pub first_sect: u8,
-    /// The last one.
+    /// Its last sector in use, inclusive.
     pub last_sect: u8,
-    /// Nothing.
+    /// Unused.
     pub padding: [u8; 2],
 }
 
 assert_layout!(Segment, size = 8, align = 4, { gref: 0, first_sect: 4, last_sect: 5 });
 
 impl Segment {
-    /// Its sectors; 0, if the last one lies before the first, as a peer may say.
+    /// Returns the number of sectors: 0 if the last one lies before the first, as a peer may claim.
     pub fn sectors(&self) -> usize {
         (usize::from(self.last_sect) + 1).saturating_sub(usize::from(self.first_sect))
     }
 
-    /// Where it begins in its page.
+    /// Returns the offset in the page, in bytes.
     pub fn offset(&self) -> usize {
         usize::from(self.first_sect) * SECTOR
     }
 
-    /// Its bytes.
+    /// Returns the length in bytes.
     pub fn bytes(&self) -> usize {
         self.sectors() * SECTOR
     }
 }
 
-/// A request. Those that have no segments have something else in their place.
+/// A request. Operations without segments use their place for other fields; see [`Discard`].
 #[doc(alias = "blkif_request")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Request {
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
-    /// How many segments are there.
+    /// Number of valid segments.
     pub nr_segments: u8,
-    /// Which of the domain's devices.
+    /// Handle of the device within the domain.
     pub handle: u16,
-    /// Nothing.
+    /// Unused.
     pub padding: u32,
-    /// The front's, returned in the response.
+    /// Chosen by the front end and returned in the response.
     pub id: u64,
     /// The first sector.
     pub sector_number: u64,
-    /// The segments; those beyond `nr_segments` mean nothing.
+    /// The segments. Those from `nr_segments` on are undefined.
     pub segments: [Segment; MAX_SEGMENTS],
 }
 
 assert_layout!(Request, size = 112, align = 8, { operation: 0, nr_segments: 1, handle: 2, id: 8, sector_number: 16, segments: 24 });
 
-/// A request to discard: the same bytes as a [`Request`], as far as it goes.
+/// A discard request, laid over the bytes of a [`Request`].
 #[doc(alias = "blkif_request_discard")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -128,17 +128,17 @@ pub struct Discard {
     pub operation: Operation,
     /// `BLKIF_DISCARD_SECURE`, or zero.
     pub flag: u8,
-    /// Which of the domain's devices.
+    /// Handle of the device within the domain.
     pub handle: u16,
-    /// Nothing.
+    /// Unused.
     pub padding: u32,
-    /// The front's, returned in the response.
+    /// Chosen by the front end and returned in the response.
     pub id: u64,
     /// The first sector.
     pub sector_number: u64,
-    /// How many.
+    /// Number of sectors.
     pub nr_sectors: u64,
-    /// Nothing.
+    /// Unused.
     pub rest: [u64; MAX_SEGMENTS - 1],
 }
 
@@ -161,59 +161,59 @@ impl From<Request> for Discard {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Response {
-    /// The request's.
+    /// The request's `id`.
     pub id: u64,
-    /// The request's.
+    /// The request's operation.
     pub operation: Operation,
-    /// Nothing.
+    /// Unused.
     pub padding: u8,
-    /// What became of it.
+    /// The result.
     pub status: Status,
-    /// Nothing.
+    /// Unused.
     pub rest: [u8; 4],
 }
 
 assert_layout!(Response, size = 16, align = 8, { id: 0, operation: 8, status: 10 });
 
-/// What became of a request. Those below -256 are Granite's own: reasons, for a front end that has the key
-/// `feature-granite-reasons`. Others get [`ERROR`](Self::ERROR) in their place.
+/// The result of a request. Values below -256 are Granite's own: reasons, sent only to a front end with the key
+/// `feature-granite-reasons`. Other front ends get [`ERROR`](Self::ERROR) in their place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
 pub struct Status(pub i16);
 
 impl Status {
-    /// It is done.
+    /// Success.
     #[doc(alias = "BLKIF_RSP_OKAY")]
     pub const OKAY: Self = Self(0);
-    /// It isn't.
+    /// Failure, with no reason given.
     #[doc(alias = "BLKIF_RSP_ERROR")]
     pub const ERROR: Self = Self(-1);
-    /// There is no such operation here.
+    /// The back end doesn't support the operation.
     #[doc(alias = "BLKIF_RSP_EOPNOTSUPP")]
     pub const NOT_SUPPORTED: Self = Self(-2);
     /// The disk has no such sectors.
     pub const OUT_OF_RANGE: Self = Self(-257);
-    /// The disk can't be written.
+    /// The disk is read-only.
     pub const READ_ONLY: Self = Self(-258);
-    /// More segments than a request has, or none where there must be one.
+    /// More segments than a request can hold, or none where one is required.
     pub const BAD_SEGMENT_COUNT: Self = Self(-259);
-    /// A segment that doesn't lie in its page.
+    /// A segment doesn't lie in its page.
     pub const BAD_SEGMENT: Self = Self(-260);
     /// The disk itself failed.
     pub const DISK: Self = Self(-261);
-    /// The back end has no memory.
+    /// The back end is out of memory.
     pub const NO_MEMORY: Self = Self(-262);
-    /// A grant can't be used; why, as [`grant_status`](Self::grant_status).
+    /// A grant can't be used. [`grant_status`](Self::grant_status) returns the reason.
     const GRANT: i16 = -512;
 
-    /// A grant that can't be used, with the status that Xen gave.
+    /// Returns the status for an unusable grant, with Xen's status as its reason.
     pub const fn grant(status: GrantStatus) -> Self {
-        // Xen's are -1 to -14; what is no status of its is said without it.
+        // Xen's statuses are -1 to -14. A value outside the range here can't be one, so it is left out.
         let status = if status.0 < 0 && status.0 > -256 { status.0 } else { 0 };
         Self(Self::GRANT + status)
     }
 
-    /// The status that Xen gave for a grant.
+    /// Returns Xen's status for an unusable grant, or `None` if this isn't about a grant.
     pub const fn grant_status(self) -> Option<GrantStatus> {
         if self.0 <= Self::GRANT && self.0 > Self::GRANT - 256 {
             Some(GrantStatus(self.0 - Self::GRANT))
@@ -222,7 +222,7 @@ impl Status {
         }
     }
 
-    /// As `blkif.h` knows it.
+    /// Returns the status in the terms of `blkif.h`: any reason becomes [`ERROR`](Self::ERROR).
     pub const fn without_reason(self) -> Self {
         if self.0 <= -256 { Self::ERROR } else { self }
     }

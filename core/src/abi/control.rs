@@ -1,5 +1,6 @@
-//! The control interface, by which the control domain makes and ends others. Sources: `xen/include/public/domctl.h`
-//! and `sysctl.h`. It changes from one Xen to the next, and is called by its version: a Xen refuses another's.
+//! The control interface. The control domain uses it to create and destroy other domains. Sources:
+//! `xen/include/public/domctl.h` and `sysctl.h`. It changes between releases of Xen. Every call names its version,
+//! and Xen refuses any version but its own.
 
 use super::{DomId, assert_layout};
 
@@ -10,88 +11,88 @@ use super::{DomId, assert_layout};
 pub struct InterfaceVersion(pub u32);
 
 impl InterfaceVersion {
-    /// Of Xen 4.17.
+    /// The version in Xen 4.17.
     pub const XEN_4_17: Self = Self(0x15);
-    /// Of Xen 4.18.
+    /// The version in Xen 4.18.
     pub const XEN_4_18: Self = Self(0x16);
-    /// Of Xen 4.19 and 4.20.
+    /// The version in Xen 4.19 and 4.20.
     pub const XEN_4_19: Self = Self(0x17);
-    /// Those that the structures here are of.
+    /// The versions covered by the structures here.
     pub const KNOWN: [Self; 3] = [Self::XEN_4_17, Self::XEN_4_18, Self::XEN_4_19];
 }
 
-/// The version of `sysctl` that these structures are, from Xen 4.17 to 4.20.
+/// The `sysctl` version of these structures, in Xen 4.17 to 4.20.
 #[doc(alias = "XEN_SYSCTL_INTERFACE_VERSION")]
 pub const SYSCTL_VERSION: u32 = 0x15;
-/// The one after it, of Xen 4.21. What is used here is the same in both.
+/// The next `sysctl` version, in Xen 4.21. The parts used here are the same in both.
 pub const SYSCTL_VERSION_NEXT: u32 = 0x16;
 
-/// An operation's number.
+/// The number of a `domctl` operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct ControlOp(pub u32);
 
 impl ControlOp {
-    /// Makes an empty domain.
+    /// Creates an empty domain.
     #[doc(alias = "XEN_DOMCTL_createdomain")]
     pub const CREATE_DOMAIN: Self = Self(1);
-    /// Ends a domain.
+    /// Destroys a domain.
     #[doc(alias = "XEN_DOMCTL_destroydomain")]
     pub const DESTROY_DOMAIN: Self = Self(2);
-    /// Keeps a domain from running.
+    /// Stops a domain from running.
     #[doc(alias = "XEN_DOMCTL_pausedomain")]
     pub const PAUSE_DOMAIN: Self = Self(3);
-    /// Lets it run.
+    /// Lets a paused domain run.
     #[doc(alias = "XEN_DOMCTL_unpausedomain")]
     pub const UNPAUSE_DOMAIN: Self = Self(4);
-    /// What a domain is: [`DomainInfo`].
+    /// Reads a domain's state: [`DomainInfo`].
     #[doc(alias = "XEN_DOMCTL_getdomaininfo")]
     pub const GET_DOMAIN_INFO: Self = Self(5);
-    /// On which processors a vCPU may run: [`VcpuAffinity`].
+    /// Sets the processors that a vCPU may run on: [`VcpuAffinity`].
     #[doc(alias = "XEN_DOMCTL_setvcpuaffinity")]
     pub const SET_VCPU_AFFINITY: Self = Self(9);
-    /// Memory for a domain's nested page tables: [`ShadowOp`].
+    /// Sets the memory for a domain's nested page tables: [`ShadowOp`].
     #[doc(alias = "XEN_DOMCTL_shadow_op")]
     pub const SHADOW_OP: Self = Self(10);
-    /// How much memory a domain may have, in KiB.
+    /// Sets a domain's maximum memory, in KiB.
     #[doc(alias = "XEN_DOMCTL_max_mem")]
     pub const MAX_MEM: Self = Self(11);
-    /// How many vCPUs a domain has.
+    /// Sets a domain's number of vCPUs.
     #[doc(alias = "XEN_DOMCTL_max_vcpus")]
     pub const MAX_VCPUS: Self = Self(15);
     /// Sets the processor state of a domain: [`HvmContext`].
     #[doc(alias = "XEN_DOMCTL_sethvmcontext")]
     pub const SET_HVM_CONTEXT: Self = Self(34);
-    /// Sets how a domain reads the time-stamp counter, by [`TscInfo`]; only while it is paused and new.
+    /// Sets how a domain reads the time-stamp counter, by [`TscInfo`]; only while the domain is paused and new.
     #[doc(alias = "XEN_DOMCTL_settscinfo")]
     pub const SET_TSC_INFO: Self = Self(60);
 }
 
-/// The argument of every operation.
+/// The argument of every `domctl` operation.
 #[doc(alias = "xen_domctl")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Control {
-    /// Which.
+    /// The operation.
     pub cmd: ControlOp,
-    /// Of which interface.
+    /// The version of the interface used by the caller.
     pub interface_version: InterfaceVersion,
-    /// About which domain. Out for [`ControlOp::CREATE_DOMAIN`].
+    /// The domain to act on. Out for [`ControlOp::CREATE_DOMAIN`].
     pub domain: DomId,
-    /// Nothing.
+    /// Unused.
     pub pad: [u16; 3],
-    /// What the operation wants and gives.
+    /// The operation's own arguments and results.
     pub payload: [u64; 16],
 }
 assert_layout!(Control, size = 144, align = 8, { cmd: 0, interface_version: 4, domain: 8, payload: 16 });
 
-/// A domain with hardware virtualisation, as PVH ones are.
+/// [`CreateDomain15::flags`]: hardware virtualisation, as for PVH.
 #[doc(alias = "XEN_DOMCTL_CDF_hvm")]
 pub const CREATE_HVM: u32 = 1 << 0;
-/// With nested page tables.
+/// [`CreateDomain15::flags`]: nested page tables.
 #[doc(alias = "XEN_DOMCTL_CDF_hap")]
 pub const CREATE_HAP: u32 = 1 << 1;
-/// Devices that Xen emulates for it: the local interrupt controller, which a PVH domain has.
+/// [`CreateDomain15::emulation_flags`]: Xen emulates the local interrupt controller. A PVH domain has one.
 #[doc(alias = "XEN_X86_EMU_LAPIC")]
 pub const EMULATE_LAPIC: u32 = 1 << 0;
 
@@ -100,31 +101,31 @@ pub const EMULATE_LAPIC: u32 = 1 << 0;
 #[derive(Clone, Copy, Default, Debug)]
 #[repr(C)]
 pub struct CreateDomain15 {
-    /// Of Xen's security module.
+    /// Label for Xen's security module.
     pub ssidref: u32,
-    /// A number for the toolstack's own use.
+    /// An identifier for the toolstack's own use.
     pub handle: [u8; 16],
     /// [`CREATE_HVM`], [`CREATE_HAP`].
     pub flags: u32,
-    /// Nothing.
+    /// IOMMU options; zero here.
     pub iommu_opts: u32,
-    /// How many vCPUs it may have.
+    /// Maximum number of vCPUs.
     pub max_vcpus: u32,
-    /// Its highest event channel.
+    /// Highest event channel port.
     pub max_evtchn_port: u32,
-    /// Frames of its grant table; less than zero: Xen's default.
+    /// Maximum frames of its grant table; negative for Xen's default.
     pub max_grant_frames: i32,
-    /// Frames in which Xen counts what it has mapped; likewise.
+    /// Maximum frames for Xen's records of the grants it maps; negative for Xen's default.
     pub max_maptrack_frames: i32,
-    /// The highest version of grants that it may use.
+    /// Highest grant table version it may use.
     pub grant_opts: u32,
-    /// Nothing.
+    /// Bytes of trace buffer per vCPU; zero here.
     pub vmtrace_size: u32,
-    /// The pool of processors.
+    /// Its pool of processors.
     pub cpupool_id: u32,
     /// [`EMULATE_LAPIC`].
     pub emulation_flags: u32,
-    /// Nothing.
+    /// Other x86 flags; zero here.
     pub misc_flags: u32,
 }
 assert_layout!(CreateDomain15, size = 64, align = 4, {
@@ -147,7 +148,7 @@ pub struct CreateDomain17 {
     pub max_grant_frames: i32,
     pub max_maptrack_frames: i32,
     pub grant_opts: u32,
-    /// Views of memory beside the usual one; nothing.
+    /// Alternate views of memory (altp2m); zero here.
     pub altp2m_opts: u32,
     pub vmtrace_size: u32,
     pub cpupool_id: u32,
@@ -160,46 +161,46 @@ assert_layout!(CreateDomain17, size = 68, align = 4, {
     misc_flags: 64,
 });
 
-/// Payload of [`ControlOp::GET_DOMAIN_INFO`], the same in all interfaces that are known.
+/// Payload of [`ControlOp::GET_DOMAIN_INFO`], the same in all known interfaces.
 #[doc(alias = "xen_domctl_getdomaininfo")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct DomainInfo {
     /// The domain.
     pub domain: DomId,
-    /// Nothing.
+    /// Unused.
     pub pad1: u16,
-    /// What it is at.
+    /// Its state.
     pub flags: DomainFlags,
-    /// Pages that it has.
+    /// Pages it has now.
     pub tot_pages: u64,
-    /// Pages that it may have.
+    /// Pages it may have.
     pub max_pages: u64,
-    /// Pages that it has claimed.
+    /// Pages it has claimed.
     pub outstanding_pages: u64,
-    /// Pages that it shares.
+    /// Pages it shares.
     pub shr_pages: u64,
-    /// Pages that are paged out.
+    /// Pages paged out.
     pub paged_pages: u64,
-    /// Of the page that it shares with Xen.
+    /// Frame of the page it shares with Xen.
     pub shared_info_frame: u64,
-    /// Nanoseconds that it ran.
+    /// Time it has run, in nanoseconds.
     pub cpu_time: u64,
-    /// vCPUs that are up.
+    /// Number of vCPUs online.
     pub nr_online_vcpus: u32,
-    /// The highest number of a vCPU.
+    /// Highest vCPU number.
     pub max_vcpu_id: u32,
-    /// See [`CreateDomain15`].
+    /// See [`CreateDomain15::ssidref`].
     pub ssidref: u32,
-    /// See [`CreateDomain15`].
+    /// See [`CreateDomain15::handle`].
     pub handle: [u8; 16],
-    /// See [`CreateDomain15`].
+    /// See [`CreateDomain15::cpupool_id`].
     pub cpupool: u32,
-    /// Bits of an address.
+    /// Bits in a guest-physical address.
     pub gpaddr_bits: u8,
-    /// Nothing.
+    /// Unused.
     pub pad2: [u8; 7],
-    /// See [`CreateDomain15`].
+    /// See [`CreateDomain15::emulation_flags`] and [`CreateDomain15::misc_flags`].
     pub arch: [u32; 2],
 }
 assert_layout!(DomainInfo, size = 112, align = 8, {
@@ -208,23 +209,23 @@ assert_layout!(DomainInfo, size = 112, align = 8, {
 });
 
 bitflags::bitflags! {
-    /// [`DomainInfo::flags`]. The reason of a shutdown is in bits 16 to 23.
+    /// The flags in [`DomainInfo::flags`]. Bits 16 to 23 hold the reason of a shutdown.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[repr(transparent)]
     pub struct DomainFlags: u32 {
-        /// It is being destroyed; somebody still has something of it.
+        /// It is being destroyed; some of its resources are still in use.
         #[doc(alias = "XEN_DOMINF_dying")]
         const DYING = 1 << 0;
-        /// It has ended.
+        /// It has shut down.
         #[doc(alias = "XEN_DOMINF_shutdown")]
         const SHUTDOWN = 1 << 2;
-        /// It may not run.
+        /// It is paused and may not run.
         #[doc(alias = "XEN_DOMINF_paused")]
         const PAUSED = 1 << 3;
-        /// It waits.
+        /// It is waiting for an event.
         #[doc(alias = "XEN_DOMINF_blocked")]
         const BLOCKED = 1 << 4;
-        /// It runs.
+        /// It is running.
         #[doc(alias = "XEN_DOMINF_running")]
         const RUNNING = 1 << 5;
 
@@ -232,14 +233,14 @@ bitflags::bitflags! {
     }
 }
 
-/// Where the reason of a shutdown is, in [`DomainInfo::flags`].
+/// Bit position of the shutdown reason in [`DomainInfo::flags`].
 #[doc(alias = "XEN_DOMINF_shutdownshift")]
 pub const SHUTDOWN_SHIFT: u32 = 16;
-/// See [`SHUTDOWN_SHIFT`].
+/// Mask of the shutdown reason, after a shift by [`SHUTDOWN_SHIFT`].
 #[doc(alias = "XEN_DOMINF_shutdownmask")]
 pub const SHUTDOWN_MASK: u32 = 255;
 
-/// Sets how much memory there is for nested page tables. For [`ShadowOp::op`].
+/// [`ShadowOp::op`]: sets the amount of memory for nested page tables.
 #[doc(alias = "XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION")]
 pub const SHADOW_SET_ALLOCATION: u32 = 31;
 
@@ -250,17 +251,17 @@ pub const SHADOW_SET_ALLOCATION: u32 = 31;
 pub struct ShadowOp {
     /// [`SHADOW_SET_ALLOCATION`].
     pub op: u32,
-    /// Nothing.
+    /// Unused.
     pub mode: u32,
-    /// How much, in MiB.
+    /// Amount of memory, in MiB.
     pub mb: u32,
-    /// Nothing.
+    /// Unused.
     pub pad: u32,
-    /// Nothing.
+    /// Unused.
     pub dirty_bitmap: u64,
-    /// Nothing.
+    /// Unused.
     pub pages: u64,
-    /// Nothing.
+    /// Unused.
     pub stats: [u32; 2],
 }
 assert_layout!(ShadowOp, size = 40, align = 8, { op: 0, mode: 4, mb: 8, dirty_bitmap: 16, pages: 24, stats: 32 });
@@ -272,18 +273,18 @@ assert_layout!(ShadowOp, size = 40, align = 8, { op: 0, mode: 4, mb: 8, dirty_bi
 pub struct TscInfo {
     /// [`TSC_NEVER_EMULATE`].
     pub mode: u32,
-    /// Ticks a millisecond; for other modes.
+    /// Ticks per millisecond; for other modes.
     pub khz: u32,
-    /// How often the domain has moved.
+    /// Number of times the domain has migrated.
     pub incarnation: u32,
-    /// Nothing.
+    /// Unused.
     pub pad: u32,
     /// For other modes.
     pub elapsed_ns: u64,
 }
 assert_layout!(TscInfo, size = 24, align = 8, { mode: 0, khz: 4, incarnation: 8, elapsed_ns: 16 });
 
-/// [`TscInfo::mode`]: the processor's counter, whatever Xen thinks of it.
+/// [`TscInfo::mode`]: the domain reads the processor's counter, even if Xen considers it unreliable.
 #[doc(alias = "TSC_MODE_NEVER_EMULATE")]
 pub const TSC_NEVER_EMULATE: u32 = 2;
 
@@ -294,23 +295,23 @@ pub const TSC_NEVER_EMULATE: u32 = 2;
 pub struct HvmContext {
     /// Bytes in the buffer.
     pub size: u32,
-    /// Nothing.
+    /// Unused.
     pub pad: u32,
-    /// Its address.
+    /// Address of the buffer.
     pub buffer: u64,
 }
 assert_layout!(HvmContext, size = 16, align = 8, { size: 0, buffer: 8 });
 
-/// Numbers of processors, a bit each.
+/// A set of processors, one bit per processor number.
 #[doc(alias = "xenctl_bitmap")]
 #[derive(Clone, Copy, Default, Debug)]
 #[repr(C)]
 pub struct Bitmap {
-    /// Its address.
+    /// Address of the bits.
     pub bitmap: u64,
-    /// Bits in it.
+    /// Number of bits.
     pub nr_bits: u32,
-    /// Nothing.
+    /// Unused.
     pub pad: u32,
 }
 assert_layout!(Bitmap, size = 16, align = 8, { bitmap: 0, nr_bits: 8 });
@@ -320,18 +321,18 @@ assert_layout!(Bitmap, size = 16, align = 8, { bitmap: 0, nr_bits: 8 });
 #[derive(Clone, Copy, Default, Debug)]
 #[repr(C)]
 pub struct VcpuAffinity {
-    /// Which vCPU.
+    /// The vCPU's number.
     pub vcpu: u32,
     /// [`AFFINITY_HARD`].
     pub flags: u32,
-    /// Where it may run.
+    /// Processors it may run on.
     pub hard: Bitmap,
-    /// Where it runs best.
+    /// Processors it prefers.
     pub soft: Bitmap,
 }
 assert_layout!(VcpuAffinity, size = 40, align = 8, { vcpu: 0, flags: 4, hard: 8, soft: 24 });
 
-/// [`VcpuAffinity::flags`]: it may run nowhere else.
+/// [`VcpuAffinity::flags`]: the vCPU runs only on the processors in `hard`.
 #[doc(alias = "XEN_VCPUAFFINITY_HARD")]
 pub const AFFINITY_HARD: u32 = 1 << 0;
 
@@ -339,7 +340,7 @@ pub const AFFINITY_HARD: u32 = 1 << 0;
 #[doc(alias = "XEN_SYSCTL_readconsole")]
 pub const SYSCTL_READ_CONSOLE: u32 = 1;
 
-/// The argument of a `sysctl` that reads Xen's console.
+/// The argument of a `sysctl` to read Xen's console.
 #[doc(alias = "xen_sysctl")]
 #[doc(alias = "xen_sysctl_readconsole")]
 #[derive(Clone, Copy, Debug)]
@@ -349,19 +350,19 @@ pub struct ReadConsole {
     pub cmd: u32,
     /// [`SYSCTL_VERSION`] or [`SYSCTL_VERSION_NEXT`].
     pub interface_version: u32,
-    /// Forget what was read.
+    /// Nonzero to clear the console after the read.
     pub clear: u8,
-    /// Begin at `index`.
+    /// Nonzero to start at `index`.
     pub incremental: u8,
-    /// Nothing.
+    /// Unused.
     pub pad: [u8; 2],
-    /// In and out: where to begin, and where it ended.
+    /// In: where to start. Out: where the read ended.
     pub index: u32,
     /// Address of a buffer.
     pub buffer: u64,
-    /// Bytes in it; out: bytes written.
+    /// In: bytes in the buffer. Out: bytes written.
     pub count: u32,
-    /// Nothing; the union is that large.
+    /// Unused; the header's union is this large.
     pub rest: [u32; 27],
 }
 assert_layout!(ReadConsole, size = 136, align = 8, {

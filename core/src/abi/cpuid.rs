@@ -1,16 +1,16 @@
 //! Xen's CPUID leaves. Source: `xen/include/public/arch-x86/cpuid.h`.
 
-/// The first leaf that a hypervisor may use. Xen moves up where it also shows Viridian leaves.
+/// The first leaf that a hypervisor may use. Xen's leaves start higher if it also shows Viridian leaves.
 #[doc(alias = "XEN_CPUID_FIRST_LEAF")]
 pub const FIRST_BASE: u32 = 0x4000_0000;
-/// The end of the search, as Linux and the header's comment have it.
+/// The end of the search, as in Linux and in the header's comment.
 pub const LAST_BASE: u32 = 0x4001_0000;
-/// Bases lie this far apart.
+/// Distance between possible bases.
 pub const BASE_STEP: u32 = 0x100;
-/// What EBX, ECX and EDX of the base leaf spell.
+/// EBX, ECX and EDX of the base leaf, as bytes.
 pub const SIGNATURE: [u8; 12] = *b"XenVMMXenVMM";
 
-/// Base + 2: hypercall pages in EAX, the MSR that places them in EBX.
+/// Base + 2: EAX is the number of hypercall pages, EBX the MSR that places them.
 #[doc(alias = "XEN_CPUID_LEAF(2)")]
 pub const LEAF_HYPERCALL: u32 = 2;
 /// Base + 4: properties of an HVM or PVH domain.

@@ -1,9 +1,9 @@
-//! The error numbers that hypercalls return, negated.
+//! The error numbers of hypercalls, returned negated.
 
 use core::fmt;
 
-/// An error number from Xen, positive. Source: `xen/include/public/errno.h`. The set is open: a number
-/// that has no name here is kept and printed.
+/// A positive error number from Xen. Source: `xen/include/public/errno.h`. The set is open: an unknown number is kept
+/// and printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct XenErrno(pub i32);
@@ -17,7 +17,7 @@ macro_rules! errnos {
                 pub const $name: Self = Self($value);
             )*
 
-            /// The header's name without its `XEN_` and what it means, if the number is a known one.
+            /// Returns the header's name without `XEN_`, and its meaning, or `None` if the number is unknown.
             pub const fn known(self) -> Option<(&'static str, &'static str)> {
                 match self {
                     $(Self::$name => Some(($c_name, $text)),)*

@@ -1,4 +1,4 @@
-//! `event_channel_op`. Source: `xen/include/public/event_channel.h`; the virtual interrupts are those of `xen.h`.
+//! `event_channel_op`. Source: `xen/include/public/event_channel.h`; the virtual interrupts come from `xen.h`.
 
 use core::fmt;
 
@@ -16,7 +16,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// A virtual interrupt: something that Xen has to say.
+/// A virtual interrupt: an event raised by Xen itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct VirtualInterrupt(pub u32);
@@ -25,42 +25,42 @@ impl VirtualInterrupt {
     /// The vCPU's one-shot timer; each vCPU has its own.
     #[doc(alias = "VIRQ_TIMER")]
     pub const TIMER: Self = Self(xen_sys::VIRQ_TIMER);
-    /// A domain came to its end, or changed otherwise. The control domain has it.
+    /// A domain ended, or changed state otherwise. Xen sends it to the control domain.
     #[doc(alias = "VIRQ_DOM_EXC")]
     pub const DOM_EXC: Self = Self(xen_sys::VIRQ_DOM_EXC);
 }
 
-/// An operation's number.
+/// The number of an event channel operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct EventOp(pub u32);
 
 impl EventOp {
-    /// Connects to a port that a peer has opened for us: [`BindInterdomain`].
+    /// Connects to a port opened for us by a peer: [`BindInterdomain`].
     #[doc(alias = "EVTCHNOP_bind_interdomain")]
     pub const BIND_INTERDOMAIN: Self = Self(0);
-    /// Has a virtual interrupt come by a port: [`BindVirq`].
+    /// Binds a virtual interrupt to a port: [`BindVirq`].
     #[doc(alias = "EVTCHNOP_bind_virq")]
     pub const BIND_VIRQ: Self = Self(1);
-    /// Ends a port: [`OfPort`].
+    /// Closes a port: [`OfPort`].
     #[doc(alias = "EVTCHNOP_close")]
     pub const CLOSE: Self = Self(3);
     /// Sends an event: [`OfPort`].
     #[doc(alias = "EVTCHNOP_send")]
     pub const SEND: Self = Self(4);
-    /// What a port is: [`PortStatus`].
+    /// Reads a port's state: [`PortStatus`].
     #[doc(alias = "EVTCHNOP_status")]
     pub const STATUS: Self = Self(5);
     /// Opens a port for a peer: [`AllocUnbound`].
     #[doc(alias = "EVTCHNOP_alloc_unbound")]
     pub const ALLOC_UNBOUND: Self = Self(6);
-    /// Opens a port by which the domain's own vCPUs reach one of them: [`BindIpi`].
+    /// Opens a port for the domain's own vCPUs to signal one of them: [`BindIpi`].
     #[doc(alias = "EVTCHNOP_bind_ipi")]
     pub const BIND_IPI: Self = Self(7);
-    /// Has a port's events come to another vCPU: [`BindVcpu`].
+    /// Binds a port's events to another vCPU: [`BindVcpu`].
     #[doc(alias = "EVTCHNOP_bind_vcpu")]
     pub const BIND_VCPU: Self = Self(8);
-    /// Unmasks a port, and delivers what is pending: [`OfPort`].
+    /// Unmasks a port, and delivers a pending event: [`OfPort`].
     #[doc(alias = "EVTCHNOP_unmask")]
     pub const UNMASK: Self = Self(9);
 }
@@ -72,9 +72,9 @@ impl EventOp {
 pub struct BindInterdomain {
     /// The peer.
     pub remote_dom: DomId,
-    /// Its port.
+    /// The peer's port.
     pub remote_port: Port,
-    /// Out: ours.
+    /// Out: the local port.
     pub local_port: Port,
 }
 assert_layout!(BindInterdomain, size = 12, align = 4, { remote_dom: 0, remote_port: 4, local_port: 8 });
@@ -84,9 +84,9 @@ assert_layout!(BindInterdomain, size = 12, align = 4, { remote_dom: 0, remote_po
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BindVirq {
-    /// Which.
+    /// The virtual interrupt.
     pub virq: VirtualInterrupt,
-    /// The vCPU that it is for; 0 where it is the domain's.
+    /// The vCPU it is for; 0 for an interrupt of the whole domain.
     pub vcpu: u32,
     /// Out: the port.
     pub port: Port,
@@ -98,7 +98,7 @@ assert_layout!(BindVirq, size = 12, align = 4, { virq: 0, vcpu: 4, port: 8 });
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct BindIpi {
-    /// The vCPU that is reached.
+    /// The vCPU to signal.
     pub vcpu: u32,
     /// Out: the port.
     pub port: Port,
@@ -112,7 +112,7 @@ assert_layout!(BindIpi, size = 8, align = 4, { vcpu: 0, port: 4 });
 pub struct BindVcpu {
     /// The port.
     pub port: Port,
-    /// The vCPU that its events come to.
+    /// The vCPU to receive its events.
     pub vcpu: u32,
 }
 assert_layout!(BindVcpu, size = 8, align = 4, { port: 0, vcpu: 4 });
@@ -122,16 +122,16 @@ assert_layout!(BindVcpu, size = 8, align = 4, { port: 0, vcpu: 4 });
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AllocUnbound {
-    /// Whose port; only a privileged domain may name another than itself.
+    /// The port's owner; only a privileged domain may name another than itself.
     pub dom: DomId,
-    /// Who may connect to it.
+    /// The domain allowed to connect to it.
     pub remote_dom: DomId,
     /// Out: the port.
     pub port: Port,
 }
 assert_layout!(AllocUnbound, size = 8, align = 4, { dom: 0, remote_dom: 2, port: 4 });
 
-/// Argument of the operations on a port alone.
+/// Argument of the operations with a port alone.
 #[doc(alias = "evtchn_send")]
 #[doc(alias = "evtchn_close")]
 #[doc(alias = "evtchn_unmask")]
@@ -148,22 +148,22 @@ assert_layout!(OfPort, size = 4, align = 4, { port: 0 });
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PortStatus {
-    /// Whose port.
+    /// The port's owner.
     pub dom: DomId,
     /// The port.
     pub port: Port,
-    /// Out: what it is.
+    /// Out: its state.
     pub status: PortState,
-    /// Out: the vCPU that its events come to.
+    /// Out: the vCPU receiving its events.
     pub vcpu: u32,
-    /// Out: the peer, where there is one, or may be.
+    /// Out: the peer, connected or allowed to connect.
     pub peer: DomId,
-    /// Out: the peer's port, where it is connected.
+    /// Out: the peer's port, if connected.
     pub peer_port: Port,
 }
 assert_layout!(PortStatus, size = 24, align = 4, { dom: 0, port: 4, status: 8, vcpu: 12, peer: 16, peer_port: 20 });
 
-/// What a port is. An open set.
+/// The state of a port. An open set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct PortState(pub u32);
@@ -178,10 +178,10 @@ impl PortState {
     /// Connected.
     #[doc(alias = "EVTCHNSTAT_interdomain")]
     pub const INTERDOMAIN: Self = Self(2);
-    /// A virtual interrupt's.
+    /// Bound to a virtual interrupt.
     #[doc(alias = "EVTCHNSTAT_virq")]
     pub const VIRQ: Self = Self(4);
-    /// The domain's own.
+    /// Bound for signals between the domain's own vCPUs.
     #[doc(alias = "EVTCHNSTAT_ipi")]
     pub const IPI: Self = Self(5);
 }

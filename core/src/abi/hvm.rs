@@ -1,4 +1,4 @@
-//! `hvm_op`, as far as it is used. Sources: `xen/include/public/hvm/hvm_op.h` and `params.h`.
+//! The parts of `hvm_op` used here. Sources: `xen/include/public/hvm/hvm_op.h` and `params.h`.
 
 use super::{DomId, assert_layout};
 
@@ -6,11 +6,11 @@ use super::{DomId, assert_layout};
 #[doc(alias = "HVMOP_set_param")]
 pub const SET_PARAM: u32 = 0;
 
-/// How the domain wants to be told of events.
+/// The parameter for how Xen notifies the domain of events.
 #[doc(alias = "HVM_PARAM_CALLBACK_IRQ")]
 pub const PARAM_CALLBACK_IRQ: u32 = 0;
 
-/// In the value of [`PARAM_CALLBACK_IRQ`], at [`CALLBACK_TYPE_SHIFT`]: by a vector, which is the lowest byte.
+/// In the value of [`PARAM_CALLBACK_IRQ`], at [`CALLBACK_TYPE_SHIFT`]: notify by a vector, given in the lowest byte.
 #[doc(alias = "HVM_PARAM_CALLBACK_TYPE_VECTOR")]
 pub const CALLBACK_TYPE_VECTOR: u64 = 2;
 /// See [`CALLBACK_TYPE_VECTOR`].
@@ -21,11 +21,11 @@ pub const CALLBACK_TYPE_SHIFT: u32 = 56;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Param {
-    /// Whose.
+    /// The domain.
     pub domid: DomId,
-    /// Nothing.
+    /// Unused.
     pub pad: u16,
-    /// Which.
+    /// The parameter's number.
     pub index: u32,
     /// Its value.
     pub value: u64,

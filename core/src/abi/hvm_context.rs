@@ -1,49 +1,49 @@
-//! The state of a domain's processors, as its toolstack writes it: records, each behind a [`Descriptor`]. Sources:
+//! The processor state of a domain, as its toolstack writes it: records, each after a [`Descriptor`]. Sources:
 //! `xen/include/public/hvm/save.h` and `arch-x86/hvm/save.h`.
 
 use super::assert_layout;
 
-/// What stands before each record.
+/// The header of each record.
 #[doc(alias = "hvm_save_descriptor")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Descriptor {
-    /// What it is.
+    /// The kind of record: [`HEADER`], [`CPU`] or [`END`].
     pub typecode: u16,
-    /// Whose: of a [`Cpu`], the vCPU.
+    /// The record's owner: for a [`Cpu`], the vCPU.
     pub instance: u16,
-    /// Bytes of the record, without this.
+    /// Bytes in the record, without this descriptor.
     pub length: u32,
 }
 assert_layout!(Descriptor, size = 8, align = 4, { typecode: 0, instance: 2, length: 4 });
 
-/// [`Descriptor::typecode`]: the last, which is empty.
+/// [`Descriptor::typecode`]: the last record, empty.
 pub const END: u16 = 0;
-/// [`Descriptor::typecode`]: the first, which says what wrote the rest.
+/// [`Descriptor::typecode`]: the first record, a [`Header`].
 pub const HEADER: u16 = 1;
 /// [`Descriptor::typecode`]: a [`Cpu`].
 pub const CPU: u16 = 2;
 
-/// What wrote the records, and where.
+/// Describes the records: their format, and the Xen and the processor they come from.
 #[doc(alias = "hvm_save_header")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Header {
-    /// The format's mark.
+    /// The format's magic number.
     pub magic: u32,
-    /// Its version.
+    /// The format's version.
     pub version: u32,
-    /// Of the Xen that wrote them; anything.
+    /// The changeset of the writing Xen; any value will do.
     pub changeset: u64,
-    /// Leaf 1, EAX, of the processor where they were written.
+    /// EAX of CPUID leaf 1 on the processor of origin.
     pub cpuid: u32,
-    /// The frequency of the domain's time-stamp counter; 0 for that of the machine.
+    /// The frequency of the domain's time-stamp counter, in kHz; 0 for the machine's own.
     pub gtsc_khz: u32,
 }
 assert_layout!(Header, size = 24, align = 8, { magic: 0, version: 4, changeset: 8, cpuid: 16, gtsc_khz: 20 });
 
 impl Header {
-    /// Of the format that is described here.
+    /// The header for the format described here.
     #[doc(alias = "HVM_FILE_MAGIC")]
     #[doc(alias = "HVM_FILE_VERSION")]
     pub const CURRENT: Self = Self { magic: 0x5438_1286, version: 1, changeset: 0, cpuid: 0, gtsc_khz: 0 };
@@ -74,16 +74,16 @@ pub struct Cpu {
     pub dr0_to_dr3: [u64; 4],
     pub dr6: u64,
     pub dr7: u64,
-    /// Of CS, DS, ES, FS, GS, SS, TR and the local table, here and in the next lists.
+    /// CS, DS, ES, FS, GS, SS, TR and LDTR, here and in the next lists.
     pub selectors: [u32; 8],
-    /// And of the interrupt and the global table.
+    /// The same, then IDTR and GDTR.
     pub limits: [u32; 10],
-    /// As the limits.
+    /// In the order of `limits`.
     pub bases: [u64; 10],
     pub access: [u32; 8],
     pub sysenter: [u64; 3],
     pub shadow_gs: u64,
-    /// Flags, LSTAR, STAR, CSTAR, the mask, EFER, TSC_AUX.
+    /// Flags, LSTAR, STAR, CSTAR, the syscall mask, EFER, TSC_AUX.
     pub msrs: [u64; 7],
     pub tsc: u64,
     pub pending_event: u32,

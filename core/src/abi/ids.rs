@@ -1,10 +1,10 @@
-//! The numbers by which Xen names things: domains and frames.
+//! Xen's numbers for domains and frames.
 
 use core::fmt;
 
 /// log2 of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;
-/// Bytes in a page, the unit of everything that is granted, mapped or allocated.
+/// Bytes in a page, the unit of every grant, mapping and allocation.
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 
 /// A domain's number. Source: `xen/include/public/xen.h`, `domid_t`.
@@ -14,9 +14,9 @@ pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 pub struct DomId(pub u16);
 
 impl DomId {
-    /// The first domain, which Xen itself builds.
+    /// The first domain, built by Xen itself.
     pub const CONTROL: Self = Self(0);
-    /// "The caller", in calls that name a domain.
+    /// The caller itself, in calls with a domain as argument.
     #[doc(alias = "DOMID_SELF")]
     pub const SELF: Self = Self(0x7ff0);
 }
@@ -38,12 +38,12 @@ impl fmt::Display for DomId {
 pub struct Gfn(pub u64);
 
 impl Gfn {
-    /// The frame that holds this guest-physical address.
+    /// Returns the frame of a guest-physical address.
     pub const fn containing(address: u64) -> Self {
         Self(address >> PAGE_SHIFT)
     }
 
-    /// The guest-physical address of the frame's first byte.
+    /// Returns the guest-physical address of the frame's first byte.
     pub const fn address(self) -> u64 {
         self.0 << PAGE_SHIFT
     }

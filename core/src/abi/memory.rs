@@ -2,16 +2,16 @@
 
 use super::{DomId, Gfn, assert_layout};
 
-/// Asks for the domain's memory map, as [`MemoryMap`].
+/// Reads the domain's memory map, as [`MemoryMap`].
 #[doc(alias = "XENMEM_memory_map")]
 pub const MEMORY_MAP: u32 = 9;
 
-/// Argument of [`MEMORY_MAP`]: in, how many entries fit; out, how many were written.
+/// Argument of [`MEMORY_MAP`].
 #[doc(alias = "xen_memory_map")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct MemoryMap {
-    /// Entries in the buffer, then entries written.
+    /// In: entries the buffer can hold. Out: entries written.
     pub nr_entries: u32,
     /// Address of an array of [`E820Entry`].
     pub buffer: u64,
@@ -27,7 +27,7 @@ pub struct E820Entry {
     pub address: u64,
     /// Length in bytes.
     pub size: u64,
-    /// What the range is, as [`RegionKind`](super::start_info::RegionKind).
+    /// The kind of range, as [`RegionKind`](super::start_info::RegionKind).
     pub kind: u32,
 }
 assert_layout!(E820Entry, size = 20, align = 1, { address: 0, size: 8, kind: 16 });
@@ -38,13 +38,13 @@ pub const DECREASE_RESERVATION: u32 = 1;
 /// Gives the domain pages at the places it names, as [`Reservation`].
 #[doc(alias = "XENMEM_populate_physmap")]
 pub const POPULATE_PHYSMAP: u32 = 6;
-/// Returns how many pages a domain has; the argument is its number.
+/// Returns a domain's number of pages; the argument is the domain's number.
 #[doc(alias = "XENMEM_current_reservation")]
 pub const CURRENT_RESERVATION: u32 = 3;
-/// Says how much a domain has of what is populated on demand, as [`PodTarget`].
+/// Sets the number of pages really allocated to a domain populated on demand, as [`PodTarget`].
 #[doc(alias = "XENMEM_set_pod_target")]
 pub const SET_POD_TARGET: u32 = 16;
-/// A flag of [`Reservation`]: the pages come when they are first used.
+/// A flag for [`Reservation::mem_flags`]: each page is allocated at its first use.
 #[doc(alias = "XENMEMF_populate_on_demand")]
 pub const POPULATE_ON_DEMAND: u32 = 1 << 16;
 
@@ -53,15 +53,15 @@ pub const POPULATE_ON_DEMAND: u32 = 1 << 16;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PodTarget {
-    /// Pages that the domain is to have.
+    /// Pages the domain is to have.
     pub target_pages: u64,
-    /// Out: pages that it has.
+    /// Out: pages it has.
     pub tot_pages: u64,
-    /// Out: of these, those that wait to be used.
+    /// Out: those of them not in use yet.
     pub pod_cache_pages: u64,
-    /// Out: places for pages that have none.
+    /// Out: guest frames without a page yet.
     pub pod_entries: u64,
-    /// Whose.
+    /// The domain.
     pub domid: DomId,
 }
 assert_layout!(PodTarget, size = 40, align = 8, {
@@ -72,24 +72,24 @@ assert_layout!(PodTarget, size = 40, align = 8, {
 #[doc(alias = "XENMEM_add_to_physmap")]
 pub const ADD_TO_PHYSMAP: u32 = 7;
 
-/// What [`AddToPhysmap`] places.
+/// The kind of page for [`AddToPhysmap`] to place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct MapSpace(pub u32);
 
 impl MapSpace {
-    /// The page that a domain shares with Xen.
+    /// The page shared by a domain and Xen.
     #[doc(alias = "XENMAPSPACE_shared_info")]
     pub const SHARED_INFO: Self = Self(0);
-    /// A frame of the grant table; with [`MAP_INDEX_STATUS`], one of its status words.
+    /// A frame of the grant table or, with [`MAP_INDEX_STATUS`], of its status words.
     #[doc(alias = "XENMAPSPACE_grant_table")]
     pub const GRANT_TABLE: Self = Self(1);
-    /// A frame of another domain's, which the caller must control.
+    /// A frame of another domain; the caller must control that domain.
     #[doc(alias = "XENMAPSPACE_gmfn_foreign")]
     pub const FOREIGN: Self = Self(4);
 }
 
-/// In an index of [`MapSpace::GRANT_TABLE`]: a frame of status words.
+/// In an index of [`MapSpace::GRANT_TABLE`]: selects a frame of status words.
 #[doc(alias = "XENMAPIDX_grant_table_status")]
 pub const MAP_INDEX_STATUS: u64 = 0x8000_0000;
 
@@ -98,15 +98,15 @@ pub const MAP_INDEX_STATUS: u64 = 0x8000_0000;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AddToPhysmap {
-    /// Whose memory.
+    /// The domain to change.
     pub domid: DomId,
-    /// For ranges; zero.
+    /// Pages in a range; zero here.
     pub size: u16,
-    /// What.
+    /// The kind of page.
     pub space: MapSpace,
-    /// Which.
+    /// The page's index within its kind.
     pub idx: u64,
-    /// Where to.
+    /// The frame to place it at.
     pub gpfn: Gfn,
 }
 assert_layout!(AddToPhysmap, size = 24, align = 8, { domid: 0, size: 2, space: 4, idx: 8, gpfn: 16 });
@@ -118,20 +118,20 @@ assert_layout!(AddToPhysmap, size = 24, align = 8, { domid: 0, size: 2, space: 4
 pub struct Reservation {
     /// Address of an array of frame numbers.
     pub extent_start: u64,
-    /// How many.
+    /// Number of extents in the array.
     pub nr_extents: u64,
-    /// log2 of the pages in each.
+    /// log2 of the pages in each extent.
     pub extent_order: u32,
-    /// Zero.
+    /// [`POPULATE_ON_DEMAND`], or zero.
     pub mem_flags: u32,
-    /// Whose memory.
+    /// The domain to change.
     pub domid: DomId,
 }
 assert_layout!(Reservation, size = 32, align = 8, {
     extent_start: 0, nr_extents: 8, extent_order: 16, mem_flags: 20, domid: 24,
 });
 
-/// Empties a place, as [`RemoveFromPhysmap`].
+/// Removes the page at a frame, as [`RemoveFromPhysmap`].
 #[doc(alias = "XENMEM_remove_from_physmap")]
 pub const REMOVE_FROM_PHYSMAP: u32 = 15;
 /// Places several pages at once, as [`AddToPhysmapBatch`].
@@ -143,9 +143,9 @@ pub const ADD_TO_PHYSMAP_BATCH: u32 = 23;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct RemoveFromPhysmap {
-    /// Whose memory.
+    /// The domain to change.
     pub domid: DomId,
-    /// Where.
+    /// The frame to empty.
     pub gpfn: Gfn,
 }
 assert_layout!(RemoveFromPhysmap, size = 16, align = 8, { domid: 0, gpfn: 8 });
@@ -155,19 +155,19 @@ assert_layout!(RemoveFromPhysmap, size = 16, align = 8, { domid: 0, gpfn: 8 });
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AddToPhysmapBatch {
-    /// Whose memory.
+    /// The domain to change.
     pub domid: DomId,
-    /// What: a [`MapSpace`], of which 16 bits are enough here.
+    /// The kind of pages: a [`MapSpace`], in the 16 bits it has here.
     pub space: u16,
-    /// How many.
+    /// Number of pages.
     pub size: u16,
-    /// Of [`MapSpace::FOREIGN`]: whose pages.
+    /// For [`MapSpace::FOREIGN`]: the pages' owner.
     pub foreign_domid: DomId,
-    /// Address of an array: which.
+    /// Address of an array with each page's index.
     pub idxs: u64,
-    /// Address of an array of [`Gfn`]: where to.
+    /// Address of an array of [`Gfn`]: the frames to place them at.
     pub gpfns: u64,
-    /// Address of an array: out, an error number for each, negative, or 0.
+    /// Address of an array. Out: for each page 0, or a negative error number.
     pub errs: u64,
 }
 assert_layout!(AddToPhysmapBatch, size = 32, align = 8, {

@@ -1,8 +1,8 @@
-//! Xen's interface as plain data. No code runs here, nothing is unsafe, and every structure is
-//! checked at compile time against the sizes and offsets of Xen's public headers.
+//! Xen's interface as plain data: no hypercall and no unsafe code. Every structure is checked at compile time against
+//! the sizes and offsets of Xen's public headers.
 //!
-//! Sets of values that Xen may extend are newtypes over their integer, never Rust enums: a value that
-//! this code doesn't know is data, not undefined behaviour.
+//! Sets of values that Xen may extend are newtypes over their integer, never Rust enums: a value unknown to this code
+//! is data, not undefined behaviour.
 
 pub mod blkif;
 pub mod control;
@@ -28,7 +28,7 @@ pub use features::Features;
 pub use ids::{DomId, Gfn, PAGE_SHIFT, PAGE_SIZE};
 pub use number::Number;
 
-/// Checks a structure's layout at compile time: its size, its alignment, and the offset of each field.
+/// Checks a structure's size, its alignment and the offset of each field at compile time.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! assert_layout {

@@ -6,7 +6,7 @@
 pub struct Number(pub u32);
 
 impl Number {
-    /// Memory of the domain.
+    /// The domain's memory.
     #[doc(alias = "HYPERVISOR_memory_op")]
     pub const MEMORY_OP: Self = Self(xen_sys::__HYPERVISOR_memory_op);
     /// Version and features.
@@ -24,16 +24,16 @@ impl Number {
     /// Event channels.
     #[doc(alias = "HYPERVISOR_event_channel_op")]
     pub const EVENT_CHANNEL_OP: Self = Self(xen_sys::__HYPERVISOR_event_channel_op);
-    /// Parameters of domains that Xen translates addresses for.
+    /// Parameters of HVM and PVH domains.
     #[doc(alias = "HYPERVISOR_hvm_op")]
     pub const HVM_OP: Self = Self(xen_sys::__HYPERVISOR_hvm_op);
-    /// Xen itself; the control domain's.
+    /// Operations on Xen itself, for the control domain.
     #[doc(alias = "HYPERVISOR_sysctl")]
     pub const SYSCTL: Self = Self(xen_sys::__HYPERVISOR_sysctl);
-    /// Other domains; the control domain's.
+    /// Operations on other domains, for the control domain.
     #[doc(alias = "HYPERVISOR_domctl")]
     pub const DOMCTL: Self = Self(xen_sys::__HYPERVISOR_domctl);
-    /// Scheduling and the end of the domain.
+    /// Scheduling, and shutdown of the domain.
     #[doc(alias = "HYPERVISOR_sched_op")]
     pub const SCHED_OP: Self = Self(xen_sys::__HYPERVISOR_sched_op);
 }

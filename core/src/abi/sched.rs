@@ -1,21 +1,21 @@
-//! `sched_op`, as far as it is used. Source: `xen/include/public/sched.h`.
+//! The parts of `sched_op` used here. Source: `xen/include/public/sched.h`.
 
 use core::fmt;
 
 use super::assert_layout;
 use super::event::Port;
 
-/// Argument of `SCHEDOP_shutdown`. Passed by pointer: `xen-sys` 0.0.0-pre2 passes the reason itself.
+/// Argument of `SCHEDOP_shutdown`. Xen takes a pointer to it: `xen-sys` 0.0.0-pre2 passes the reason itself.
 #[doc(alias = "sched_shutdown")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Shutdown {
-    /// Why.
+    /// The reason.
     pub reason: ShutdownReason,
 }
 assert_layout!(Shutdown, size = 4, align = 4, { reason: 0 });
 
-/// Why a domain ended, as its toolstack will read it.
+/// The reason for a domain's shutdown, as its toolstack reads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct ShutdownReason(pub u32);
@@ -24,16 +24,16 @@ impl ShutdownReason {
     /// The domain is done.
     #[doc(alias = "SHUTDOWN_poweroff")]
     pub const POWEROFF: Self = Self(xen_sys::SHUTDOWN_poweroff);
-    /// The domain met an error; the toolstack's `on_crash` decides what follows.
+    /// The domain hit an error; the toolstack's `on_crash` decides what follows.
     #[doc(alias = "SHUTDOWN_crash")]
     pub const CRASH: Self = Self(xen_sys::SHUTDOWN_crash);
-    /// The domain wants to start again.
+    /// The domain asks for a restart.
     #[doc(alias = "SHUTDOWN_reboot")]
     pub const REBOOT: Self = Self(xen_sys::SHUTDOWN_reboot);
     /// The domain is suspended.
     #[doc(alias = "SHUTDOWN_suspend")]
     pub const SUSPEND: Self = Self(xen_sys::SHUTDOWN_suspend);
-    /// A watchdog bit.
+    /// A watchdog expired.
     #[doc(alias = "SHUTDOWN_watchdog")]
     pub const WATCHDOG: Self = Self(xen_sys::SHUTDOWN_watchdog);
 }
@@ -58,12 +58,12 @@ impl fmt::Display for ShutdownReason {
 pub struct Poll {
     /// Address of an array of ports.
     pub ports: *const Port,
-    /// How many; at most 128.
+    /// Number of ports, at most [`MAX_POLL`].
     pub nr_ports: u32,
-    /// When to give up, in nanoseconds since Xen booted; 0 for never.
+    /// Deadline in nanoseconds since Xen booted; 0 for none.
     pub timeout: u64,
 }
 assert_layout!(Poll, size = 24, align = 8, { ports: 0, nr_ports: 8, timeout: 16 });
 
-/// Ports that one [`Poll`] can have.
+/// Maximum number of ports in one [`Poll`].
 pub const MAX_POLL: usize = 128;

@@ -1,7 +1,7 @@
-//! What a PVH loader tells the kernel. Source: `xen/include/public/arch-x86/hvm/start_info.h`.
+//! The start info passed to the kernel by a PVH loader. Source: `xen/include/public/arch-x86/hvm/start_info.h`.
 //!
-//! Xen 4.17 gives its control domain version 0, which ends before `memmap_paddr`; a domU and QEMU's
-//! `-kernel` get version 1.
+//! Xen 4.17 passes version 0 to its control domain. That version ends before `memmap_paddr`. A domU gets version 1,
+//! and so does a kernel started with QEMU's `-kernel`.
 
 use super::assert_layout;
 
@@ -10,7 +10,7 @@ use super::assert_layout;
 pub const MAGIC: u32 = 0x336e_c578;
 /// Bytes of a version 0 structure.
 pub const SIZE_V0: usize = 40;
-/// The first version that has a memory map.
+/// The first version with a memory map.
 pub const VERSION_WITH_MEMORY_MAP: u32 = 1;
 
 /// `flags`: the domain is privileged.
@@ -20,7 +20,7 @@ pub const FLAG_PRIVILEGED: u32 = 1 << 0;
 #[doc(alias = "SIF_INITDOMAIN")]
 pub const FLAG_INITIAL_DOMAIN: u32 = 1 << 1;
 
-/// The structure whose address EBX holds at entry.
+/// The start info. EBX holds its address at entry.
 #[doc(alias = "hvm_start_info")]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -31,7 +31,7 @@ pub struct StartInfo {
     pub version: u32,
     /// [`FLAG_PRIVILEGED`], [`FLAG_INITIAL_DOMAIN`].
     pub flags: u32,
-    /// Entries at `modlist_paddr`.
+    /// Number of entries at `modlist_paddr`.
     pub nr_modules: u32,
     /// Array of [`Module`]; null if there is none.
     pub modlist_paddr: u64,
@@ -39,9 +39,9 @@ pub struct StartInfo {
     pub cmdline_paddr: u64,
     /// ACPI's root pointer; null if there is none.
     pub rsdp_paddr: u64,
-    /// Array of [`MemoryMapEntry`]. Version 1 on.
+    /// Array of [`MemoryMapEntry`]. From version 1 on.
     pub memmap_paddr: u64,
-    /// Entries at `memmap_paddr`. Version 1 on.
+    /// Number of entries at `memmap_paddr`. From version 1 on.
     pub memmap_entries: u32,
     /// Zero.
     pub reserved: u32,
@@ -51,7 +51,7 @@ assert_layout!(StartInfo, size = 56, align = 8, {
     rsdp_paddr: 32, memmap_paddr: 40, memmap_entries: 48, reserved: 52,
 });
 
-/// A file that the loader placed in memory.
+/// A file placed in memory by the loader.
 #[doc(alias = "hvm_modlist_entry")]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -76,23 +76,23 @@ pub struct MemoryMapEntry {
     pub addr: u64,
     /// Length in bytes.
     pub size: u64,
-    /// What it is.
+    /// The kind of range.
     pub kind: RegionKind,
     /// Zero.
     pub reserved: u32,
 }
 assert_layout!(MemoryMapEntry, size = 24, align = 8, { addr: 0, size: 8, kind: 16, reserved: 20 });
 
-/// What a range of memory is. An open set: ACPI defines more, and only RAM is ever used.
+/// The kind of a range of memory. An open set: ACPI defines more, and only RAM is ever used.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct RegionKind(pub u32);
 
 impl RegionKind {
-    /// Memory to use.
+    /// Usable memory.
     #[doc(alias = "XEN_HVM_MEMMAP_TYPE_RAM")]
     pub const RAM: Self = Self(1);
-    /// Keep off.
+    /// Not to be used.
     #[doc(alias = "XEN_HVM_MEMMAP_TYPE_RESERVED")]
     pub const RESERVED: Self = Self(2);
 }

@@ -2,7 +2,7 @@
 
 use super::assert_layout;
 
-/// Returns the version, major in the upper half.
+/// Returns the version, with the major number in the upper 16 bits.
 #[doc(alias = "XENVER_version")]
 pub const VERSION: u32 = 0;
 /// Writes an [`ExtraVersion`].
@@ -15,11 +15,11 @@ pub const GET_FEATURES: u32 = 6;
 #[doc(alias = "XENVER_guest_handle")]
 pub const GUEST_HANDLE: u32 = 8;
 
-/// The name, usually a UUID, that the toolstack gave the domain.
+/// The domain's identifier, usually a UUID, set by the toolstack.
 #[doc(alias = "xen_domain_handle_t")]
 pub type DomainHandle = [u8; 16];
 
-/// What the builder put behind the number, ended by a zero byte.
+/// The suffix of Xen's version number, chosen by its builder and ended by a zero byte.
 #[doc(alias = "xen_extraversion_t")]
 pub type ExtraVersion = [u8; 16];
 
@@ -28,9 +28,9 @@ pub type ExtraVersion = [u8; 16];
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct FeatureInfo {
-    /// Which word of features is wanted.
+    /// The index of a word of features.
     pub submap_index: u32,
-    /// *out* The word.
+    /// Out: the word.
     pub submap: u32,
 }
 assert_layout!(FeatureInfo, size = 8, align = 4, { submap_index: 0, submap: 4 });

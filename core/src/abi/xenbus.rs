@@ -1,31 +1,31 @@
-//! The states of the two ends of a device. Source: `xen/include/public/io/xenbus.h`.
+//! The states of a device's two ends. Source: `xen/include/public/io/xenbus.h`.
 
 use core::fmt;
 
-/// How far an end is with meeting the other.
+/// The state of one end's connection to the other.
 #[doc(alias = "XenbusState")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(transparent)]
 pub struct State(pub u32);
 
 impl State {
-    /// Nothing is known of it.
+    /// The state is unknown.
     pub const UNKNOWN: Self = Self(0);
-    /// It has begun.
+    /// The end has started.
     pub const INITIALISING: Self = Self(1);
-    /// It is ready, and waits for the other's details.
+    /// The end is ready, and waits for the peer's details.
     pub const INIT_WAIT: Self = Self(2);
-    /// Its details are there.
+    /// The end has published its details.
     pub const INITIALISED: Self = Self(3);
-    /// It is at work.
+    /// The end is in operation.
     pub const CONNECTED: Self = Self(4);
-    /// It wants to end.
+    /// The end asks to close the connection.
     pub const CLOSING: Self = Self(5);
-    /// It has ended, and uses nothing of the other's any more.
+    /// The end has closed, and uses no resource of the peer any more.
     pub const CLOSED: Self = Self(6);
-    /// It changes.
+    /// The end is changing its configuration.
     pub const RECONFIGURING: Self = Self(7);
-    /// It has changed.
+    /// The end has changed its configuration.
     pub const RECONFIGURED: Self = Self(8);
 }
 

@@ -1,9 +1,9 @@
-//! A vCPU's own references. Only code of that vCPU, outside of interrupt handlers, uses them, so there is no locked
-//! instruction here.
+//! A vCPU's own references. Only code of that vCPU uses them, outside of interrupt handlers, so no access needs a
+//! locked instruction.
 
 use crate::sync::primitive::{AtomicU32, Ordering};
 
-/// References that a cache holds at most. Models are small.
+/// Maximum number of references in a cache. Loom models use a small one.
 pub const SLOTS: usize = if cfg!(granite_loom) { 2 } else { 64 };
 
 /// One vCPU's references.
@@ -12,14 +12,14 @@ pub struct Cache {
     filled: AtomicU32,
     /// How many it may hold: less than [`SLOTS`] while the table is small.
     most: AtomicU32,
-    /// The word of the shared set in which this vCPU searches first.
+    /// The word of the shared set where this vCPU searches first.
     hint: AtomicU32,
     slots: [AtomicU32; SLOTS],
 }
 
 impl Cache {
-    /// The cache of a vCPU. Each begins to search in other lines of the shared words, so that vCPUs keep out of each
-    /// other's way.
+    /// Creates a vCPU's cache. Each cache begins its search in other cache lines of the shared words, to keep vCPUs
+    /// apart.
     pub fn new(vcpu: u32) -> Self {
         const APART: u32 = 16;
         Self {
@@ -30,29 +30,29 @@ impl Cache {
         }
     }
 
-    /// How many references it holds: exact while its vCPU leaves it alone.
+    /// Returns the number of references held. Exact while the cache's vCPU leaves it alone.
     pub fn held(&self) -> u32 {
         self.filled.load(Ordering::Relaxed)
     }
 
     #[inline]
     fn slot(&self, index: u32) -> &AtomicU32 {
-        // It is below SLOTS: no more are held than `limit` lets in.
+        // `index` is below SLOTS: `limit` caps the number held.
         &self.slots[index as usize % SLOTS]
     }
 
-    /// Lets it hold so many.
+    /// Sets how many references it may hold.
     pub fn limit(&self, most: u32) {
         self.most.store(most.min(SLOTS as u32), Ordering::Relaxed);
     }
 }
 
-/// A cache in the hands of its own vCPU.
+/// A cache, used by its own vCPU.
 #[derive(Clone, Copy)]
 pub struct Own<'c>(pub &'c Cache);
 
 impl Own<'_> {
-    /// Takes the reference that came last.
+    /// Takes the reference added last.
     #[inline]
     pub fn pop(self) -> Option<u32> {
         let left = self.0.held().checked_sub(1)?;
@@ -61,7 +61,7 @@ impl Own<'_> {
         Some(reference)
     }
 
-    /// Keeps one. Returns `false` if the cache is full.
+    /// Adds a reference. Returns `false` if the cache is full.
     #[inline]
     pub fn push(self, reference: u32) -> bool {
         let held = self.0.held();
@@ -73,13 +73,13 @@ impl Own<'_> {
         has_room
     }
 
-    /// Half of what it may hold: what is moved at once, so that a vCPU that goes up and down around a full or an empty
-    /// cache stays inside of it.
+    /// Returns half of its capacity, the number of references moved at once. So a vCPU that alternates around a full
+    /// or an empty cache stays within it.
     pub fn half(self) -> u32 {
         self.0.most.load(Ordering::Relaxed).div_ceil(2)
     }
 
-    /// Takes out up to `count`, those that came last.
+    /// Takes out up to `count` references, the last added.
     pub fn drain(self, count: u32) -> impl ExactSizeIterator<Item = u32> {
         let held = self.0.held();
         let left = held.saturating_sub(count);
@@ -88,24 +88,24 @@ impl Own<'_> {
         slots.iter().map(|slot| slot.load(Ordering::Relaxed))
     }
 
-    /// Keeps as many as there is room for.
+    /// Adds references as long as there is room.
     pub fn push_all(self, references: &mut impl Iterator<Item = u32>) {
         let held = self.0.held() as usize;
         let most = self.0.most.load(Ordering::Relaxed) as usize;
         let slots = self.0.slots.get(held..most).unwrap_or_default();
-        // The slots come first: what finds no slot isn't taken from the references.
+        // The slots come first in the zip, so a reference without a slot stays in the iterator.
         let kept =
             slots.iter().zip(references).map(|(slot, reference)| slot.store(reference, Ordering::Relaxed));
         let kept = kept.count();
         self.0.filled.store((held + kept) as u32, Ordering::Relaxed);
     }
 
-    /// Where it searches first.
+    /// Returns the word where its search begins.
     pub fn hint(self) -> u32 {
         self.0.hint.load(Ordering::Relaxed)
     }
 
-    /// Has it search there first.
+    /// Sets the word where its next search begins.
     pub fn search_at(self, word: u32) {
         self.0.hint.store(word, Ordering::Relaxed);
     }
@@ -121,7 +121,7 @@ mod tests {
 
     struct First;
 
-    // SAFETY: a list of this test's, with one thread.
+    // SAFETY: only this test's one thread uses the list.
     unsafe impl Vcpu for First {
         fn index(&self) -> usize {
             0
@@ -139,7 +139,7 @@ mod tests {
             list.grow(108).unwrap();
             let all: Vec<_> = core::iter::from_fn(|| list.alloc().ok()).collect();
             assert_eq!(all.len(), 100);
-            // The first free ends the shortage of the last allocation.
+            // The first free ends the shortage declared by the last allocation.
             for reference in all {
                 list.free(reference).unwrap();
                 assert!(list.stats().cached <= quarter, "{caches}: {:?}", list.stats());

@@ -7,7 +7,7 @@ use super::{Exhausted, Freelist, OwnedRef};
 use crate::abi::grant::GrantRef;
 use crate::sync::Vcpu;
 
-/// Consecutive references that are out. It yields them one by one; dropping it loses the rest.
+/// Allocated consecutive references. Iterating yields them one by one; dropping the range loses the rest.
 #[must_use = "references that are dropped are lost; free them"]
 #[derive(Debug)]
 pub struct RefRange {
@@ -17,7 +17,7 @@ pub struct RefRange {
 }
 
 impl RefRange {
-    /// The first that it still has.
+    /// Returns the first reference not yet yielded.
     pub fn first(&self) -> GrantRef {
         GrantRef(self.next)
     }
@@ -43,7 +43,7 @@ impl Iterator for RefRange {
 impl ExactSizeIterator for RefRange {}
 
 impl<V: Vcpu> Freelist<V> {
-    /// Takes `count` references, or none, and appends them to `into`.
+    /// Allocates `count` references, or none, and appends them to `into`.
     ///
     /// # Errors
     ///
@@ -63,7 +63,8 @@ impl<V: Vcpu> Freelist<V> {
         }
         let mut missing = count - (into.len() - start) as u32;
         let mut word = cache.map_or(0, Own::hint);
-        // What needs more than one word is counted first, so that what can't succeed takes nothing from others.
+        // Unless only one is missing or some are already taken, count first: a request bound to fail must not take
+        // references from other vCPUs.
         while missing > 0 && (missing <= 1 || into.len() > start || self.free.has(missing)) {
             let before = into.len();
             match self.free.remove_some(word, missing, |number| into.push(self.own(number))) {
@@ -82,7 +83,7 @@ impl<V: Vcpu> Freelist<V> {
         Err(Exhausted)
     }
 
-    /// Gives references back. Those of another list stay where they are.
+    /// Frees references. References of another list stay in the vector.
     pub fn free_many(&self, references: &mut Vec<OwnedRef>) {
         let is_own = |reference: &OwnedRef| reference.list() == self.id;
         if references.iter().all(is_own) {
@@ -93,7 +94,7 @@ impl<V: Vcpu> Freelist<V> {
         }
     }
 
-    /// Gives references back, as they come. `refuse` gets those of another list.
+    /// Frees references as the iterator yields them. `refuse` gets those of another list.
     pub fn free_all(&self, references: impl Iterator<Item = OwnedRef>, mut refuse: impl FnMut(OwnedRef)) {
         self.free_numbers(references.filter_map(|reference| {
             if reference.list() == self.id {
@@ -117,23 +118,23 @@ impl<V: Vcpu> Freelist<V> {
         }
     }
 
-    /// Takes `count` consecutive references, the lowest that are free.
+    /// Allocates the lowest free run of `count` consecutive references.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] if no so many in a row are free, or if some of them lie in the caches of other vCPUs.
+    /// [`Exhausted`] if no run of `count` references is free, or if other vCPUs have cached a part of it.
     pub fn alloc_run(&self, count: u32) -> Result<RefRange, Exhausted> {
         let run = self.free.remove_run(count).or_else(|| {
             self.flush();
             self.free.remove_run(count)
         });
-        // A search that found a part gone has put the rest back.
+        // A search that found part of a run gone has put the rest back, so waiters may find it.
         self.wake_if_scarce(); // run
         let next = run.ok_or(Exhausted)?;
         Ok(RefRange { next, end: next + count, list: self.id })
     }
 
-    /// How many references right below the end of the table are free, in a row.
+    /// Returns the length of the run of free references right below the end of the table.
     pub fn free_at_the_end(&self) -> u32 {
         self.flush();
         self.free.count_below(self.limit())
@@ -160,7 +161,7 @@ mod tests {
         other.alloc_many(4, &mut theirs).unwrap();
         let mut refused = Vec::new();
         one.free_all(ours.drain(..2).chain(theirs.drain(..)), |reference| refused.push(reference));
-        // The four that one has: two of them are out, and no other is.
+        // Two of the four references of `one` are still allocated, and no others.
         assert_eq!((refused.len(), one.stats().free, one.stats().in_use), (4, 2, 2));
         let mut again = Vec::new();
         assert!(one.alloc_many(3, &mut again).is_err());

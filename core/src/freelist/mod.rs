@@ -1,4 +1,4 @@
-//! Which references are free: a lock-free set in two layers, safe from any context.
+//! The free references: a lock-free set in two layers, safe from any context.
 //!
 //! ```text
 //!   vCPU 0: cache ──┐
@@ -6,14 +6,15 @@
 //!   vCPU 2: cache ──┘
 //! ```
 //!
-//! - A vCPU allocates and frees in its own cache, with plain loads and stores. Interrupt handlers go to the shared
-//!   words: they have no vCPU's number ([`Vcpu`]).
-//! - Caches exchange up to 32 references with the shared words by one atomic AND or OR each. All caches together hold
-//!   at most a quarter of the references. A vCPU that halts gives its own back ([`flush`](Freelist::flush)).
+//! - A vCPU allocates and frees in its own cache, with plain loads and stores. Interrupt handlers use the shared
+//!   words: they have no vCPU number ([`Vcpu`]).
+//! - A cache exchanges up to 32 references at once with the shared words, by one atomic AND or OR per word. All
+//!   caches together hold at most a quarter of the references. A vCPU that halts gives its own back
+//!   ([`flush`](Freelist::flush)).
 //! - [`grow`](Freelist::grow) adds references, and memory for their bits.
 //!
-//! A reference that is out is an [`OwnedRef`]: it can't be copied or made up, so it can't be freed twice, and it knows
-//! its list. One that is out and has no owner is [parked](Freelist::park).
+//! An allocated reference is an [`OwnedRef`]. It can't be copied or forged, so it can't be freed twice, and it knows
+//! its list. An allocated reference without an owner is [parked](Freelist::park).
 
 mod cache;
 mod many;
@@ -40,46 +41,46 @@ use waiters::Waiters;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Exhausted;
 
-/// How many references there are, and where.
+/// The number of references in each state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stats {
-    /// References that may be handed out, by the size that the table has now.
+    /// References that can be allocated in all, at the table's current size.
     pub total: u32,
-    /// Those that are out.
+    /// Allocated references.
     pub in_use: u32,
-    /// Those that aren't.
+    /// Free references.
     pub free: u32,
-    /// Of the free ones, those in the caches of vCPUs.
+    /// Free references in the caches of vCPUs.
     pub cached: u32,
 }
 
-/// The list.
+/// A list of free references.
 pub struct Freelist<V> {
     vcpus: V,
-    /// Tells this list from others.
+    /// Distinguishes this list from others.
     id: u32,
     first: u32,
-    /// The end of the references that there are.
+    /// The end of the existing references.
     limit: AtomicU32,
-    /// An allocation found nothing: the next free goes past the caches.
+    /// Set after a failed allocation: frees then bypass the caches, so that waiters see them.
     scarce: AtomicU32,
     free: Bits,
     parked: Bits,
-    /// Where `unpark` looks next.
+    /// Where `unpark` searches next.
     next_parked: AtomicU32,
     caches: Box<[Cache]>,
     waiters: Waiters,
 }
 
 impl<V: Vcpu> Freelist<V> {
-    /// A list of references from `first` on, with a cache for each of the first `caches` vCPUs. It is empty until it
-    /// [grows](Self::grow). Reference 0 is never handed out, whatever `first` is.
+    /// Creates a list of references from `first` on, with a cache for each of the first `caches` vCPUs. It is empty
+    /// until it [grows](Self::grow). Reference 0 is never allocated, whatever `first` is.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] for the caches.
+    /// [`OutOfMemory`] if the caches can't be allocated.
     pub fn new(vcpus: V, first: GrantRef, caches: usize) -> Result<Self, OutOfMemory> {
-        // Not of `primitive`: lists are told apart in models too, but it isn't what they model.
+        // `core`'s atomic, not that of `primitive`: models need distinct lists too, but don't model this counter.
         static NEXT_ID: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
         let mut all = Vec::new();
         all.try_reserve_exact(caches).map_err(|_| OutOfMemory)?;
@@ -99,25 +100,25 @@ impl<V: Vcpu> Freelist<V> {
         })
     }
 
-    /// Allocates what [`grow`](Self::grow) to this limit needs, so that it can't fail.
+    /// Allocates the memory for a later [`grow`](Self::grow) to this limit, so that the later call can't fail.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`], also for more than 2^25 references.
+    /// [`OutOfMemory`] if memory runs out, or for more than 2^25 references.
     pub fn make_room(&self, limit: u32) -> Result<(), OutOfMemory> {
         self.free.make_room(limit)?;
         self.parked.make_room(limit)
     }
 
-    /// Adds all references below `limit` that it hasn't yet. It never shrinks.
+    /// Adds all missing references below `limit`. The list never shrinks.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`], and nothing is added.
+    /// [`OutOfMemory`], as in [`make_room`](Self::make_room). No reference is added then.
     pub fn grow(&self, limit: u32) -> Result<(), OutOfMemory> {
         self.make_room(limit)?;
-        // Relaxed: of several that grow at once, each adds those from the limit that it found on. The words hand over
-        // what was done before.
+        // Relaxed: of several concurrent callers, each adds the references from the limit it found. The words' own
+        // orderings hand over earlier writes.
         let before = self.limit.fetch_max(limit, Ordering::Relaxed);
         let total = limit.max(before) - self.first;
         let share = total / (4 * self.caches.len().max(1) as u32);
@@ -127,11 +128,12 @@ impl<V: Vcpu> Freelist<V> {
         Ok(())
     }
 
-    /// Takes a free reference.
+    /// Allocates a reference.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`]. References that other vCPUs have cached, at most 64 each, don't count; see [`flush`](Self::flush).
+    /// [`Exhausted`] if no reference is free. References cached by other vCPUs, at most 64 each, don't count; see
+    /// [`flush`](Self::flush).
     #[inline]
     pub fn alloc(&self) -> Result<OwnedRef, Exhausted> {
         let cache = self.cache();
@@ -147,12 +149,12 @@ impl<V: Vcpu> Freelist<V> {
             self.declare_scarce();
             self.refill(cache)
         };
-        // While references are short, the first look is the second one of a shortage that is known.
+        // In a known shortage, skip the first search: the one after `declare_scarce` suffices.
         let first = if self.is_scarce() { None } else { self.refill(cache) };
         first.or_else(again).map(|number| self.own(number)).ok_or(Exhausted)
     }
 
-    /// Takes one out of the shared words, and a few more into the cache.
+    /// Takes one reference out of the shared words, and moves a few more into the cache.
     fn refill(&self, cache: Option<Own<'_>>) -> Option<u32> {
         let Some(cache) = cache else { return self.free.remove(0) };
         let most = if self.is_scarce() { 1 } else { cache.half().max(1) };
@@ -165,11 +167,11 @@ impl<V: Vcpu> Freelist<V> {
         first
     }
 
-    /// Gives a reference back. Its entry must grant nothing any more.
+    /// Frees a reference. Its entry must no longer grant anything.
     ///
     /// # Errors
     ///
-    /// The reference itself, if it is of another list.
+    /// The reference itself, if it belongs to another list.
     #[inline]
     pub fn free(&self, reference: OwnedRef) -> Result<(), OwnedRef> {
         if reference.list() != self.id {
@@ -195,7 +197,8 @@ impl<V: Vcpu> Freelist<V> {
         self.wake_if_scarce(); // free
     }
 
-    /// Gives back what this vCPU has cached, so that others can have it. A vCPU does so before it halts.
+    /// Gives the references cached by this vCPU back to the shared words, for other vCPUs to allocate. A vCPU calls
+    /// it before it halts.
     pub fn flush(&self) {
         if let Some(cache) = self.cache() {
             self.free.insert(cache.drain(SLOTS as u32));
@@ -203,11 +206,11 @@ impl<V: Vcpu> Freelist<V> {
         self.wake_if_scarce(); // flush
     }
 
-    /// Leaves a reference that is out to the list, which only keeps it for [`unpark`](Self::unpark).
+    /// Leaves an allocated reference in the list's keeping, until [`unpark`](Self::unpark).
     ///
     /// # Errors
     ///
-    /// The reference itself, if it is of another list.
+    /// The reference itself, if it belongs to another list.
     pub fn park(&self, reference: OwnedRef) -> Result<(), OwnedRef> {
         if reference.list() != self.id {
             return Err(reference);
@@ -216,25 +219,25 @@ impl<V: Vcpu> Freelist<V> {
         Ok(())
     }
 
-    /// Takes a parked reference. They come in turns, so that each is looked at.
+    /// Takes a parked reference, or returns `None` if there is none. They come in turn, so that each is checked.
     pub fn unpark(&self) -> Option<OwnedRef> {
-        // Relaxed: where to begin is a hint. The bit itself hands the reference over.
+        // Relaxed: the start of the search is a hint. The bit itself hands the reference over.
         let number = self.parked.remove(self.next_parked.load(Ordering::Relaxed))?;
         self.next_parked.store(number + 1, Ordering::Relaxed);
         Some(self.own(number))
     }
 
-    /// The references that are parked, as it is while they are read.
+    /// Returns the parked references. The set may change during the iteration.
     pub fn parked(&self) -> impl Iterator<Item = GrantRef> {
         self.parked.iter().map(GrantRef)
     }
 
-    /// The end of the references that there are.
+    /// Returns the end of the existing references.
     pub fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// How many references are where. Exact while nobody allocates or frees; a snapshot otherwise.
+    /// Counts the references in each state. Exact while no vCPU allocates or frees; otherwise a snapshot.
     pub fn stats(&self) -> Stats {
         let total = self.limit() - self.first;
         let cached = self.caches.iter().map(Cache::held).sum::<u32>();
@@ -247,7 +250,7 @@ impl<V: Vcpu> Freelist<V> {
         OwnedRef::new(self.id, number)
     }
 
-    /// The cache of the calling vCPU; none in an interrupt handler.
+    /// Returns the calling vCPU's cache, or `None` in an interrupt handler.
     #[inline]
     fn cache(&self) -> Option<Own<'_>> {
         self.caches.get(self.vcpus.index()).map(Own)

@@ -1,10 +1,10 @@
-//! A reference that is out, as a value: it can't be copied or made up.
+//! An allocated reference, as a value: it can't be copied or forged.
 
 use core::fmt;
 
 use crate::abi::grant::GrantRef;
 
-/// A reference that is out, and the right to use its entry. To drop it is to lose the reference.
+/// An allocated reference, and the right to use its entry. Dropping it loses the reference.
 #[must_use = "a reference that is dropped is lost; free it"]
 pub struct OwnedRef {
     list: u32,
@@ -27,7 +27,7 @@ impl OwnedRef {
         self.number
     }
 
-    /// Its number.
+    /// Returns its number.
     #[inline]
     pub fn get(&self) -> GrantRef {
         GrantRef(self.number)

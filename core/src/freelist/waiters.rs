@@ -1,4 +1,4 @@
-//! Who is told when references come free.
+//! Tasks waiting for free references.
 
 use core::task::Waker;
 
@@ -6,10 +6,10 @@ use super::Freelist;
 use crate::sync::Vcpu;
 use crate::sync::primitive::{Ordering, fence};
 
-/// How many may wait at once without waking each other.
+/// Maximum number of waiters; one more wakes the oldest.
 pub const MAX_WAITERS: usize = 16;
 
-/// Wakers. They are few, and only touched when references are short, so a lock does; it is held for a copy.
+/// The wakers. They are few, and only used in a shortage, so a lock suffices. It is held only to copy them.
 pub struct Waiters(spin::Mutex<heapless::Vec<Waker, MAX_WAITERS>>);
 
 impl Waiters {
@@ -18,14 +18,14 @@ impl Waiters {
     }
 
     fn add(&self, vcpu: &impl Vcpu, waker: &Waker) {
-        // Cloned, and what is not needed dropped and woken, outside the lock: a waker may do anything.
+        // Wakers are cloned, dropped and woken outside the lock, because a waker may run any code.
         let new = waker.clone();
         let (unneeded, crowded_out) = vcpu.masked(|| {
             let mut wakers = self.0.lock();
             if wakers.iter().any(|known| known.will_wake(&new)) {
                 return (Some(new), None);
             }
-            // If there is no room the oldest is woken: it looks for itself, and waits again.
+            // If there is no room, wake the oldest: it tries again, and waits again.
             let oldest = wakers.is_full().then(|| wakers.remove(0));
             (wakers.push(new).err(), oldest) // there is room now
         });
@@ -40,10 +40,10 @@ impl Waiters {
 }
 
 impl<V: Vcpu> Freelist<V> {
-    /// Wakes `waker` when references are next freed. Call it after an allocation failed, and then try again: what was
-    /// freed in between wakes no one.
+    /// Wakes `waker` at the next free. Call it after a failed allocation, and then try again: a free in between woke
+    /// no one.
     ///
-    /// References that another vCPU has cached wake no one until that vCPU frees one, [flushes](Self::flush) or halts.
+    /// References cached by another vCPU wake no one until that vCPU frees one, [flushes](Self::flush) or halts.
     pub fn wait(&self, waker: &Waker) {
         self.waiters.add(&self.vcpus, waker);
         self.declare_scarce();
@@ -54,16 +54,16 @@ impl<V: Vcpu> Freelist<V> {
         self.scarce.load(Ordering::Relaxed) != 0
     }
 
-    /// To be called when nothing was found. The next free goes past the caches, so that all vCPUs see it. The caller looks
-    /// once more after this.
+    /// Declares a shortage. Call it after a failed search, and search once more. The next free bypasses the caches,
+    /// so all vCPUs see it.
     pub(super) fn declare_scarce(&self) {
         self.scarce.swap(1, Ordering::Relaxed); // not a store: it follows the end of the last shortage
-        // Pairs with the fence of `wake_if_scarce`: either the next look here finds what was freed, or the freeing vCPU
-        // sees the shortage.
+        // Pairs with the fence of `wake_if_scarce`: either the next search here finds the freed reference, or the
+        // freeing vCPU sees the shortage.
         fence(Ordering::SeqCst); // declare_scarce
     }
 
-    /// To be called after references were added to the shared set.
+    /// Ends a declared shortage. Call it after adding references to the shared set.
     pub(super) fn wake_if_scarce(&self) {
         // Pairs with the fence of `declare_scarce`.
         fence(Ordering::SeqCst); // wake_if_scarce
@@ -72,8 +72,8 @@ impl<V: Vcpu> Freelist<V> {
         }
     }
 
-    /// Ends the shortage and wakes those who wait. In this order: a waiter adds its waker first and declares the shortage
-    /// after that, so it is either woken here or leaves the shortage declared.
+    /// Ends the shortage, then wakes the waiters. The order matters: a waiter adds its waker first and declares the
+    /// shortage after that, so it is either woken here or leaves the shortage declared.
     #[cold]
     fn wake(&self) {
         self.scarce.store(0, Ordering::Relaxed);
@@ -119,7 +119,7 @@ mod tests {
         let counters: Vec<_> = (0..=MAX_WAITERS).map(|_| Arc::new(Counter::default())).collect();
         let wakers: Vec<_> = counters.iter().map(|counter| Waker::from(counter.clone())).collect();
         for waker in &wakers {
-            // Twice: who waits already waits once.
+            // Twice: a second wait of the same waker adds no second entry.
             for _ in 0..2 {
                 assert!(poll(&list, waker).is_none());
             }

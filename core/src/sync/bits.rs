@@ -1,8 +1,8 @@
-//! A set of numbers that all vCPUs change at once: one bit for each number, in words that grow with the set. The grant
-//! references that are free are one.
+//! A set of numbers, changed by all vCPUs at once: one bit per number, in words added as the set grows. The free
+//! grant references are such a set.
 //!
-//! A change is one atomic AND or OR, so there is no ABA problem and no head that all vCPUs contend for. An AND is repeated
-//! only if others took all that it wanted meanwhile. A taker owns exactly the bits that its AND cleared.
+//! A change is one atomic AND or OR, so there is no ABA problem and no head for all vCPUs to contend for. An AND is
+//! repeated only if others took all the wanted bits meanwhile. A taker owns exactly the bits cleared by its AND.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,16 +14,16 @@ use super::primitive::{AtomicU64, Ordering};
 
 /// Numbers in a word.
 const BITS: u32 = u64::BITS;
-/// Words of the first chunk; each chunk has twice as many as the one before. Models are small.
+/// Words of the first chunk; each chunk has twice as many as the one before. Loom models use a small one.
 const FIRST: u32 = if cfg!(granite_loom) { 1 } else { 64 };
 /// Chunks: enough for 2^25 numbers.
 const CHUNKS: usize = 13;
 
-/// There is no memory for so many.
+/// There isn't enough memory for so many numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfMemory;
 
-/// The set. It has room for no number until [`make_room`](Self::make_room).
+/// The set. It has no room until [`make_room`](Self::make_room).
 pub struct Bits {
     chunks: [Once<Box<[AtomicU64]>>; CHUNKS],
 }
@@ -46,7 +46,7 @@ impl Bits {
         if room >= end { Ok(()) } else { Err(OutOfMemory) }
     }
 
-    /// Adds numbers. Those that follow each other in one word cost one atomic operation together.
+    /// Adds numbers. Successive numbers in one word cost one atomic operation together.
     pub fn insert(&self, numbers: impl Iterator<Item = u32>) {
         let (mut word, mut mask) = (0, 0);
         for number in numbers {
@@ -63,12 +63,12 @@ impl Bits {
         if mask != 0
             && let Some(word) = self.word(word)
         {
-            // Release: pairs with the Acquire of `take`: the taker sees what the last owner did.
+            // Release: pairs with the Acquire of `take`: the taker sees the last owner's writes.
             word.fetch_or(mask, Ordering::Release); // insert
         }
     }
 
-    /// Removes the first number at or after `from`, or if there is none, the first of all.
+    /// Removes the first number at or after `from`, or else the first of all. Returns `None` if the set is empty.
     pub fn remove(&self, from: u32) -> Option<u32> {
         let (first, low) = (from / BITS, !(!0 << (from % BITS)));
         let mut taken = 0;
@@ -86,8 +86,8 @@ impl Bits {
         Some(index * BITS + taken.trailing_zeros())
     }
 
-    /// Removes up to `most` numbers of one word, the first that has any from word `from` on. Calls `give` with each, and
-    /// returns the word's index.
+    /// Removes up to `most` numbers of the first non-empty word, searching from word `from` on and then from the
+    /// start. Calls `give` with each number, and returns the word's index.
     pub fn remove_some(&self, from: u32, most: u32, mut give: impl FnMut(u32)) -> Option<u32> {
         let mut taken = 0;
         let mut take_from = |words| {
@@ -104,7 +104,7 @@ impl Bits {
         Some(index)
     }
 
-    /// Removes `count` consecutive numbers, the lowest that there are, and returns the first.
+    /// Removes the lowest run of `count` consecutive numbers, and returns its first.
     pub fn remove_run(&self, count: u32) -> Option<u32> {
         let mut found = self.find_run(count, 0);
         while let Some(run) = found {
@@ -114,7 +114,8 @@ impl Bits {
         None
     }
 
-    /// Removes all of a range, or none; then returns the end of a word in which one was missing.
+    /// Removes all of a range, or none. If a number is missing, returns the end of its word, or the end of the range
+    /// if there is no such word.
     fn remove_range(&self, range: Range<u32>) -> Result<(), u32> {
         for (index, mask) in masks(range.clone()) {
             let Some(word) = self.word(index) else { return Err(range.end) };
@@ -128,7 +129,7 @@ impl Bits {
         Ok(())
     }
 
-    /// The first run of `count` numbers at or after `from`, as the bits are while they are read.
+    /// Returns the first run of `count` numbers at or after `from`. The bits may change during the search.
     fn find_run(&self, count: u32, from: u32) -> Option<Range<u32>> {
         let mut run = from..from;
         for (index, word) in (0..).zip(self.words()).skip((from / BITS) as usize) {
@@ -151,7 +152,7 @@ impl Bits {
         None
     }
 
-    /// How many consecutive numbers there are right below `end`.
+    /// Returns the length of the run of numbers right below `end`.
     pub fn count_below(&self, end: u32) -> u32 {
         let has = |number: &u32| {
             let word = self.word(number / BITS).map_or(0, |word| word.load(Ordering::Relaxed));
@@ -160,12 +161,12 @@ impl Bits {
         (0..end).rev().take_while(has).count() as u32
     }
 
-    /// How many numbers there are: exact while nobody changes the set.
+    /// Returns how many numbers there are. Exact while no vCPU changes the set.
     pub fn count(&self) -> u32 {
         self.words().map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
     }
 
-    /// Whether there are at least so many.
+    /// Returns whether there are at least `count` numbers.
     pub fn has(&self, count: u32) -> bool {
         let mut seen = 0;
         self.words().any(|word| {
@@ -174,7 +175,7 @@ impl Bits {
         })
     }
 
-    /// The numbers, each as its word is when it is read.
+    /// Iterates over the numbers. Each word is read once.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         (0..).zip(self.words()).flat_map(|(index, word)| {
             let mut left = word.load(Ordering::Relaxed);
@@ -196,7 +197,7 @@ impl Bits {
         self.chunks.get(chunk as usize)?.get()?.get((index - before) as usize)
     }
 
-    /// Shows `accept` each word of a range that isn't empty, and returns the index of the one that it accepts.
+    /// Calls `accept` with each non-empty word of a range, and returns the index of the accepted one.
     fn find(&self, range: Range<u32>, mut accept: impl FnMut(&AtomicU64) -> bool) -> Option<u32> {
         let mut before = 0;
         for chunk in self.chunks.iter().map_while(Once::get) {
@@ -222,7 +223,7 @@ fn take(word: &AtomicU64, part: u64, most: u32) -> u64 {
             return 0;
         }
         let wanted = some_of(there, most);
-        // Acquire: pairs with the Release of `insert`. What is cleared here was set, and no other taker cleared it.
+        // Acquire: pairs with the Release of `insert`. The bits in `taken` were set, and no other taker cleared them.
         let taken = word.fetch_and(!wanted, Ordering::Acquire) & wanted; // take
         if taken != 0 {
             return taken;
@@ -231,12 +232,12 @@ fn take(word: &AtomicU64, part: u64, most: u32) -> u64 {
     }
 }
 
-/// Up to `most` of these bits, the lowest; at least one, of any.
+/// Returns up to `most` of the bits, the lowest; at least one, if there are any.
 fn some_of(bits: u64, most: u32) -> u64 {
     const HALF: u32 = BITS / 2;
     match most {
         BITS.. => bits,
-        // What a cache asks for: all of one half, which needs no counting.
+        // A cache's usual request: take all of one half, without counting.
         HALF.. => {
             if bits as u32 != 0 {
                 bits & u64::from(u32::MAX)
@@ -251,7 +252,7 @@ fn some_of(bits: u64, most: u32) -> u64 {
     }
 }
 
-/// A range as words' indices, each with the bits of the range.
+/// Splits a range into words: the index of each, and a mask of its bits in the range.
 fn masks(range: Range<u32>) -> impl Iterator<Item = (u32, u64)> {
     (range.start / BITS..range.end.div_ceil(BITS)).map(move |index| {
         let low = range.start.saturating_sub(index * BITS);

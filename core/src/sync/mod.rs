@@ -1,4 +1,4 @@
-//! Atomics, sets that need no lock, and whose vCPU it is.
+//! Atomics, lock-free sets, and the identity of the calling vCPU.
 
 pub(crate) mod bits;
 #[allow(unsafe_code, reason = "atomics in memory that is Xen's as well")]

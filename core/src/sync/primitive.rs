@@ -1,5 +1,5 @@
-//! The atomics of everything that is lock-free: `core`'s, or `loom`'s where its models are run
-//! (`cfg(granite_loom)`, which `cargo xtask test` sets for tests/models.rs alone).
+//! The atomics of all lock-free code: those of `core`, or those of `loom` for its models (`cfg(granite_loom)`, set by
+//! `cargo xtask test` for tests/models.rs alone).
 
 pub use core::sync::atomic::Ordering;
 #[cfg(not(granite_loom))]
@@ -13,16 +13,17 @@ pub fn compiler_fence(_: Ordering) {}
 
 macro_rules! at_pointers {
     ($($name:ident: $word:ty as $atomic:ty;)*) => {$(
-        /// The atomic at a pointer: memory that somebody else has atomics in as well. A model has none.
+        /// Returns the atomic at a pointer into memory that others also access atomically. A model has no such
+        /// memory, so it panics there.
         ///
         /// # Safety
         ///
-        /// The pointer is aligned, and valid as long as the reference lives; all access is atomic.
+        /// The pointer must be aligned, and valid as long as the reference lives. All access must be atomic.
         #[inline]
         #[cfg_attr(granite_loom, expect(clippy::panic, reason = "a model's own mistake"))]
         pub unsafe fn $name<'a>(pointer: *mut $word) -> &'a $atomic {
             #[cfg(not(granite_loom))]
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees alignment, validity and atomic access.
             unsafe {
                 <$atomic>::from_ptr(pointer)
             }

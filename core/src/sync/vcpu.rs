@@ -1,24 +1,25 @@
-//! Which vCPU runs the caller: what per-vCPU data is found by.
+//! The identity of the calling vCPU, to find per-vCPU data.
 
-/// Tells which vCPU runs the caller.
+/// Identifies the vCPU of the caller.
 ///
 /// # Safety
 ///
-/// No two callers get the same number at the same time, not even where one has interrupted the other.
+/// No two callers may get the same number at the same time, even if one has interrupted the other. [`NO_VCPU`] is no
+/// number: any caller may get it.
 pub unsafe trait Vcpu {
-    /// The vCPU's number, from 0 on; [`NO_VCPU`] in an interrupt handler. It may be larger than anybody has
-    /// room for.
+    /// Returns the vCPU's number, from 0 on; [`NO_VCPU`] in an interrupt handler. It may exceed the number of
+    /// per-vCPU slots.
     fn index(&self) -> usize;
 
-    /// Runs `run` while no interrupt handler that uses the freelist can run on this vCPU. A kernel masks interrupts; one
-    /// whose handlers don't use the freelist just calls it.
+    /// Runs `run` while no interrupt handler that uses the freelist can run on this vCPU. A kernel masks interrupts;
+    /// one whose handlers don't use the freelist just calls `run`.
     fn masked<R>(&self, run: impl FnOnce() -> R) -> R;
 }
 
-/// What an interrupt handler has for a number: per-vCPU data is in use by whatever it interrupted.
+/// The number for an interrupt handler, because the interrupted code may be using the per-vCPU data.
 pub const NO_VCPU: usize = usize::MAX;
 
-// SAFETY: it is the same caller.
+// SAFETY: both identify the same caller.
 unsafe impl<V: Vcpu> Vcpu for &V {
     #[inline]
     fn index(&self) -> usize {
@@ -30,7 +31,7 @@ unsafe impl<V: Vcpu> Vcpu for &V {
     }
 }
 
-/// On the host threads stand in for vCPUs: each has a number, the lowest that no living thread has.
+/// Host threads in the role of vCPUs. Each takes the lowest number not held by a living thread at its first use.
 #[cfg(any(test, feature = "std"))]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct HostThread;
@@ -67,10 +68,10 @@ mod host {
         }
     }
 
-    // SAFETY: a number belongs to one thread from its first use to its end.
+    // SAFETY: a number belongs to one thread from its first use to the thread's end.
     unsafe impl super::Vcpu for super::HostThread {
         fn index(&self) -> usize {
-            // A thread that is ending has given its number up: nobody has room for this one.
+            // An ending thread has given up its number. NO_VCPU has no per-vCPU slot.
             INDEX.try_with(|index| index.0).unwrap_or(super::NO_VCPU)
         }
 
