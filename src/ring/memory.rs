@@ -1,4 +1,4 @@
-//! Memory for rings: pages of ours, and of a peer's.
+//! Ring memory: our own pages, and a peer's.
 
 use alloc::vec::Vec;
 
@@ -36,7 +36,7 @@ impl RingMemory for SharedBytes<'_> {
     }
 }
 
-/// Memory that is one view of bytes.
+/// Implements [`RingMemory`] for an owner of a single view of bytes.
 macro_rules! by_bytes {
     ($($memory:ident: $gref:expr),*) => {$(
         impl<X: Hypercall> RingMemory for $memory<'_, ReadWrite, X> {
@@ -72,7 +72,7 @@ by_bytes!(Grant: |grant| Some(grant.gref()), ForeignMapping: |_| None);
 
 const PAGE: usize = PAGE_SIZE as usize;
 
-/// Granted pages, one behind the other for the ring, wherever they lie. A slot may lie in two of them.
+/// Granted pages, consecutive in the ring, wherever they lie in memory. A slot may cross two of them.
 #[derive(Debug)]
 pub struct GrantedPages<'t, X: Hypercall>(pub Vec<Grant<'t, ReadWrite, X>>);
 
@@ -107,7 +107,7 @@ impl<X: Hypercall> RingMemory for GrantedPages<'_, X> {
         }
     }
 
-    /// The first page's: a peer has all of them, or none.
+    /// Returns the first page's reference: a peer has all of the pages, or none.
     fn gref(&self) -> Option<GrantRef> {
         self.0.first().map(Grant::gref)
     }

@@ -1,5 +1,5 @@
-//! Floor 6: shared rings in pages that are granted and mapped. The protocol is [`granite_core::ring`]'s; here is the memory
-//! that it runs in.
+//! Floor 6: shared rings in granted and mapped pages. [`granite_core::ring`] has the protocol; this module provides
+//! its memory.
 
 mod memory;
 

@@ -1,35 +1,37 @@
-//! Whether a request can be served: all that it says is the peer's word.
+//! Checks whether a request can be served: the peer controls every field.
 
 use crate::abi::blkif::{self, Discard, MAX_SEGMENTS, Operation, SECTORS_PER_PAGE, Segment, Status};
 
-/// A request that can be served, as far as it says so itself.
+/// A request with valid fields. Serving it may still fail.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Work {
-    /// What to do.
+    /// The operation to perform.
     pub operation: Operation,
     /// The first sector.
     pub sector: u64,
-    /// How many.
+    /// The number of sectors.
     pub sectors: u64,
-    /// The pages, each with a part that lies in it.
+    /// The pages, each with the range of sectors used in it.
     pub segments: heapless::Vec<Segment, MAX_SEGMENTS>,
 }
 
-/// Why a request is not served.
+/// The status of a refused request.
 pub type Refusal = Status;
 
-/// Checks a request against a disk of so many sectors.
+/// Checks a request for a disk of `sectors` sectors.
 ///
 /// # Errors
 ///
-/// The status that says why it is refused.
+/// [`Status::READ_ONLY`] for a write, flush or discard of a read-only disk, [`Status::BAD_SEGMENT_COUNT`] or
+/// [`Status::BAD_SEGMENT`] for invalid segments, [`Status::OUT_OF_RANGE`] for sectors beyond the end,
+/// [`Status::NOT_SUPPORTED`] for any other operation.
 pub fn check(request: &blkif::Request, sectors: u64, read_only: bool) -> Result<Work, Refusal> {
     let operation = request.operation;
     match operation {
         Operation::READ | Operation::CHECKSUM => segments(request, sectors, 1),
         Operation::WRITE | Operation::FLUSH | Operation::DISCARD if read_only => Err(Status::READ_ONLY),
         Operation::WRITE => segments(request, sectors, 1),
-        // A flush may bring data: what was written before is to last first, and then this.
+        // A flush may carry data: earlier writes are flushed first, then this data is written and flushed.
         Operation::FLUSH => segments(request, sectors, 0),
         Operation::DISCARD => {
             let Discard { sector_number, nr_sectors, .. } = (*request).into();

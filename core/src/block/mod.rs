@@ -1,4 +1,4 @@
-//! Block requests: what goes through a block device's ring, and whether a request can be served.
+//! Block requests: the protocol of a block device's ring, and the validation of requests.
 
 mod check;
 
@@ -7,7 +7,7 @@ pub use check::{Refusal, Work, check};
 use crate::abi::blkif;
 use crate::ring::Protocol;
 
-/// What goes through a block device's ring.
+/// The protocol of a block device's ring.
 #[derive(Clone, Copy, Debug)]
 pub enum Blkif {}
 

@@ -1,9 +1,9 @@
-//! The end that answers.
+//! The back end of a ring: it reads requests and writes responses.
 
 use super::{Indices, PeerBroke, Protocol, REQUESTS, RESPONSES, Ring, RingError, RingMemory, Role};
 use crate::sync::primitive::Ordering;
 
-/// The end that answers.
+/// The back end: it reads requests and writes responses.
 #[derive(Debug)]
 pub struct Back(());
 
@@ -11,48 +11,49 @@ impl Role for Back {
     const OURS: Indices = RESPONSES;
     const THEIRS: Indices = REQUESTS;
 
-    /// A slot is asked in again only when it is answered.
+    /// The front reuses a slot only after its request has been answered.
     fn bounds(slots: u32, produced: u32, _: u32, _: u32) -> (u32, u32) {
         (produced, slots)
     }
 }
 
 impl<P: Protocol, M: RingMemory> Ring<Back, P, M> {
-    /// The ring in this memory, which the front has initialised. What an earlier back end has answered stays answered;
-    /// what it has only read is read again.
+    /// Attaches to the ring in this memory, already initialised by the front. Resumes after an earlier back end: its
+    /// responses count, and requests it read but did not answer are read again.
     ///
     /// # Errors
     ///
-    /// [`RingError::TooSmall`].
+    /// [`RingError::TooSmall`] if the memory doesn't hold a slot.
     #[doc(alias = "BACK_RING_ATTACH")]
     pub fn attach(memory: M) -> Result<Self, RingError> {
-        // Whatever the front wrote there: it has itself to blame for where its ring begins.
+        // The front may have written any index here. A wrong one only harms its own ring.
         let index =
             if memory.len() < super::HEADER { 0 } else { memory.load(RESPONSES.producer, Ordering::Relaxed) };
         Self::at_index(memory, index, Back(()))
     }
 
-    /// Requests that were read and aren't answered.
+    /// Returns the number of requests read but not yet answered.
     pub fn unanswered(&self) -> u32 {
         self.consumed.wrapping_sub(self.produced)
     }
 
-    /// The next request.
+    /// Reads the next request. Returns `None` if no request is waiting.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`]: more requests than slots, or fewer than there were.
+    /// [`PeerBroke`] if the front claims more requests than slots, or fewer than before, or if the ring is closed.
     #[doc(alias = "RING_COPY_REQUEST")]
     #[doc(alias = "RING_REQUEST_PROD_OVERFLOW")]
     pub fn pop(&mut self) -> Result<Option<P::Request>, PeerBroke> {
         Ok(if self.has_next()? { Some(self.read()) } else { None })
     }
 
-    /// Writes a response. The peer doesn't see it before the next [`publish`](Self::publish).
+    /// Writes a response. The peer sees it only after the next [`publish`](Self::publish).
     ///
     /// # Errors
     ///
-    /// [`RingError::NothingAsked`], [`RingError::Closed`].
+    /// [`RingError::NothingAsked`] if every request read has been answered; [`RingError::Closed`] if the ring is
+    /// closed.
     pub fn push(&mut self, response: &P::Response) -> Result<(), RingError> {
         self.open()?;
         if self.unanswered() == 0 {

@@ -1,5 +1,5 @@
-//! A stream of bytes in each direction: a page of indices, and pages of data, of which the first half is `in` and the other
-//! `out`, as the front sees them. 9pfs and PV Calls have it.
+//! A byte stream in each direction: a page of indices, and data pages. The first half of the data is `in` and the
+//! second is `out`, as seen by the front. 9pfs and PV Calls use it.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -9,14 +9,14 @@ use crate::abi::PAGE_SIZE;
 use crate::abi::grant::GrantRef;
 use crate::sync::primitive::Ordering;
 
-/// The largest order: so many references fit into the page of indices.
+/// The largest order whose references fit into the page of indices.
 pub const MAX_ORDER: u32 = 9;
 
 const RING_ORDER: usize = 128;
 const REFS: usize = 132;
 const _: () = assert!(REFS + (4 << MAX_ORDER) <= PAGE_SIZE as usize);
 
-/// Where a direction's indices lie.
+/// The offsets of one direction's indices.
 #[derive(Clone, Copy, Debug)]
 struct Indices {
     consumer: usize,
@@ -26,9 +26,9 @@ struct Indices {
 const IN: Indices = Indices { consumer: 0, producer: 4 };
 const OUT: Indices = Indices { consumer: 64, producer: 68 };
 
-/// Which end.
+/// An end of a stream: [`Front`] or [`Back`].
 pub trait End: super::Role {
-    /// Whether it writes into `out`.
+    /// Whether this end writes into `out`.
     #[doc(hidden)]
     const IS_FRONT: bool;
 }
@@ -41,33 +41,34 @@ impl End for Back {
     const IS_FRONT: bool = false;
 }
 
-/// One end of a ring of bytes: the page of indices, and the data.
+/// One end of a byte stream: the page of indices, and the data.
 ///
-/// There is no index at which to be told: the peer is told of whatever is written, and of room.
+/// There is no event index: the peer is notified after every write, and after every read because it frees room.
 #[doc(alias = "DEFINE_XEN_FLEX_RING_AND_INTF")]
 pub struct Stream<E: End, I: RingMemory, D: RingMemory> {
     indices: I,
     data: D,
-    /// Bytes of one direction, a power of two.
+    /// Bytes per direction, a power of two.
     size: u32,
     written: u32,
     read: u32,
-    /// The peer's indices, as they were seen: they don't go back.
+    /// The peer's indices as last seen. They must not go back.
     taken: u32,
     given: u32,
     closed: Option<PeerBroke>,
     _end: PhantomData<E>,
 }
 
-/// What the page of indices says of the data: its order, and the references. Whatever the peer likes, in bounds.
+/// Reads the order of the data, and the references of its pages, from the page of indices. The peer may write any
+/// values; only the order is checked.
 ///
 /// # Errors
 ///
-/// [`PeerBroke::Order`].
+/// [`PeerBroke::Order`] if the order exceeds [`MAX_ORDER`].
 pub fn references(
     indices: &impl RingMemory,
 ) -> Result<(u32, impl Iterator<Item = GrantRef> + '_), PeerBroke> {
-    // Acquire: pairs with the Release of `Stream::new`; the references lie before it.
+    // Acquire: pairs with the Release of `Stream::new`; the references were written before it.
     let claimed = indices.load(RING_ORDER, Ordering::Acquire);
     if claimed > MAX_ORDER {
         return Err(PeerBroke::Order { claimed, most: MAX_ORDER });
@@ -77,8 +78,8 @@ pub fn references(
 }
 
 impl<I: RingMemory, D: RingMemory> Stream<Front, I, D> {
-    /// A ring in this memory, which no peer uses yet; `references` are those of the pages of `data`. Nothing, if their number
-    /// is no power of two, or too large, or the memory isn't theirs.
+    /// Creates a ring in this memory, not yet used by a peer; `references` are those of the pages of `data`. Returns
+    /// `None` if their number is not a power of two or is too large, or if `indices` or `data` has the wrong size.
     pub fn new(indices: I, data: D, references: &[GrantRef]) -> Option<Self> {
         let order = references.len().checked_ilog2().filter(|_| references.len().is_power_of_two())?;
         let fits = order <= MAX_ORDER && data.len() == references.len() * PAGE_SIZE as usize;
@@ -96,7 +97,8 @@ impl<I: RingMemory, D: RingMemory> Stream<Front, I, D> {
 }
 
 impl<I: RingMemory, D: RingMemory> Stream<Back, I, D> {
-    /// The ring that a front has made: `data` is what [`references`] names. Nothing, if its size can't be.
+    /// Attaches to a ring created by a front; `data` is the memory named by [`references`]. Returns `None` if
+    /// `indices` or `data` has an impossible size.
     pub fn attach(indices: I, data: D) -> Option<Self> {
         let pages = data.len() / PAGE_SIZE as usize;
         let is_whole = data.len().is_multiple_of(PAGE_SIZE as usize);
@@ -116,13 +118,13 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         if E::IS_FRONT { (IN, OUT) } else { (OUT, IN) }
     }
 
-    /// Bytes of one direction.
+    /// Returns the bytes per direction.
     #[doc(alias = "XEN_FLEX_RING_SIZE")]
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// An index of the peer's, which lies between what it was and `most`.
+    /// Reads an index of the peer. It must lie between its last value, `least`, and `most`.
     fn look(&mut self, at: usize, least: u32, most: u32) -> Result<u32, PeerBroke> {
         self.closed.map_or(Ok(()), Err)?;
         // Acquire: pairs with the Release of `read` and `write` on the other side.
@@ -134,22 +136,22 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         Ok(claimed)
     }
 
-    /// Bytes that can be written without waiting.
+    /// Returns how many bytes can be written without waiting.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`].
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
     pub fn room(&mut self) -> Result<u32, PeerBroke> {
         let (_, out) = Self::directions();
         self.taken = self.look(out.consumer, self.taken, self.written)?;
         Ok(self.size - self.written.wrapping_sub(self.taken))
     }
 
-    /// Bytes that can be read.
+    /// Returns how many bytes can be read without waiting.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`].
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
     #[doc(alias = "XEN_FLEX_RING_QUEUED")]
     pub fn waiting(&mut self) -> Result<u32, PeerBroke> {
         let (into, _) = Self::directions();
@@ -157,11 +159,12 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         Ok(self.given.wrapping_sub(self.read))
     }
 
-    /// Writes as much as there is room for, and shows it. How much, and whether to tell.
+    /// Writes as many bytes as there is room for, and publishes them. Returns their number, and whether to notify
+    /// the peer.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`].
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(usize, Notify), PeerBroke> {
         let (_, out) = Self::directions();
         let len = bytes.len().min(self.room()? as usize);
@@ -171,16 +174,17 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         self.data.write(half + at, &bytes[..first]);
         self.data.write(half, &bytes[first..len]);
         self.written = self.written.wrapping_add(len as u32);
-        // Release: pairs with the Acquire of `look` on the other side, which then reads the bytes.
+        // Release: pairs with the Acquire of `look` on the other side, before the peer reads the bytes.
         self.indices.store(out.producer, self.written, Ordering::Release); // flex write
         Ok((len, if len > 0 { Notify::Send } else { Notify::Unneeded }))
     }
 
-    /// Reads what there is, as far as it fits, and frees its room. How much, and whether to tell.
+    /// Reads as many waiting bytes as fit into `into`, and frees their room. Returns their number, and whether to
+    /// notify the peer.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`].
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
     pub fn read(&mut self, into: &mut [u8]) -> Result<(usize, Notify), PeerBroke> {
         let (inward, _) = Self::directions();
         let len = into.len().min(self.waiting()? as usize);
@@ -190,7 +194,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         self.data.read(half + at, &mut into[..first]);
         self.data.read(half, &mut into[first..len]);
         self.read = self.read.wrapping_add(len as u32);
-        // Release: pairs with the Acquire of `look` on the other side, which then writes over the bytes.
+        // Release: pairs with the Acquire of `look` on the other side, before the peer overwrites the bytes.
         self.indices.store(inward.consumer, self.read, Ordering::Release); // flex read
         Ok((len, if len > 0 { Notify::Send } else { Notify::Unneeded }))
     }

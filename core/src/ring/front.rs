@@ -1,10 +1,10 @@
-//! The end that asks.
+//! The front end of a ring: it writes requests and reads responses.
 
 use super::ids::{Ids, RequestId};
 use super::{HEADER, Indices, PeerBroke, Protocol, REQUESTS, RESPONSES, Ring, RingError, RingMemory, Role};
 use crate::sync::primitive::Ordering;
 
-/// The end that asks. It alone initialises the memory.
+/// The front end: it writes requests and reads responses. Only this end initialises the memory.
 #[derive(Debug)]
 pub struct Front {
     ids: Ids,
@@ -14,46 +14,47 @@ impl Role for Front {
     const OURS: Indices = REQUESTS;
     const THEIRS: Indices = RESPONSES;
 
-    /// Nothing is answered that wasn't published.
+    /// The back can only answer published requests.
     fn bounds(_: u32, _: u32, published: u32, consumed: u32) -> (u32, u32) {
         (consumed, published.wrapping_sub(consumed))
     }
 }
 
 impl<P: Protocol, M: RingMemory> Ring<Front, P, M> {
-    /// A ring in this memory, which no peer uses yet.
+    /// Initialises a ring in this memory, not yet used by a peer.
     ///
     /// # Errors
     ///
-    /// [`RingError::TooSmall`].
+    /// [`RingError::TooSmall`] if the memory doesn't hold a slot.
     #[doc(alias = "XEN_FRONT_RING_INIT")]
     pub fn new(memory: M) -> Result<Self, RingError> {
         let ring = Self::at_index(memory, 0, Front { ids: Ids::new(0) })?;
         let role = Front { ids: Ids::new(ring.slots) };
         ring.memory.write(0, &[0; HEADER]);
         for direction in [REQUESTS, RESPONSES] {
-            // The first of each is told of.
+            // The first entry in each direction triggers a notification.
             ring.memory.store(direction.event, 1, Ordering::Relaxed);
         }
         Ok(Self { role, ..ring })
     }
 
-    /// Requests that there is room for.
+    /// Returns how many more requests fit into the ring.
     #[doc(alias = "RING_FREE_REQUESTS")]
     pub fn free(&self) -> u32 {
         self.slots - self.produced.wrapping_sub(self.consumed)
     }
 
-    /// Requests that aren't answered.
+    /// Returns the number of unanswered requests.
     pub fn in_flight(&self) -> usize {
         self.role.ids.in_flight()
     }
 
-    /// Writes a request, which is given its number. The peer doesn't see it before the next [`publish`](Self::publish).
+    /// Writes a request, built by `request` from its number. The peer sees it only after the next
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     ///
-    /// [`RingError::Full`], [`RingError::Closed`].
+    /// [`RingError::Full`] if no slot is free until the peer answers; [`RingError::Closed`] if the ring is closed.
     pub fn push(&mut self, request: impl FnOnce(RequestId) -> P::Request) -> Result<RequestId, RingError> {
         self.open()?;
         if self.free() == 0 {
@@ -64,11 +65,13 @@ impl<P: Protocol, M: RingMemory> Ring<Front, P, M> {
         Ok(id)
     }
 
-    /// The next response, and the request that it answers.
+    /// Reads the next response, and returns it with the number of its request. Returns `None` if no response is
+    /// waiting.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`]: the index can't be, or nobody asked.
+    /// [`PeerBroke`] if the peer's index is out of bounds, if the response answers no request in flight, or if the
+    /// ring is closed.
     #[doc(alias = "RING_COPY_RESPONSE")]
     pub fn pop(&mut self) -> Result<Option<(RequestId, P::Response)>, PeerBroke> {
         if !self.has_next()? {
@@ -82,12 +85,13 @@ impl<P: Protocol, M: RingMemory> Ring<Front, P, M> {
         }
     }
 
-    /// As [`arm`](Self::arm), but to be told only when so many responses wait, or all that can come: fewer
-    /// interruptions for who has other things to do. `true` if so many wait.
+    /// As [`arm`](Self::arm), but asks for a notification only after `responses` responses, or after all outstanding
+    /// ones if those are fewer: fewer interruptions for a caller with other work. Returns `true` if that many are
+    /// already waiting.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`].
+    /// [`PeerBroke`] if the peer's index is out of bounds, or if the ring is closed.
     pub fn arm_for(&mut self, responses: u32) -> Result<bool, PeerBroke> {
         let can_come = self.published.wrapping_sub(self.consumed);
         let wanted = responses.min(can_come).max(1);

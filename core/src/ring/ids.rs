@@ -1,28 +1,28 @@
-//! Which requests are in flight.
+//! The numbers of the requests in flight.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The number of a request in flight: below the number of slots. It is another request's once that one is answered.
+/// The number of a request in flight, below the number of slots. It is reused once the request has been answered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(u16);
 
 impl RequestId {
-    /// As the protocol writes it.
+    /// Returns the number as written by the protocol.
     pub fn number(self) -> u64 {
         self.0.into()
     }
 
-    /// As the place of something in a table of as many as there are slots.
+    /// Returns the number as an index into a table with one entry per slot.
     pub fn index(self) -> usize {
         self.0.into()
     }
 }
 
-/// The numbers, free and in flight.
+/// The request numbers, free and in flight.
 #[derive(Debug)]
 pub(super) struct Ids {
-    /// The last one back is the next one out: what belongs to it is in the cache still.
+    /// A stack: the number returned last is reused first, while its data is still in the cache.
     free: Vec<u16>,
     flying: Vec<bool>,
 }
@@ -43,7 +43,7 @@ impl Ids {
         Some(RequestId(id))
     }
 
-    /// Takes a number back; nothing, if it isn't in flight.
+    /// Takes a number back. Returns `None` if it isn't in flight.
     pub(super) fn land(&mut self, claimed: u64) -> Option<RequestId> {
         let id = u16::try_from(claimed).ok()?;
         let flying = self.flying.get_mut(usize::from(id)).filter(|flying| **flying)?;

@@ -1,16 +1,16 @@
-//! The memory that a ring lies in.
+//! The memory of a ring.
 
 use alloc::rc::Rc;
 
 use crate::abi::grant::GrantRef;
 use crate::sync::primitive::Ordering;
 
-/// Memory that both ends write at any time. A ring stays inside of it: what is outside is neither read nor written.
+/// Memory written by both ends at any time. A ring stays within it: it neither reads nor writes outside.
 pub trait RingMemory {
-    /// Its bytes.
+    /// Returns its size in bytes.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Returns whether its size is 0.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -27,14 +27,14 @@ pub trait RingMemory {
     /// Copies bytes in.
     fn write(&self, at: usize, bytes: &[u8]);
 
-    /// The reference by which the peer has it, if it is ours and granted: for as long as that is used, the peer may find in
-    /// it what it was told.
+    /// Returns the grant reference of this memory, if it is ours and granted to the peer. As long as that reference
+    /// is in use, the peer may still find there the references it was sent.
     fn gref(&self) -> Option<GrantRef> {
         None
     }
 }
 
-/// Memory that somebody else has as well.
+/// Memory shared with another owner.
 macro_rules! by_reference {
     ($($memory:ty),*) => {$(
         impl<M: RingMemory + ?Sized> RingMemory for $memory {

@@ -1,18 +1,19 @@
-//! The shared ring. Two domains exchange requests and responses in memory that both write.
+//! The shared ring. Two domains exchange requests and responses in memory written by both.
 //!
-//! The layout and the protocol are those of Xen's `io/ring.h`, for any [`Protocol`]; [`flex`] is the same for a stream of
-//! bytes. A [`Ring`] has two ends:
+//! Layout and protocol are those of Xen's `io/ring.h`, for any [`Protocol`]; [`flex`] is the counterpart for a
+//! stream of bytes. A [`Ring`] has two ends:
 //!
 //! ```text
 //!   Front: push, push, publish ──▶ requests  ──▶ Back: pop, pop, then push, push, publish
 //!          pop, pop            ◀── responses ◀──
 //! ```
 //!
-//! `publish` says whether the peer wants to be told ([`Notify`]); `arm` asks it to tell, and looks once more. Nothing here
-//! knows events or hypercalls: who has the ring sends and waits.
+//! `publish` returns whether the peer wants a notification ([`Notify`]); `arm` asks the peer for one, then checks
+//! the ring again. This module knows neither events nor hypercalls: the owner of the ring sends and waits.
 //!
-//! What the peer writes is copied out once and checked. Indices of our own are kept here and never read back. A peer that
-//! can't be right closes the ring: every call says [`PeerBroke`] from then on, and nothing more is read.
+//! Everything written by the peer is copied out once and then checked. Our own indices are kept here and never read
+//! back. An impossible value from the peer closes the ring: from then on every fallible call returns [`PeerBroke`],
+//! and the ring is not read again.
 
 mod back;
 pub mod flex;
@@ -35,27 +36,27 @@ use core::marker::PhantomData;
 use crate::sync::primitive::{Ordering, fence};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Plain data: every pattern of bytes is a value, and no byte of it is padding, which would tell the peer what lay there
-/// before. `zerocopy` derives all of it.
+/// Plain data: every bit pattern is a value, and there is no padding, because padding would leak old memory to the
+/// peer. `zerocopy` derives all of these traits.
 pub trait Plain: FromBytes + IntoBytes + Immutable + Copy {}
 impl<T: FromBytes + IntoBytes + Immutable + Copy> Plain for T {}
 
-/// What goes through a ring.
+/// The types of a ring's requests and responses.
 #[doc(alias = "DEFINE_RING_TYPES")]
 pub trait Protocol {
-    /// What the front asks.
+    /// A request, written by the front.
     type Request: Plain;
-    /// What the back answers.
+    /// A response, written by the back.
     type Response: Plain;
 
-    /// The number of the request that a response answers, as the response says: whatever the peer likes.
+    /// Returns the number of the answered request, as claimed by the response. The peer may claim any number.
     fn answers(response: &Self::Response) -> u64;
 }
 
-/// Bytes before the first slot: four indices, and room.
+/// Bytes before the first slot: four indices, and reserved space.
 pub const HEADER: usize = 64;
 
-/// Bytes of a slot, which holds a request or a response.
+/// Returns the bytes of a slot. A slot holds a request or a response.
 pub const fn slot_size<P: Protocol>() -> usize {
     const fn larger(a: usize, b: usize) -> usize {
         if a > b { a } else { b }
@@ -64,7 +65,7 @@ pub const fn slot_size<P: Protocol>() -> usize {
     size.next_multiple_of(larger(align_of::<P::Request>(), align_of::<P::Response>()))
 }
 
-/// Slots in so many bytes of memory: a power of two.
+/// Returns the number of slots in `bytes` bytes of memory: a power of two, or 0 if not one slot fits.
 #[doc(alias = "__RING_SIZE")]
 pub const fn slots_in<P: Protocol>(bytes: usize) -> u32 {
     let size = slot_size::<P>();
@@ -72,44 +73,44 @@ pub const fn slots_in<P: Protocol>(bytes: usize) -> u32 {
         return 0;
     }
     let most = (bytes - HEADER) / size;
-    // Numbers of slots are compared with differences of indices, so they stay small.
+    // Slot counts are compared with differences of indices, so they stay small.
     if most >= 1 << 16 { 1 << 16 } else { 1 << most.ilog2() }
 }
 
 /// One end of a ring, in the memory `M`. `R` is [`Front`] or [`Back`].
 ///
-/// It isn't shared: one vCPU at a time has it.
+/// It isn't shared: one vCPU at a time uses it.
 pub struct Ring<R: Role, P: Protocol, M: RingMemory> {
     memory: M,
     slots: u32,
-    /// Where we write next.
+    /// The index of our next write.
     produced: u32,
-    /// What of it the peer was shown.
+    /// Our index, as last published to the peer.
     published: u32,
-    /// Where we read next.
+    /// The index of our next read.
     consumed: u32,
-    /// What the peer was seen to have written.
+    /// The peer's index, as last seen.
     seen: u32,
     closed: Option<PeerBroke>,
     role: R,
     _protocol: PhantomData<P>,
 }
 
-/// Which end: [`Front`] or [`Back`].
+/// An end of a ring: [`Front`] or [`Back`].
 pub trait Role: sealed::Sealed {
-    /// Where the index lies that this end writes, and the one at which the peer wants to be told of it.
+    /// The offsets of the index written by this end, and of the peer's event index for it.
     #[doc(hidden)]
     const OURS: Indices;
-    /// The same of the peer's.
+    /// The offsets of the index written by the peer, and of our event index for it.
     #[doc(hidden)]
     const THEIRS: Indices;
 
-    /// Up to where the peer's index may be: from which one on, and how far.
+    /// Returns the bounds of the peer's index: the lowest value, and the largest distance from it.
     #[doc(hidden)]
     fn bounds(slots: u32, produced: u32, published: u32, consumed: u32) -> (u32, u32);
 }
 
-/// Offsets of the indices of one direction.
+/// The offsets of one direction's indices.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Indices {
@@ -126,46 +127,46 @@ mod sealed {
     impl Sealed for super::Back {}
 }
 
-/// Whether the peer wants to be told.
+/// Whether the peer wants a notification.
 #[must_use = "a peer that isn't told sleeps on"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notify {
-    /// It waits: send it an event.
+    /// The peer waits: send it an event.
     Send,
-    /// It doesn't: it looks by itself.
+    /// The peer doesn't wait: it reads the ring without a notification.
     Unneeded,
 }
 
 impl Notify {
-    /// Whether it waits.
+    /// Returns whether the peer waits.
     pub fn is_needed(self) -> bool {
         self == Self::Send
     }
 }
 
-/// What a peer wrote that can't be.
+/// A protocol violation by the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum PeerBroke {
-    /// Its index went back, or beyond what there can be.
+    /// The peer's index went back, or beyond its bounds.
     Index {
-        /// What it says.
+        /// The index it wrote.
         claimed: u32,
-        /// What it may say: from this on, modulo 2^32,
+        /// The lowest valid index; the range is modulo 2^32.
         least: u32,
-        /// to this.
+        /// The highest valid index.
         most: u32,
     },
-    /// It answers what nobody asked, or what is answered already.
+    /// A response answers a request never sent, or already answered.
     Id {
-        /// What it says that it answers.
+        /// The request number in the response.
         claimed: u64,
     },
-    /// It names a ring of bytes of a size that there isn't.
+    /// A byte stream has an impossible size.
     Order {
-        /// What it says.
+        /// The order it wrote.
         claimed: u32,
-        /// What it may say at most.
+        /// The largest valid order.
         most: u32,
     },
 }
@@ -188,22 +189,22 @@ impl fmt::Display for PeerBroke {
 
 impl core::error::Error for PeerBroke {}
 
-/// Why something can't be pushed, or there is no ring.
+/// Why a push failed, or why there is no ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RingError {
     /// No slot is free until the peer answers.
     Full,
-    /// Every request is answered.
+    /// Every request read has been answered.
     NothingAsked,
     /// The memory doesn't hold a slot.
     TooSmall {
-        /// Its bytes.
+        /// The size of the memory in bytes.
         bytes: usize,
-        /// What one slot takes, with the header.
+        /// The bytes of the header and one slot.
         needed: usize,
     },
-    /// The ring is closed.
+    /// The ring is closed, for this reason.
     Closed(PeerBroke),
 }
 
@@ -250,28 +251,28 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         })
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     #[doc(alias = "RING_SIZE")]
     pub fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// The memory.
+    /// Returns the memory.
     pub fn memory(&self) -> &M {
         &self.memory
     }
 
-    /// The memory, to take it back. The peer may use it still.
+    /// Ends the use of the ring and returns the memory. The peer may still use it.
     pub fn into_memory(self) -> M {
         self.memory
     }
 
-    /// Why the ring is closed, if it is.
+    /// Returns why the ring is closed, or `None` if it is open.
     pub fn closed(&self) -> Option<PeerBroke> {
         self.closed
     }
 
-    /// Closes the ring for a reason that its protocol has.
+    /// Closes the ring for a reason found by its protocol. Returns the reason of the first close.
     pub fn close(&mut self, why: PeerBroke) -> PeerBroke {
         *self.closed.get_or_insert(why)
     }
@@ -280,7 +281,8 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         self.closed.map_or(Ok(()), Err)
     }
 
-    /// Where a slot lies; the number of slots is a power of two, so this holds across the wrap of the index.
+    /// Returns the offset of a slot. The number of slots is a power of two, so this also holds across the wrap of
+    /// the index.
     fn slot(&self, index: u32) -> usize {
         HEADER + (index & (self.slots - 1)) as usize * slot_size::<P>()
     }
@@ -297,7 +299,7 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         value
     }
 
-    /// Shows the peer what was pushed, and says whether it wants to be told.
+    /// Publishes the pushed entries. Returns whether the peer wants a notification.
     #[doc(alias = "RING_PUSH_REQUESTS_AND_CHECK_NOTIFY")]
     #[doc(alias = "RING_PUSH_RESPONSES_AND_CHECK_NOTIFY")]
     pub fn publish(&mut self) -> Notify {
@@ -305,18 +307,18 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         if self.closed.is_some() || old == new {
             return Notify::Unneeded;
         }
-        // Release: pairs with the Acquire of `look` on the other side, which then reads the slots.
+        // Release: pairs with the Acquire of `look` on the other side, before the peer reads the slots.
         self.memory.store(R::OURS.producer, new, Ordering::Release); // publish
         self.published = new;
-        // SeqCst: pairs with the fence of `arm` on the other side. Either we see where it wants to be told, or it
-        // sees what there is.
+        // SeqCst: pairs with the fence of `arm` on the other side. Either we see the peer's event index, or the peer
+        // sees the new entries.
         fence(Ordering::SeqCst); // publish
         let event = self.memory.load(R::OURS.event, Ordering::Relaxed);
-        // Whether the event is one of those just shown, across the wrap.
+        // Whether the event index lies among the entries just published, across the wrap.
         if new.wrapping_sub(event) < new.wrapping_sub(old) { Notify::Send } else { Notify::Unneeded }
     }
 
-    /// What waits to be read.
+    /// Reads and checks the peer's index. Returns the number of entries waiting to be read.
     fn look(&mut self) -> Result<u32, PeerBroke> {
         self.open()?;
         // Acquire: pairs with the Release of `publish` on the other side.
@@ -331,18 +333,18 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         Ok(claimed.wrapping_sub(self.consumed))
     }
 
-    /// Whether there is something to read, seen already or new.
+    /// Returns whether an entry is waiting to be read, already seen or new.
     fn has_next(&mut self) -> Result<bool, PeerBroke> {
         self.open()?;
         Ok(self.seen != self.consumed || self.look()? > 0)
     }
 
-    /// Asks the peer to tell when it has published something, and looks once more: with `true` there is something, and
-    /// whoever wants to sleep mustn't.
+    /// Requests a notification for the peer's next entry, then checks the ring again. Returns `true` if an entry is
+    /// waiting: the caller must not sleep.
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`].
+    /// [`PeerBroke`] if the peer's index is out of bounds, or if the ring is closed.
     #[doc(alias = "RING_FINAL_CHECK_FOR_REQUESTS")]
     #[doc(alias = "RING_FINAL_CHECK_FOR_RESPONSES")]
     pub fn arm(&mut self) -> Result<bool, PeerBroke> {

@@ -24,7 +24,7 @@ struct Answer {
     id: u64,
 }
 
-/// 252 slots fit into a page, 128 are used.
+/// A page has room for 252 slots; 128 are used.
 #[derive(Debug)]
 enum Sum {}
 
@@ -37,7 +37,7 @@ impl Protocol for Sum {
     }
 }
 
-/// As large as a block request, so that slots lie across pages.
+/// As large as a block request, so slots cross page boundaries.
 #[derive(Debug)]
 enum Long {}
 
@@ -50,7 +50,7 @@ impl Protocol for Long {
     }
 }
 
-/// Memory that isn't zeros.
+/// Memory filled with nonzero bytes.
 fn memory(bytes: usize) -> Words {
     let memory = Words::new(bytes);
     memory.write(0, &vec![0xa5; bytes]);
@@ -87,7 +87,7 @@ fn slots_are_counted_as_ring_h_does() {
 fn what_is_pushed_comes_out_in_order_for_ever() {
     for pages in [1, 2, 16] {
         let (memory, (mut front, _)) = ends(pages * 4096);
-        // Shortly before the indices wrap.
+        // Start shortly before the indices wrap.
         for at in [0, 8] {
             memory.store(at, u32::MAX - 100, Ordering::Relaxed);
             memory.store(at + 4, u32::MAX - 99, Ordering::Relaxed);
@@ -149,7 +149,7 @@ fn who_looks_by_itself_is_not_told() {
     assert_eq!(back.publish(), Notify::Send);
     ask(&mut front, 3).unwrap();
     assert_eq!(front.publish(), Notify::Send, "it sleeps");
-    // The front wants two at once.
+    // The front asks for two responses at once.
     front.pop().unwrap().unwrap();
     back.pop().unwrap().unwrap();
     assert!(!front.arm_for(2).unwrap());
@@ -174,7 +174,7 @@ fn every_index_that_cannot_be_closes_the_ring() {
         assert_eq!(back.push(&Answer { id: 0 }).unwrap_err(), RingError::Closed(broke));
         assert_eq!((back.publish(), back.closed()), (Notify::Unneeded, Some(broke)));
     }
-    // A request that was seen can't be taken back.
+    // A request can't be taken back once it has been seen.
     let (memory, (mut front, mut back)) = ends(4096);
     (0..3).for_each(|value| assert!(ask(&mut front, value).is_ok()));
     let _ = front.publish();
@@ -208,7 +208,7 @@ fn nothing_is_answered_that_was_not_asked() {
         let _ = back.publish();
         assert_eq!(front.pop().unwrap_err(), PeerBroke::Id { claimed: wrong });
     }
-    // Twice.
+    // Answer the same request twice.
     let (_, (mut front, mut back)) = ends(4096);
     (0..2).for_each(|value| assert!(ask(&mut front, value).is_ok()));
     let _ = front.publish();
@@ -288,7 +288,7 @@ fn a_stream_whose_peer_lies_is_closed() {
         indices.store(OUT_CONS, claimed, Ordering::Relaxed);
         assert_eq!(front.room().unwrap_err(), PeerBroke::Index { claimed, least: 0, most: 3 });
     }
-    // No index goes back, not even to where it would be in bounds.
+    // An index must not go back, not even to a value within the bounds.
     let (indices, mut front) = make();
     indices.store(IN_PROD, 10, Ordering::Relaxed);
     assert_eq!(front.read(&mut [0; 5]).unwrap().0, 5);

@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 use super::RingMemory;
 use crate::sync::primitive::{AtomicU32, Ordering};
 
-/// Words that any number of threads read and write. Its clones are the same memory.
+/// Words shared by any number of threads. Clones share the same memory.
 #[derive(Clone, Debug)]
 pub struct Words(Arc<Vec<AtomicU32>>);
 
 impl Words {
-    /// So many bytes, a multiple of 4.
+    /// Creates `bytes` bytes of zeros, a multiple of 4.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new((0..bytes / 4).map(|_| AtomicU32::new(0)).collect()))
     }
@@ -32,7 +32,7 @@ impl RingMemory for Words {
         }
     }
 
-    // What the slots hold is ordered by the indices alone, so these are relaxed.
+    // Only the indices order the contents of slots, so these accesses are relaxed.
 
     fn read(&self, at: usize, into: &mut [u8]) {
         for (offset, byte) in into.iter_mut().enumerate() {
