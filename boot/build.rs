@@ -1,9 +1,10 @@
-//! Gives the linker its script, and looks whether a guest is built with its flags.
+//! Passes the linker script to the linker, and checks the compiler flags of a guest build.
 
 use std::path::PathBuf;
 use std::{env, fs};
 
-/// Flags without which a guest links and then fails in odd ways. `cargo xtask` sets them all (xtask/src/guest.rs).
+/// The required flags: without them a guest links and then fails in odd ways. `cargo xtask` sets them all
+/// (xtask/src/guest.rs).
 const FLAGS: &[&str] = &[
     "panic=abort",
     "no-redzone=yes",

@@ -1,8 +1,8 @@
-// The way in. A PVH loader (Xen, or QEMU's -kernel) finds the 32-bit entry point in the note below and
-// jumps there with paging off and EBX = physical address of the start info
-// (xen/include/public/arch-x86/hvm/start_info.h). We leave for 64-bit Rust as soon as we can.
+// The entry point. A PVH loader (Xen, or QEMU's -kernel) finds the 32-bit entry point in the note below and jumps
+// there with paging off and EBX = physical address of the start info (xen/include/public/arch-x86/hvm/start_info.h).
+// This code switches to 64-bit Rust as soon as possible.
 //
-// What stands in braces comes from src/start/bring_up.rs.
+// The names in braces are defined in src/start/bring_up.rs.
 
 .set XEN_ELFNOTE_PHYS32_ENTRY, 18
 
@@ -22,7 +22,7 @@ pvh_entry:
     cld
     mov edi, ebx                        // cpuid overwrites EBX; EDI is the first argument of rust_entry
 
-    // Long mode (bit 29) and no-execute pages (bit 20) are all that is asked of the processor.
+    // Only two processor features are required: long mode (bit 29) and no-execute pages (bit 20).
     mov eax, 0x80000000
     cpuid
     cmp eax, 0x80000001
@@ -33,8 +33,8 @@ pvh_entry:
     cmp edx, (1 << 29) | (1 << 20)
     jne unfit_processor
 
-    // Identity-map the first 4 GiB with 2 MiB pages: everything a loader can have told us about lies
-    // there. src/start replaces these tables with W^X ones; after that they are 24 KiB that nobody uses.
+    // Identity-map the first 4 GiB with 2 MiB pages: every address from a loader lies there. src/start replaces
+    // these tables with W^X ones; after that, their 24 KiB are unused.
     mov eax, offset boot_pdpt + 3       // present, writable
     mov [boot_pml4], eax
     mov eax, offset boot_pd + 3
@@ -49,7 +49,7 @@ pvh_entry:
     mov eax, 0x620                      // PAE, OSFXSR, OSXMMEXCPT
     mov cr4, eax
 
-    // Two entries at once. A PVH loader leaves EM and TS of CR0 clear, so SSE is ours to use.
+    // Write two entries at once. A PVH loader leaves EM and TS of CR0 clear, so we may use SSE.
     movdqa xmm0, [boot_pd_first]
     movdqa xmm1, [boot_pd_step]
     mov ebx, offset boot_pd
@@ -65,7 +65,7 @@ pvh_entry:
     add ebx, 64
     loop 2b
 
-    // EFER and CR0 are written whole: to read them would be two traps more, and all that is wanted of them is known.
+    // EFER and CR0 are written whole: reading them first would cost two more traps, and all required bits are known.
     mov ecx, 0xc0000080                 // EFER
     mov eax, (1 << 8) | (1 << 11)       // LME, NXE
     xor edx, edx
@@ -80,8 +80,8 @@ pvh_entry:
     push eax
     retf                                // a far jump to 0x08:long_mode
 
-// Nobody listens yet, so say it on both ports that a virtual machine may show: the debug console
-// and the first serial line.
+// There is no console yet, so write to both ports a virtual machine may show: the debug console and the first serial
+// line.
 unfit_processor:
     mov esi, offset unfit_processor_text
 3:  lodsb

@@ -1,5 +1,5 @@
-// How a vCPU waits: interrupts are unmasked by the instruction before the halt, in whose shadow none comes, so that what was
-// seen before, with interrupts masked, is still so. src/arch/idle.rs calls it.
+// How a vCPU waits. The instruction before the halt unmasks interrupts, and no interrupt arrives in its shadow, so a
+// check made with interrupts masked still holds at the halt. src/arch/idle.rs calls this.
 
 .section .text.idle, "ax", @progbits
 .code64
@@ -10,7 +10,8 @@ idle:
     mov rbp, rsp
     sti
     .global idle_halt
-    // An interrupt with this address came before the halt, shadow or not. A trap goes on behind it then.
+    // An interrupt with this return address arrived before the halt, despite the shadow. The trap then resumes after
+    // the halt.
 idle_halt:
     hlt
     .global idle_over

@@ -1,7 +1,7 @@
-// The memory functions that compiled Rust calls by name. There is no C library, and `compiler_builtins`
-// leaves them out for this target. What is short goes by words of 8 bytes in a loop, because a string
-// instruction takes dozens of cycles to begin; what is long goes by string instructions of 8 bytes each.
-// Backwards there are only words: a processor does `std; rep movsb` byte by byte.
+// The memory functions called by name from compiled Rust. There is no C library, and `compiler_builtins` leaves them
+// out for this target. Short ranges use a loop over 8-byte words, because a string instruction takes dozens of
+// cycles to start. Long ranges use 8-byte string instructions. Backward copies only use words: a processor executes
+// `std; rep movsb` byte by byte.
 
 .section .text.memory, "ax", @progbits
 .code64

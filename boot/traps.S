@@ -1,6 +1,6 @@
-// One stub a vector, all alike: they complete the hardware's frame to a TrapFrame (src/arch/trap.rs)
-// and call {dispatch} with its address. Gates of exceptions switch to a stack of their own (IST); those of interrupts don't,
-// and nothing may be kept below RSP: xtask looks for that in every image.
+// One stub per vector, all alike: each completes the hardware's frame to a TrapFrame (src/arch/trap.rs) and calls
+// {dispatch} with its address. Exception gates switch to a stack of their own (IST). Interrupt gates don't, so no
+// code may keep data below RSP: xtask checks every image for this.
 
 .section .text.traps, "ax", @progbits
 .code64
@@ -44,18 +44,19 @@ trap_common:
     push r15
     mov rdi, rsp
     mov rbx, rsp                        // the frame; a callee keeps RBX
-    // The stack was 16-byte aligned by the processor before the 22 words above, and still is, as movaps wants it, unless
-    // a device raised a vector whose exception has an error code: then the report must not fault over that.
+    // The processor aligned the stack to 16 bytes before the 22 words above, so it is still aligned, as movaps
+    // requires. The exception is a device raising a vector whose exception has an error code: the report must not
+    // fault on that.
     and rsp, -16
-    // SSE's state is all that compiled code uses: Rust has no type for which it takes the x87, and xtask looks that what
-    // handlers are made of has none of its instructions. FXRSTOR would be shorter, and is what makes QEMU lose the state of
-    // processor 0 when another executes it (ARCHITECTURE.md, "Learned on the way").
+    // Compiled code uses only SSE state: Rust uses the x87 for none of its types, and xtask checks handlers for x87
+    // instructions. FXRSTOR would be shorter, but it makes QEMU lose the state of processor 0 when another processor
+    // executes it (ARCHITECTURE.md, "Learned on the way").
     sub rsp, 16 * 16 + 16
     .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
         movaps [rsp + 16 * \n], xmm\n
     .endr
     stmxcsr [rsp + 16 * 16]
-    // A handler rounds, and traps, as all code does, whatever was interrupted.
+    // A handler rounds and traps by the default settings, not those of the interrupted code.
     mov dword ptr [rsp + 16 * 16 + 4], 0x1f80
     ldmxcsr [rsp + 16 * 16 + 4]
     cld

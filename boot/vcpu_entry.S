@@ -1,5 +1,5 @@
-// The way in of every vCPU but the first. Xen starts it in 64-bit mode, on the page tables and the stack that
-// src/arch/vcpu.rs gave it, with RDI = what it starts with. What stands in braces comes from there.
+// The entry point of every vCPU but the first. Xen starts it in 64-bit mode, on the page tables and the stack set up
+// by src/arch/vcpu.rs, with RDI = address of the vCPU's start data. The names in braces are defined there.
 
 .section .text.boot, "ax", @progbits
 .code64

@@ -1,5 +1,5 @@
-//! Two tasks on one vCPU: one awaits a timer, and sends; the other awaits an event, or the end of its patience. While
-//! neither is ready the vCPU halts.
+//! Two tasks on one vCPU: one waits for a timer and sends an event; the other waits for an event or a timeout. While
+//! neither is ready, the vCPU halts.
 
 #![no_std]
 #![no_main]
@@ -40,7 +40,7 @@ fn main(platform: &'static Platform) -> ExitCode {
     if started && received == ROUNDS { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Two ends of a channel, both of them ours.
+/// Returns both ends of a channel inside this domain.
 fn channel(platform: &Platform) -> Result<(Interdomain, Interdomain), EventError> {
     let xen = platform.xen().ok_or(EventError::NoEvents)?;
     let listens = Unbound::new(xen, platform.dom_id())?;
@@ -63,7 +63,7 @@ async fn sender(channel: Interdomain) {
 #[task]
 async fn listener(channel: Interdomain) {
     let start = Instant::now();
-    // Far more than it takes; when nothing comes any more, this is the end.
+    // Far longer than the test takes. If no event arrives any more, the loop ends here.
     while let Ok(event) = with_timeout(Duration::from_secs(30), channel.ready()).await {
         let count = RECEIVED.fetch_add(1, Ordering::Relaxed) + 1;
         println!("event {count} by {} after {} us", event.port(), start.elapsed().as_micros());

@@ -1,5 +1,5 @@
-//! A disk that is awaited: in the second domain one task writes and reads the control domain's disk, while another counts
-//! the time, on one vCPU.
+//! An async disk: in the second domain, one task writes and reads the control domain's disk while another counts
+//! milliseconds, on the same vCPU.
 
 #![no_std]
 #![no_main]
@@ -26,7 +26,7 @@ static TICKS: AtomicU32 = AtomicU32::new(0);
 static DONE: AtomicBool = AtomicBool::new(false);
 static RIGHT: AtomicBool = AtomicBool::new(false);
 
-/// Whatever drives a block device drives this one: a file system would be here.
+/// Works with any `BlockDevice`. A file system would be used here.
 async fn write_and_read(
     disk: &mut impl BlockDevice<512, Align = A1, Error = BlockError>,
 ) -> Result<bool, BlockError> {
@@ -47,7 +47,7 @@ async fn write_and_read(
 
 #[task]
 async fn user(mut disk: BlockFront) {
-    // Far more than it takes.
+    // Far longer than the task takes.
     match with_timeout(Duration::from_secs(30), write_and_read(&mut disk)).await {
         Ok(Ok(right)) => RIGHT.store(right, Ordering::Relaxed),
         Ok(Err(error)) => error!("{error}"),
@@ -95,7 +95,7 @@ fn serve_disk(platform: &'static Platform) -> Result<ExitCode, TwinError> {
         connect_back(&mut connector, platform.grants()?, offer, Deadline::after(PATIENCE)).and_then(|back| {
             back.serve_to_the_end(&mut connector, core::time::Duration::from_millis(20), |_| {})
         });
-    // The other domain just ends: that is what is heard of it.
+    // The other domain just ends, without closing: the result shows this.
     println!("served: {served:?}");
     let end = child.wait(Deadline::after(PATIENCE))?;
     println!("{end}");

@@ -1,5 +1,6 @@
-//! Starting another domain. The first module is its kernel, any PVH kernel: `cargo xtask run --example launch --module
-//! IMAGE -- child="its command line"`. By default it is the image of `examples/hello.rs`.
+//! Starts another domain. The first module is its kernel, any PVH kernel:
+//! `cargo xtask run --example launch --module IMAGE -- child="its command line"`. By default it is the image of
+//! `examples/hello.rs`.
 
 #![no_std]
 #![no_main]

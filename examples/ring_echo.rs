@@ -1,8 +1,8 @@
-//! A ring of one's own: the smallest protocol there can be. A second domain asks, the control domain answers with the same
-//! word, and both say how often they had to be told.
+//! A custom ring with the smallest possible protocol. A second domain sends requests, the control domain answers
+//! with the same word, and both print how many notifications they sent.
 //!
-//! What a protocol needs is at the top; `ask` and `answer` are its two ends. src/driver/block is one with data, refusals
-//! and reconnection.
+//! The protocol is defined at the top; `ask` and `answer` are its two ends. src/driver/block has a protocol with
+//! data, refusals and reconnection.
 
 #![no_std]
 #![no_main]
@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 granite::entry!(main);
 
-/// Requests and responses: here they are the same, a number that says which request it is, and a word.
+/// A request or a response. Both have the same form here: the number of the request, and a word.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Word {
@@ -48,12 +48,12 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(5))
 }
 
-/// The domain that asks: the ring's page is its own, and it opens the port.
+/// The asking domain: it owns the page of the ring, and allocates the port.
 fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
     let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
     let page = platform.grants()?.grant::<ReadWrite>(page, parent.parent()).map_err(|failed| failed.error)?;
     let port = Unbound::new(platform.xen().ok_or(TwinError::NoParent)?, parent.parent())?;
-    // The ring is made before the peer has its page.
+    // Initialise the ring before the peer gets its page.
     let mut ring = Ring::<Front, Echo, _>::new(page)?;
     parent.link().send([ring.memory().gref().0, port.port().0].as_bytes(), soon())?;
     parent.link().receive(soon())?; // it is connected
@@ -62,7 +62,7 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
     let (mut asked, mut answered, mut told, mut heard) = (0, 0, 0, None::<Event<'_>>);
     while answered < WORDS {
         while let Some((_, Word { word, .. })) = ring.pop()? {
-            // One after the other, because that is how the other end answers.
+            // Responses come in order, because the other end answers in order.
             if word != answered {
                 return Err(EchoError::Wrong(word));
             }
@@ -77,7 +77,7 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
             bell.send()?;
         }
         if answered < WORDS && !ring.arm()? {
-            // A request is in flight, so an answer comes. Only now, with the work done, the port is unmasked.
+            // A request is in flight, so a response will come. The port is unmasked only now, with the work done.
             drop(heard.take());
             heard = Some(bell.wait(soon())?);
         }
@@ -86,7 +86,7 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
     Ok(())
 }
 
-/// The domain that answers: it maps the ring, and checks all that is in it.
+/// The answering domain: it maps the ring and checks all its contents.
 fn answer(platform: &'static Platform, child: &Parent<'_>) -> Result<(), EchoError> {
     let message = child.receive(soon())?;
     let [gref, port] = <[u32; 2]>::read_from_bytes(&message).map_err(|_| EchoError::Message)?;
@@ -140,7 +140,7 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, EchoError> {
     Ok(end.exit_code())
 }
 
-/// All that can go wrong.
+/// The errors of both ends.
 #[derive(Debug)]
 #[expect(dead_code, reason = "it is printed")]
 enum EchoError {

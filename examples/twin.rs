@@ -1,6 +1,6 @@
-//! Two domains from one image: the control domain starts it a second time, grants the second a page, and reads there
-//! what the other wrote. `cargo xtask run --rig twin`; `-- child=crash`, `hang` and `fail` show what becomes of a child
-//! that goes wrong.
+//! A pair of domains from one image. The control domain starts the image a second time, grants the new domain a
+//! page, and reads from it the text written by that domain. Run it with `cargo xtask run --rig twin`;
+//! `-- child=crash`, `hang` and `fail` show how a failing child is handled.
 
 #![no_std]
 #![no_main]
@@ -17,7 +17,7 @@ use granite::twin::{Child, ChildEnd, Parent, TwinError};
 
 granite::entry!(main, options = ["child"]);
 
-/// How long either side waits for the other.
+/// The timeout of each side when it waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main(platform: &'static Platform) -> ExitCode {
@@ -50,7 +50,7 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, TwinError> {
     println!("granted to domain {}: {}, read and write", parent.child(), grant.gref());
     parent.send(&grant.gref().0.to_le_bytes(), Deadline::after(PATIENCE))?;
 
-    // The child answers when it is done with the page. One that went wrong doesn't; that is told below.
+    // The child answers when it has finished with the page. A failed child doesn't; the code below reports it.
     if let Err(error) = parent.receive(Deadline::after(PATIENCE)) {
         warn!("{error}");
     } else {

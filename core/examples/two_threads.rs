@@ -1,11 +1,11 @@
-//! Two threads of a process share a ring, and name its requests' pages by grant references.
+//! Two threads of a process share a ring. Its requests name pages by grant references.
 
 use granite_core::abi::grant::GrantRef;
 use granite_core::freelist::Freelist;
 use granite_core::ring::{Back, Front, Protocol, Ring, Words};
 use granite_core::sync::HostThread;
 
-/// The front asks for the double of a number.
+/// The front sends a number, and the back returns its double.
 enum Double {}
 
 impl Protocol for Double {

@@ -1,6 +1,6 @@
-//! The freelist against what other systems use: `cargo bench --bench freelist`. Every figure is of this run, with one
-//! thread pinned to each processor, and what counts are the ratios. `cargo xtask bench` runs it at the optimisation level
-//! of guests, too.
+//! Compares the freelist with those of other systems: `cargo bench --bench freelist`. All figures come from one run,
+//! with one thread pinned to each processor; only the ratios matter. `cargo xtask bench` also runs it at the
+//! optimisation level of guests.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
@@ -21,22 +21,22 @@ use granite_core::sync::{NO_VCPU, Vcpu};
 use patterns::{PATTERNS, Pattern};
 use peers::List;
 
-/// References, as many as a table has by default.
+/// The number of references, equal to a table's default.
 pub const COUNT: u32 = 32_768;
-/// Rounds; each measures every list under every pattern.
+/// The number of rounds; each measures every list under every pattern.
 const ROUNDS: usize = 21;
-/// Threads that use a list at once, at most.
+/// The maximum number of threads using a list at once.
 pub const THREADS: usize = 2;
 
 thread_local! {
-    /// Which thread this is.
+    /// The number of this thread.
     pub static THREAD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The threads of a round are numbered by who starts them.
+/// A thread as a vCPU. The code starting the threads of a round numbers them.
 struct Thread;
 
-// SAFETY: each thread of a measurement has another number, and they are joined before others are started.
+// SAFETY: each thread of a measurement has its own number, and all are joined before others are started.
 unsafe impl Vcpu for Thread {
     #[inline]
     fn index(&self) -> usize {
@@ -88,10 +88,10 @@ impl List for Ours {
     }
 }
 
-/// An interrupt handler, which has no cache.
+/// An interrupt handler: it has no cache.
 struct Handler;
 
-// SAFETY: it is no number of a vCPU's.
+// SAFETY: `NO_VCPU` is not a vCPU's number.
 unsafe impl Vcpu for Handler {
     #[inline]
     fn index(&self) -> usize {
@@ -131,9 +131,9 @@ impl List for InHandlers {
     }
 }
 
-/// Keeps the calling thread on a processor.
+/// Pins the calling thread to a processor.
 pub fn pin(processor: usize) {
-    // SAFETY: a set of processors is plain data, and the call reads it.
+    // SAFETY: a set of processors is plain data, and the call only reads it.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(processor, &mut set);
@@ -141,7 +141,7 @@ pub fn pin(processor: usize) {
     }
 }
 
-/// Nanoseconds for one `lock cmpxchg` on a word that nobody else uses.
+/// Returns the nanoseconds of one `lock cmpxchg` on a word without other users.
 fn exchange() -> f64 {
     const TIMES: u64 = 400_000;
     let word = AtomicU64::new(0);
@@ -154,17 +154,17 @@ fn exchange() -> f64 {
     started.elapsed().as_nanos() as f64 / TIMES as f64
 }
 
-/// What a list is in the comparison.
+/// A list's role in the comparison.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Ours,
-    /// For the record.
+    /// Printed, but not compared.
     Shown,
-    /// Ours must not be slower.
+    /// Granite must not be slower than this list.
     Peer,
 }
 
-/// The figures of one list: for each pattern and number of threads, one of each round.
+/// The figures of one list: for each pattern and number of threads, one figure per round.
 struct Row {
     name: &'static str,
     role: Role,
@@ -192,7 +192,8 @@ impl Row {
         median(self.rounds[pattern][threads - 1].iter().copied())
     }
 
-    /// How much longer `other` takes than this one: round by round, since the processor's clock moves between them.
+    /// Returns how many times as long `other` takes. The ratio is taken round by round, since the processor's clock
+    /// changes between rounds.
     fn ratio(&self, other: &Self, pattern: usize, threads: usize) -> Option<f64> {
         let of = |row: &Self| row.rounds[pattern][threads - 1].clone();
         median(of(self).into_iter().zip(of(other)).map(|(own, other)| other / own))
@@ -200,9 +201,9 @@ impl Row {
 }
 
 fn main() {
-    // `cargo test --benches` asks only whether it runs.
+    // `cargo test --benches` only checks whether the benchmark runs.
     let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
-    // `cargo bench --bench freelist -- burst` measures the patterns of that name.
+    // `cargo bench --bench freelist -- burst` measures only the patterns with this text in their names.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let mut rows = [
         row::<Ours>(Role::Ours),

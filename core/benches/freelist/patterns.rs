@@ -1,4 +1,4 @@
-//! What threads do with a list, over and over.
+//! The patterns: how threads use a list, repeatedly.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
@@ -10,31 +10,31 @@ use std::time::{Duration, Instant};
 use super::peers::List;
 use super::{COUNT, THREAD, pin};
 
-/// How long a list is measured under one pattern.
+/// The time for measuring a list under one pattern.
 const WINDOW: Duration = Duration::from_millis(6);
 
-/// What each thread does.
+/// The work of each thread.
 #[derive(Clone, Copy)]
 pub enum Work {
-    /// Takes a reference, and gives it back.
+    /// Takes a reference and gives it back.
     Pair,
-    /// Takes so many one by one, and gives them back, the last first.
+    /// Takes this many references one by one, and gives them back, the last first.
     Burst(usize),
-    /// The same, the first first.
+    /// The same, but gives the first back first.
     Queue(usize),
-    /// Takes so many at once, and gives them back at once.
+    /// Takes this many references in one call, and gives them back in one call.
     Many(usize),
-    /// One thread takes, the other gives back.
+    /// One thread takes references, and the other gives them back.
     HandOver,
 }
 
-/// A pattern.
+/// A pattern of use.
 pub struct Pattern {
     pub name: &'static str,
     pub work: Work,
-    /// References that stay out all the time, of so many.
+    /// How many references stay allocated all the time, given the total.
     pub stuck: fn(u32) -> u32,
-    /// Two threads want more than there is.
+    /// Whether two threads together want more references than are free.
     pub is_scarce: bool,
 }
 
@@ -59,14 +59,14 @@ pub const PATTERNS: &[Pattern] = &[
     all_free("hand-over", Work::HandOver),
 ];
 
-/// Nanoseconds that one thread of `threads` needs for a reference that is taken and given back. `None` if the pattern has
-/// another number of threads.
+/// Returns the nanoseconds per reference taken and given back by one of `threads` threads. Returns `None` for a
+/// hand-over with one thread, or with a list that isn't [`SHARED`](List::SHARED).
 pub fn measure<L: List>(pattern: &Pattern, threads: usize) -> Option<f64> {
     let list = L::new(COUNT);
     THREAD.with(|number| number.set(0));
     let local = list.local();
     let stuck = (pattern.stuck)(COUNT - 8) as usize;
-    // One by one from all over the list, as they get stuck in truth.
+    // Take them one by one from all over the list, as references get stuck in practice.
     let mut stuck_ones = Vec::new();
     if stuck > 0 {
         let mut all: Vec<_> = std::iter::from_fn(|| L::alloc(&local)).collect();
@@ -120,7 +120,7 @@ fn alone<L: List>(list: &L, work: Work, threads: usize) -> f64 {
     })
 }
 
-/// About a thousand references, taken and given back. Returns how many those were.
+/// Takes and gives back about a thousand references. Returns their number.
 fn once<L: List>(
     list: &L::Local<'_>,
     work: Work,
@@ -131,7 +131,7 @@ fn once<L: List>(
     match work {
         Work::Pair => {
             for _ in 0..1000 {
-                // Locks and atomics are all left in by the compiler: nothing needs to be hidden from it.
+                // The compiler keeps all locks and atomics, so no value has to be hidden from it.
                 if let Some(reference) = L::alloc(list) {
                     L::free(list, reference);
                     done += 1;
@@ -168,10 +168,10 @@ fn once<L: List>(
     done
 }
 
-/// A place for a reference on its way from one thread to the other.
+/// The place of a reference on its way from one thread to the other.
 struct Place<R>(UnsafeCell<Option<R>>);
 
-// SAFETY: the indices of `hand_over` say whose it is.
+// SAFETY: the indices of `hand_over` give each place to one thread at a time.
 unsafe impl<R: Send> Sync for Place<R> {}
 
 fn hand_over<L: List>(list: &L) -> f64 {
@@ -193,7 +193,7 @@ fn hand_over<L: List>(list: &L) -> f64 {
                     if index - taken.load(Ordering::Acquire) < PLACES
                         && let Some(reference) = L::alloc(&local)
                     {
-                        // SAFETY: it is empty, and the other thread waits for the index.
+                        // SAFETY: the place is empty, and the other thread waits for the index.
                         unsafe { *place(index) = Some(reference) };
                         index += 1;
                         given.store(index, Ordering::Release);
@@ -210,7 +210,7 @@ fn hand_over<L: List>(list: &L) -> f64 {
                 let (local, mut index) = (list.local(), 0);
                 loop {
                     if given.load(Ordering::Acquire) > index {
-                        // SAFETY: it was filled, and the other thread waits for the index.
+                        // SAFETY: the place is filled, and the other thread waits for the index.
                         if let Some(reference) = unsafe { (*place(index)).take() } {
                             L::free(&local, reference);
                         }

@@ -1,5 +1,5 @@
-//! What other systems use for the same job, as models of ours: the data structure and the lock, by what their
-//! sources do, without the interrupt masking that a process can't have.
+//! Models of other systems' lists. Their data structures and locks follow the sources, but without the interrupt
+//! masking: a process can't mask interrupts.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
@@ -12,28 +12,28 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{THREAD, THREADS};
 
-/// A list of references that may be used by several threads.
+/// A list of references for several threads.
 pub trait List: Sync {
-    /// A reference that is out.
+    /// An allocated reference.
     type Ref: Send;
-    /// The list as one thread has it.
+    /// The list as seen by one thread.
     type Local<'l>
     where
         Self: 'l;
     const NAME: &'static str;
-    /// What one thread takes another may give back.
+    /// Whether one thread may give back references taken by another.
     const SHARED: bool = true;
 
-    /// A list of references from 8 on, below `count`.
+    /// Creates a list of the references from 8 up to `count`, without `count` itself.
     fn new(count: u32) -> Self;
     fn local(&self) -> Self::Local<'_>;
     fn alloc(list: &Self::Local<'_>) -> Option<Self::Ref>;
     fn free(list: &Self::Local<'_>, reference: Self::Ref);
 
-    /// The thread does nothing for a while.
+    /// Called when the thread goes idle.
     fn halt(_: &Self::Local<'_>) {}
 
-    /// Takes `count` references. Where the other system has nothing for it: one by one.
+    /// Takes `count` references: one by one if the other system has no batch call. Returns whether it got them all.
     fn alloc_many(list: &Self::Local<'_>, count: usize, into: &mut Vec<Self::Ref>) -> bool {
         for _ in 0..count {
             match Self::alloc(list) {
@@ -52,7 +52,7 @@ pub trait List: Sync {
     }
 }
 
-/// A list whose head and links are under a lock: `links[0]` is the head.
+/// Creates a list for use under a lock, head and links in one array: `links[0]` is the head.
 fn linked(count: u32) -> Vec<u32> {
     (0..count)
         .map(|i| {
@@ -143,7 +143,7 @@ impl List for Linux {
 }
 
 /// Linux's drivers: `gnttab_alloc_grant_references` once, then `gnttab_claim_grant_reference` and
-/// `gnttab_release_grant_reference` on a chain of the driver's own, without a lock.
+/// `gnttab_release_grant_reference` on the driver's own chain, without a lock.
 pub struct LinuxPrivate {
     links: Vec<AtomicU32>,
     next: AtomicU32,
@@ -155,7 +155,7 @@ pub struct Chain<'l> {
     head: Cell<u32>,
 }
 
-/// References that a driver has: two of them, and one to set up.
+/// The references of one driver. There are two drivers, and one chain for the set-up.
 const PRIVATE: u32 = 8192;
 
 impl List for LinuxPrivate {
@@ -191,7 +191,7 @@ impl List for LinuxPrivate {
     }
 }
 
-/// Xen's maptrack handles: a list for each CPU under its own lock; who finds his empty looks at the others.
+/// Xen's maptrack handles: one list per CPU, each under its own lock. A CPU with an empty list tries the others.
 pub struct PerCpu {
     heads: [Apart; THREADS],
     links: Vec<AtomicU32>,
@@ -284,8 +284,8 @@ impl List for FreeBsd {
     }
 }
 
-/// Mini-OS, Unikraft, U-Boot, Zephyr: interrupts off around a linked stack, and a counting semaphore. For more
-/// than one processor, which they don't have, interrupts off is a spin lock here.
+/// Mini-OS, Unikraft, U-Boot, Zephyr: a linked stack with interrupts off, and a counting semaphore. These systems
+/// have one processor; for several, a spin lock takes the place of interrupts off.
 pub struct MiniOs {
     free: AtomicI32,
     links: spin::Mutex<Vec<u32>>,
@@ -318,7 +318,7 @@ impl List for MiniOs {
     }
 }
 
-/// NetBSD, sys/arch/xen/xen/xengnt.c: a mutex and an array that is a stack.
+/// NetBSD, sys/arch/xen/xen/xengnt.c: a mutex, and an array used as a stack.
 pub struct NetBsd(Mutex<Vec<u32>>);
 
 impl List for NetBsd {
@@ -368,7 +368,7 @@ impl List for UniRs {
     }
 }
 
-/// The textbook's lock-free stack, with a tag against ABA.
+/// The textbook lock-free stack, with a tag against ABA.
 pub struct Treiber {
     head: AtomicU64,
     links: Vec<AtomicU32>,

@@ -1,4 +1,4 @@
-//! What the figures say.
+//! Prints the figures, and how they compare with the targets.
 
 use super::patterns::{PATTERNS, Pattern, Work};
 use super::{Role, Row, median};
@@ -47,7 +47,7 @@ fn verdicts(ours: &Row, rows: &[Row], exchanges: &[f64]) {
     for (index, pattern) in measured(ours) {
         let [single, double] = &ours.rounds[index];
         let scaling = median(single.iter().zip(double).map(|(one, two)| 2.0 * one / two));
-        // Where two threads want more than there is, they can't be twice as fast.
+        // If two threads want more references than there are, they can't be twice as fast.
         if let Some(scaling) =
             scaling.filter(|_| !pattern.is_scarce && !matches!(pattern.work, Work::HandOver))
         {

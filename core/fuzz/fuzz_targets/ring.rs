@@ -1,4 +1,4 @@
-//! Both ends of a ring, and a peer that writes anything: `cargo +nightly fuzz run ring`.
+//! Fuzzes both ends of a ring, with a peer writing arbitrary values: `cargo +nightly fuzz run ring`.
 
 #![no_main]
 
