@@ -1,5 +1,6 @@
-//! What events cost in a guest: `cargo xtask bench`. With one vCPU QEMU counts instructions (as for instructions.rs); with
-//! two it can't, and the time-stamp counter's ticks are told, which are nanoseconds of a noisy host.
+//! The cost of events in a guest: `cargo xtask bench`. With one vCPU, QEMU counts instructions (as for
+//! instructions.rs). With two it can't, so the figures are ticks of the time-stamp counter: nanoseconds of a noisy
+//! host.
 
 #![cfg_attr(granite_guest, no_std, no_main)]
 
@@ -14,7 +15,7 @@ use granite::vcpu;
 
 granite::entry!(main);
 
-/// Each figure is the least of so many.
+/// Each figure is the minimum of this many rounds.
 const ROUNDS: usize = 5;
 const TIMES: u64 = 200;
 
@@ -28,7 +29,7 @@ fn count() {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Ticks of one call, of [`TIMES`]; reading the counter traps to Xen, which is subtracted.
+/// Returns the ticks per call, over [`TIMES`] calls. Reading the counter traps to Xen; that cost is subtracted.
 fn cost(mut work: impl FnMut()) -> f64 {
     let mut least = u64::MAX;
     for _ in 0..ROUNDS {
@@ -62,7 +63,7 @@ fn one_vcpu(platform: &Platform) -> Result<(), &'static str> {
     const UNIT: &str = "instructions";
     // SAFETY: the handler leaves interrupts masked.
     unsafe { trap::handle(VECTOR, |_| count()) }.map_err(|_| "no vector")?;
-    // SAFETY: the vector has a handler, which keeps every register.
+    // SAFETY: the vector has a handler, and every register is kept.
     let interrupt = cost(|| unsafe { core::arch::asm!("int {}", const VECTOR) });
     print("interrupt, to its handler and back", interrupt, UNIT);
 
@@ -90,7 +91,7 @@ fn one_vcpu(platform: &Platform) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// One vCPU interrupts the other, which interrupts back.
+/// One vCPU interrupts the other, and the other interrupts back.
 fn two_vcpus(platform: &Platform) -> Result<(), &'static str> {
     use spin::Once;
     static BACK: Once<Ipi> = Once::new();
@@ -103,7 +104,7 @@ fn two_vcpus(platform: &Platform) -> Result<(), &'static str> {
         let _ = BACK.get().map(Ipi::send); // what is lost is seen
     })
     .map_err(|_| "no port")?;
-    // The other vCPU is at work, not halted: what is measured is the interrupt, not the wake-up.
+    // The other vCPU is busy, not halted: this measures the interrupt, not the wake-up.
     static BUSY: AtomicU64 = AtomicU64::new(1);
     let job = vcpu::spawn(1, || {
         while BUSY.load(Ordering::Relaxed) == 1 {

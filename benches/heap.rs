@@ -1,5 +1,5 @@
-//! The heap against `linked_list_allocator` behind the same lock: what an allocation costs with more and more objects
-//! alive. `cargo bench --bench heap`. What counts are the ratios within one run.
+//! Compares the heap with `linked_list_allocator` behind the same lock: the cost of an allocation with a growing
+//! number of live objects. `cargo bench --bench heap`. Only the ratios within one run matter.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
@@ -14,13 +14,13 @@ use granite::sync::IrqMutex;
 const BYTES: usize = 256 << 20;
 const LIVE: [usize; 4] = [100, 1_000, 10_000, 50_000];
 
-/// A block of the host's memory, given from the front.
+/// A block of host memory, handed out from the front.
 struct Block {
     next: usize,
     end: usize,
 }
 
-// SAFETY: each byte of the leaked block is given once.
+// SAFETY: each byte of the leaked block is handed out once.
 unsafe impl Supply for Block {
     fn extend(&mut self, bytes: usize) -> (*mut u8, usize) {
         let size = bytes.div_ceil(4096) * 4096;
@@ -40,10 +40,10 @@ fn block() -> Block {
     Block { next, end: next + BYTES }
 }
 
-/// The other one.
+/// The other allocator, behind a lock.
 struct Linked(IrqMutex<linked_list_allocator::Heap>);
 
-// SAFETY: it is an allocator, behind a lock.
+// SAFETY: `linked_list_allocator` is an allocator, and the lock serialises the calls.
 unsafe impl GlobalAlloc for Linked {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let memory = self.0.with(|heap| heap.allocate_first_fit(layout));
@@ -52,12 +52,12 @@ unsafe impl GlobalAlloc for Linked {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let memory = NonNull::new(memory).unwrap();
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         self.0.with(|heap| unsafe { heap.deallocate(memory, layout) });
     }
 }
 
-/// Nanoseconds for a free and an allocation, with so many alive; and the longest of them.
+/// Returns the mean and the maximum nanoseconds of a free and an allocation, with `live` objects alive.
 fn measure(heap: &impl GlobalAlloc, live: usize) -> (f64, u128) {
     let mut seed = 1u64;
     let mut random = move |below: usize| {
@@ -65,7 +65,7 @@ fn measure(heap: &impl GlobalAlloc, live: usize) -> (f64, u128) {
         (seed >> 33) as usize % below
     };
     let mut layout = move || Layout::from_size_align(16 << random(8), 8).unwrap();
-    // SAFETY: no layout is empty, and each is freed once with its own.
+    // SAFETY: no layout is empty, and each block is freed once with its own layout.
     unsafe {
         let mut all: Vec<(*mut u8, Layout)> = (0..2 * live)
             .map(|_| {
@@ -73,7 +73,7 @@ fn measure(heap: &impl GlobalAlloc, live: usize) -> (f64, u128) {
                 (heap.alloc(layout), layout)
             })
             .collect();
-        // Every other one goes, so that there are holes.
+        // Free every other object, to leave holes.
         let mut index = 0;
         all.retain(|&(memory, layout)| {
             index += 1;
@@ -108,13 +108,13 @@ fn main() {
     for &live in &LIVE[..most] {
         let (ours, longest) = measure(&Heap::new(block()), live);
         let Block { next, .. } = block();
-        // SAFETY: the block is leaked, and nobody else's.
+        // SAFETY: the block is leaked and has no other user.
         let linked =
             unsafe { linked_list_allocator::Heap::new(std::ptr::with_exposed_provenance_mut(next), BYTES) };
         let (theirs, their_longest) = measure(&Linked(IrqMutex::new(linked)), live);
         let (own, other) = (format!("{ours:.0} ({longest})"), format!("{theirs:.0} ({their_longest})"));
         println!("{live:8} {own:>24} {other:>24} {:6.1}", theirs / ours);
-        // With a hundred objects the other one's list is short.
+        // With a hundred objects, the other allocator's list is short.
         if live >= 1000 {
             worst = worst.min(theirs / ours);
         }

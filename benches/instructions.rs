@@ -1,6 +1,6 @@
-//! What grants cost in a guest, in instructions: `cargo xtask bench`. QEMU counts them (`-icount shift=0`: a
-//! tick of the time-stamp counter is an instruction); reading the counter traps to Xen, which costs the same
-//! each time and is subtracted.
+//! The cost of grants in a guest, in instructions: `cargo xtask bench`. QEMU counts them (`-icount shift=0`: a tick
+//! of the time-stamp counter is an instruction). Reading the counter traps to Xen; that cost is constant and
+//! subtracted.
 
 #![cfg_attr(granite_guest, no_std, no_main)]
 
@@ -21,13 +21,13 @@ use granite::sync::Vcpu;
 
 granite::entry!(main);
 
-/// Xen, and how often it was called.
+/// Xen, with a count of the hypercalls.
 #[derive(Clone)]
 struct Counted(Xen);
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: it is Xen.
+// SAFETY: it forwards to Xen.
 unsafe impl Vcpu for Counted {
     #[inline]
     fn index(&self) -> usize {
@@ -39,7 +39,7 @@ unsafe impl Vcpu for Counted {
     }
 }
 
-// SAFETY: it is Xen.
+// SAFETY: it forwards to Xen.
 unsafe impl Hypercall for Counted {
     fn domain(&self) -> DomId {
         self.0.domain()
@@ -47,21 +47,21 @@ unsafe impl Hypercall for Counted {
 
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
         CALLS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { self.0.call(number, arguments) }
     }
 }
 
-/// Each figure is the least of so many.
+/// Each figure is the minimum of this many rounds.
 const ROUNDS: usize = 5;
 const TIMES: u64 = 1000;
 
 fn counter() -> u64 {
-    // SAFETY: reading the counter changes nothing.
+    // SAFETY: reading the counter changes no state.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Instructions and hypercalls of one call, of `times`.
+/// Returns the instructions and hypercalls per call, over `times` calls.
 fn cost(times: u64, mut work: impl FnMut()) -> (f64, f64) {
     let mut least = u64::MAX;
     let mut calls = 0;
@@ -98,7 +98,7 @@ fn measure(platform: &Platform) -> Result<(), &'static str> {
     for version in [Version::V1, Version::V2] {
         println!("version {}", version.number());
         let config = Config { version, ..Config::default() };
-        // SAFETY: the application has no other, and what the last one granted is ended.
+        // SAFETY: the application has no other table, and all grants of the last one have ended.
         let table = unsafe { GrantTable::new(xen.clone(), windows, config) }.map_err(|_| "no table")?;
         one_page(&table, platform)?;
         many_pages(&table, platform)?;
@@ -137,10 +137,10 @@ fn many_pages(table: &GrantTable<Counted>, platform: &Platform) -> Result<(), &'
     let id = platform.dom_id();
     let page = Page::zeroed().ok_or("no memory")?;
     let gfn = page.gfn();
-    // SAFETY: many owners of one page, of whom the last alone may drop it.
+    // SAFETY: the page has many owners, but only the last one may drop it.
     let alias = || unsafe { Page::from_gfn(gfn) };
-    // A page of one's own stays where it is only while it is mapped there.
-    // SAFETY: it is, until all mappings below are gone.
+    // A page of our own stays at its address only while it is mapped there.
+    // SAFETY: it is mapped there until all mappings below are gone.
     unsafe { table.allow_own_mappings() };
     let keeps = table.grant::<ReadWrite>(alias(), id).map_err(|_| "a grant failed")?;
     let mut map = [MapGrantRef {
@@ -152,7 +152,7 @@ fn many_pages(table: &GrantTable<Counted>, platform: &Platform) -> Result<(), &'
         handle: GrantHandle(0),
         dev_bus_addr: 0,
     }];
-    // SAFETY: it puts the page where it is.
+    // SAFETY: this maps the page at its own address.
     unsafe { op::map(table.xen(), &mut map) }.map_err(|_| "a map failed")?;
     let mut grants = Vec::new();
     for _ in 0..PAGES {
@@ -168,14 +168,14 @@ fn many_pages(table: &GrantTable<Counted>, platform: &Platform) -> Result<(), &'
     for grant in grants {
         let _ = grant.end_access().map_err(|_| "a grant is in use")?.into_gfn();
     }
-    // The next version wants nothing mapped; what keeps the page goes, and the page with it.
+    // The next version requires all mappings to be gone. Unmapping the page at its own address also loses the page.
     let mut unmap = [UnmapGrantRef {
         host_addr: gfn.address(),
         dev_bus_addr: 0,
         handle: map[0].handle,
         status: Status::UNANSWERED,
     }];
-    // SAFETY: nobody uses the page from here on.
+    // SAFETY: the page isn't used from here on.
     unsafe { op::unmap(table.xen(), &mut unmap) }.map_err(|_| "an unmap failed")?;
     let _ = (keeps.end_access().map_err(|_| "a grant is in use")?.into_gfn(), page.into_gfn());
     Ok(())

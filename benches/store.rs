@@ -1,5 +1,5 @@
-//! What a block request of 4 KiB costs between two domains, on each path of the data, one at a time and 32 at once:
-//! `cargo xtask bench --rig twin`. QEMU counts instructions: those of both domains and of Xen between them.
+//! The cost of a 4 KiB block request between two domains, on each data path, one at a time and 32 at once:
+//! `cargo xtask bench --rig twin`. QEMU counts the instructions of both domains and of Xen between them.
 
 #![cfg_attr(granite_guest, no_std, no_main)]
 
@@ -27,14 +27,14 @@ granite::entry!(main);
 const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 352 }];
 const DEPTHS: [u32; 2] = [1, 32];
 
-/// Requests before measuring begins, so that persistent grants are mapped, and those that are measured.
+/// Requests before the measurement, to map the persistent grants, and measured requests.
 const WARM: u64 = 64;
 const MEASURED: u64 = 512;
-/// Bytes of a request, and requests of one call.
+/// Bytes per request, and requests per call.
 const REQUEST: usize = 4096;
 const AT_ONCE: usize = 32;
 
-/// Under emulation that counts everything is slow.
+/// Emulation is slow when it counts instructions.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -42,7 +42,7 @@ fn soon() -> Deadline {
     Deadline::after(PATIENCE)
 }
 
-/// What the front end says of a run.
+/// The front end's report of a run.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Front {
@@ -110,7 +110,7 @@ fn serve(platform: &'static Platform, xen: Xen) -> Result<bool, BenchError> {
             let mut connector = LinkConnector::new(&child);
             let back =
                 connect_back(&mut connector, platform.grants()?, Offer { disk: &mut disk, path }, soon())?;
-            // Where the measured part begins and ends, as this side sees it.
+            // The start and the end of the measured part, as seen by this side.
             let (mut begin, mut end) = (None, None);
             back.serve_to_the_end(&mut connector, LOOK, |served: Served| {
                 let now = (xen.calls(), served.notifications);
@@ -144,14 +144,14 @@ fn serve(platform: &'static Platform, xen: Xen) -> Result<bool, BenchError> {
     Ok(is_good && end == ChildEnd::Success)
 }
 
-/// Prints whether a figure is as it should be.
+/// Prints whether a figure meets its target, and returns it.
 fn wanted(what: &str, figure: f64) -> bool {
     let is_good = figure <= 0.1;
     println!("{} wanted: at most 0.1 {what}", if is_good { "ok  " } else { "MISS" });
     is_good
 }
 
-/// All that can go wrong.
+/// The errors of both ends.
 #[derive(Debug)]
 #[expect(dead_code, reason = "it is printed")]
 enum BenchError {

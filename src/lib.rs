@@ -1,13 +1,13 @@
 //! Granite: a Xen PVH unikernel in Rust, built around the grant table.
 //!
-//! An application is a `main` function and [`entry!`]; `examples/hello.rs` is the smallest. It is given
-//! a [`Platform`](rt::Platform): the domain that it runs in.
+//! An application is a `main` function and [`entry!`]; `examples/hello.rs` is the smallest. `main` receives a
+//! [`Platform`](rt::Platform): the domain it runs in.
 //!
 //! # What do you want to do?
 //!
 //! ## Share a page with another domain
 //!
-//! [`grant`] has it: the page is lent, and comes back when the peer has let go.
+//! Use [`grant`]: it lends a page to a peer, and returns it once the peer has released it.
 //!
 //! ```
 //! use granite::prelude::*;
@@ -22,7 +22,7 @@
 //!
 //! ## Wait for an event
 //!
-//! [`event`] has channels between domains and vCPUs, [`time`] deadlines and timers.
+//! Use [`event`] for channels between domains and vCPUs, and [`time`] for deadlines and timers.
 //!
 //! ```
 //! use granite::event::Unbound;
@@ -64,7 +64,8 @@
 //!
 //! ## Start a second domain
 //!
-//! [`toolstack`] builds and watches PVH domains; [`twin`] starts this very image a second time, and links the two.
+//! [`toolstack`] builds and watches PVH domains; [`twin`] starts the running image a second time and links the two
+//! domains.
 //!
 //! ```
 //! use granite::prelude::*;
@@ -81,7 +82,8 @@
 //!
 //! ## Use all vCPUs
 //!
-//! [`vcpu`] starts them and gives them jobs, which return a value. With the feature `embassy` each runs tasks.
+//! [`vcpu`] starts them and runs jobs on them; a job returns a value. With the feature `embassy`, each vCPU runs
+//! tasks.
 //!
 //! ```
 //! use granite::prelude::*;
@@ -96,16 +98,16 @@
 //!
 //! ## Talk by a protocol of your own
 //!
-//! [`ring`] has rings of requests and responses, and [`driver::bytes`] streams of bytes; `examples/ring_echo.rs` is the
-//! smallest protocol.
+//! [`ring`] has rings of requests and responses, and [`driver::bytes`] has byte streams; `examples/ring_echo.rs` is
+//! the smallest protocol.
 //!
 //! ## Test it in a guest
 //!
-//! [`testing`], and `cargo xtask test`.
+//! Use [`testing`] and `cargo xtask test`.
 //!
 //! # Floors
 //!
-//! A room uses those on lower floors, and no other. `cargo xtask check` reads this table and holds the code to it.
+//! A room uses only rooms on lower floors. `cargo xtask check` reads this table and enforces it.
 //!
 //! ```text
 //! testing      tests that run in guests                               floor 11
@@ -129,14 +131,15 @@
 //! sync         locks, what each vCPU has for itself                   floor 0
 //! ```
 //!
-//! Below lies the crate [`granite_core`], which needs no machine: the [`abi`], grant entries, the freelist, rings.
+//! The crate [`granite_core`] lies below and needs no machine: it has the [`abi`], grant entries, the freelist and
+//! rings.
 //!
-//! Everything compiles on the host too, where the tests run. `cfg(granite_guest)`, which `cargo xtask` sets,
-//! adds what only a machine can have: the entry point, the panic handler and the allocator.
+//! Everything also compiles on the host, where the tests run. `cfg(granite_guest)`, set by `cargo xtask`, adds the
+//! parts for a machine: the entry point, the panic handler and the allocator.
 
 #![no_std]
 #![deny(unsafe_code)]
-// Bring-up is compiled for guests alone, and what only it uses is not public. The guest's build has these lints.
+// Bring-up is only compiled for guests, and items used only by it are not public. The guest build has these lints.
 #![cfg_attr(not(granite_guest), allow(dead_code, unused_imports))]
 
 extern crate alloc;
@@ -179,12 +182,12 @@ pub use error::{Error, Reason};
 #[doc(no_inline)]
 pub use granite_core::abi;
 
-/// The README's application is one.
+/// Compiles the application in the README as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// What applications use.
+/// Common imports for applications.
 pub mod prelude {
     pub use crate::Error;
     pub use crate::abi::DomId;

@@ -1,5 +1,5 @@
-//! What `cargo xtask run` boots here: two domains, of which one serves a disk and the other checks it. An application of your
-//! own has a repository of its own: `cargo xtask new FOLDER`.
+//! `cargo xtask run` boots this demo: two domains connected by a shared ring. One serves a disk, the other verifies
+//! it. Your own application gets its own repository: `cargo xtask new FOLDER`.
 
 #![no_std]
 #![no_main]
@@ -22,7 +22,7 @@ fn main(platform: &'static Platform) -> ExitCode {
     );
     debug!("features: {:?}", platform.features());
 
-    // `cargo xtask run -- panic` and `-- fail` show what becomes of a guest that goes wrong.
+    // `cargo xtask run -- panic` and `-- fail` show how a failing guest ends.
     let options = platform.options();
     assert!(!options.has("panic"), "the command line asked for it");
     if options.has("fail") {

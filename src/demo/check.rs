@@ -1,4 +1,4 @@
-//! Whether a disk keeps what is written on it.
+//! Verifies that a disk keeps its data.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,10 +8,10 @@ use granite::driver::block::{Front, SECTOR, checksum};
 use granite::mm::Guest;
 use granite::ring::RingMemory;
 
-/// Sectors that are written and read at once.
+/// Sectors per read or write.
 const AT_ONCE: usize = 256;
 
-/// Bytes of a sector that are another sector's nowhere, nor in another round.
+/// Fills a sector with bytes unique to this sector and this round.
 fn pattern(round: u8, sector: u64, into: &mut [u8]) {
     let mut state = (sector << 8 | u64::from(round)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for word in into.chunks_exact_mut(8) {
@@ -30,8 +30,8 @@ fn filled(round: u8, first: u64, sectors: usize) -> Vec<u8> {
     data
 }
 
-/// Writes all of a disk, reads it back, compares what the other side sums up, and discards the end of it. One that can't be
-/// written is read and summed up alone.
+/// Writes the whole disk, reads it back, compares the checksums of the other side, and discards the last sectors. A
+/// read-only disk is only read and checksummed.
 pub fn check<X: Guest, M: RingMemory>(front: &mut Front<'_, X, M>, round: u8) -> Result<(), DemoError> {
     let sectors = front.geometry().sectors;
     let parts =

@@ -35,7 +35,7 @@ pub fn run(platform: &'static Platform, parent: &Child) -> Result<ExitCode, Demo
         let checked = check::check(&mut front, round as u8);
         let calls = xen.calls() - calls;
         let Counts { requests, bytes, notifications, grants, .. } = front.counts();
-        // Also after a failure: the other side waits for it.
+        // Close the connection even after a failure: the other side waits for this.
         let closed = front.close(&mut connector, soon());
         checked?;
         closed?;

@@ -1,5 +1,5 @@
-//! A disk between two domains: the control domain serves it, a second one, from the same image, writes it, reads it back
-//! and compares, once for each way that data can go. In the end both count what they have left: nothing.
+//! A disk between two domains. The control domain serves it; a second domain from the same image writes it, reads it
+//! back and compares, once for each data path. At the end both check that they have leaked no resource.
 
 mod check;
 mod child;
@@ -18,32 +18,32 @@ use granite::prelude::*;
 use granite::toolstack::{Toolstack, ToolstackError};
 use granite::twin::{Child, LinkError, TwinError};
 
-/// How long either side waits for the other.
+/// The timeout of each side when it waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The ways of data that are shown.
+/// The data paths shown.
 const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 352 }];
 
-/// Sectors of the disk, where the option `sectors` doesn't say.
+/// The size of the disk in sectors, unless the option `sectors` sets it.
 const SECTORS: u32 = 2048;
 
-/// What goes wrong.
+/// The errors of the demo.
 #[derive(Debug)]
 enum DemoError {
     Twin(TwinError),
     Block(BlockError),
-    /// The option `path` names none.
+    /// The option `path` names no data path.
     NoPath,
-    /// The control domain lacks what the child would be made of.
+    /// The control domain has no image for the child.
     NoImage,
-    /// What was read isn't what was written.
+    /// The data or the checksum of a sector is wrong.
     Wrong {
         sector: u64,
         what: &'static str,
     },
-    /// A reference, a window or a page is still out.
+    /// A reference, a window, a page or a destroyed domain is left over.
     Leak(&'static str),
-    /// The child reports what can't be.
+    /// The child's report is malformed.
     NoReport,
 }
 
@@ -78,7 +78,7 @@ from! {
     granite::driver::connector::ConnectError => Block,
 }
 
-/// Runs the side that this domain is.
+/// Runs this domain's side of the demo.
 pub fn run(platform: &'static Platform) -> ExitCode {
     let result = match Child::connect(platform) {
         Ok(Some(child)) => child::run(platform, &child),
@@ -96,7 +96,7 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, DemoError> {
     let is_image = |module: &&[u8]| module.starts_with(b"\x7fELF");
     let Some(_) = platform.modules().first().filter(|module| is_image(module)) else {
         println!("no image for a second domain: both ends of the demo run in this one (solo)");
-        // A file that is no image is a disk.
+        // A module without an image is a disk.
         return solo::run(platform, platform.modules().first().copied());
     };
     match Toolstack::new(xen) {
@@ -109,12 +109,12 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, DemoError> {
     }
 }
 
-/// Sectors of the disk.
+/// Returns the size of the disk in sectors.
 fn sectors(platform: &Platform) -> u32 {
     platform.options().parse("sectors").ok().flatten().unwrap_or(SECTORS).clamp(16, 1 << 16)
 }
 
-/// The paths that the option `path` asks for: one, or all.
+/// Returns the data paths selected by the option `path`: one, or all.
 fn paths(platform: &Platform) -> Result<Vec<DataPath>, DemoError> {
     let Some(wanted) = platform.options().get("path") else { return Ok(PATHS.into()) };
     let path = PATHS.into_iter().find(|path| path.to_string() == wanted);

@@ -1,4 +1,4 @@
-//! The control domain: it starts the other one, and serves it a disk.
+//! The control domain: it starts the second domain and serves it a disk.
 
 use core::time::Duration;
 
@@ -15,7 +15,7 @@ use zerocopy::FromBytes;
 use super::table::{self, Before, Left, Row};
 use super::{DemoError, PATIENCE, paths, sectors};
 
-/// How often to look whether the other side wants to end.
+/// The interval for checking whether the other side wants to close.
 const LOOK: Duration = Duration::from_millis(50);
 
 pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCode, DemoError> {
@@ -29,7 +29,7 @@ pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCod
     let mut parent = Parent::start(platform, toolstack, &config, PATIENCE)?;
     println!("domain {} runs: the same image, and a page and an event channel between us", parent.child());
 
-    // A file that came with the image is the disk.
+    // A file passed along with the image is the disk.
     let served = match platform.modules().get(1) {
         Some(file) => serve(platform, &parent, ImageDisk(file)),
         None => {
@@ -66,7 +66,7 @@ pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// What both sides did on a path.
+/// For each data path: its name, and the figures of the front and of the back.
 type Rows = Vec<(alloc::string::String, Row, Row)>;
 
 fn serve(
@@ -79,7 +79,7 @@ fn serve(
     let mut rows = Vec::new();
     for path in paths(platform)? {
         let mut connector = LinkConnector::new(parent);
-        // Once written, each is read and summed up.
+        // Each sector is written, unless the disk is read-only, then read and checksummed.
         let total = disk.sectors() * if disk.is_read_only() { 2 } else { 3 } / 2;
         let offer = Offer { disk: &mut disk, path };
         let back = connect_back(&mut connector, grants, offer, soon())?;

@@ -1,5 +1,5 @@
-//! Both ends in one domain, where a second one can't be had. A domain that maps a page of its own loses it at its own
-//! address, so data goes by copies alone; and the back end serves whenever the front end waits.
+//! Both ends in one domain, for use if no second domain can be started. A domain mapping its own page loses that
+//! page at the page's own address, so data is only copied. The back end serves whenever the front end waits.
 
 use alloc::rc::Rc;
 
@@ -35,7 +35,7 @@ pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<
     let mut front = Front::new(ring, channel, grants, own, geometry, limits);
 
     let calls = xen.calls();
-    // What goes wrong there the front end sees.
+    // The front end sees the errors of the back end.
     meanwhile(|| back.serve().is_ok_and(|served| served > 0), || check::check(&mut front, 0))?;
     let calls = xen.calls() - calls;
     let Counts { requests, bytes, notifications, grants: lent, .. } = front.counts();
@@ -44,7 +44,7 @@ pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<
     drop(back);
     table::head();
     let front = Row { requests, bytes, notifications, grants: lent, calls };
-    // One domain makes the calls of both.
+    // One domain makes the hypercalls of both ends.
     let back = Row { requests: answered, bytes: moved, notifications: told, grants: kept, calls: 0 };
     table::line("copy, solo", front, back);
     let left = before.left(grants);

@@ -1,4 +1,4 @@
-//! What flowed, as a table.
+//! The results, as a table.
 
 use granite::grant::Stats;
 use granite::prelude::*;
@@ -7,39 +7,39 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::DemoError;
 
-/// What one side has done on one path.
+/// The figures of one side on one data path.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Row {
-    /// Requests.
+    /// Requests completed.
     pub requests: u64,
-    /// Bytes.
+    /// Bytes transferred.
     pub bytes: u64,
-    /// Times that it told the other.
+    /// Notifications sent to the other side.
     pub notifications: u64,
-    /// Grants out at once: lent by the front, or kept mapped by the back.
+    /// Peak number of grants: lent by the front, or kept mapped by the back.
     pub grants: u64,
-    /// Hypercalls.
+    /// Hypercalls made.
     pub calls: u64,
 }
 
-/// What one side has left at the end.
+/// The resources of one side still in use at the end.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Left {
-    /// References out that weren't at the beginning.
+    /// References in use, beyond those at the start.
     pub out: u32,
-    /// Of those, in the quarantine.
+    /// Of those, the ones in quarantine.
     pub quarantined: u32,
-    /// Pages of windows that are lost, or mapped still.
+    /// Window pages lost, or still mapped.
     pub windows: u32,
-    /// References that there are.
+    /// References in total.
     pub references: u32,
-    /// Those that are free.
+    /// Free references.
     pub free: u32,
 }
 
-/// How the grant table was at the beginning.
+/// The state of the grant table at the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     stats: Stats,
@@ -51,7 +51,7 @@ impl Before {
         Self { stats: grants.stats(), windows: grants.windows().free() }
     }
 
-    /// What is left since.
+    /// Returns the resources still in use since the start.
     pub fn left(self, grants: &Grants) -> Left {
         grants.reap(u32::MAX);
         let Stats { in_use, quarantined, references, free, .. } = grants.stats();
@@ -61,7 +61,7 @@ impl Before {
 }
 
 impl Left {
-    /// Whether nothing is.
+    /// Checks that no resource is left.
     pub fn check(self, who: &'static str) -> Result<(), DemoError> {
         if self.out == 0 && self.quarantined == 0 && self.windows == 0 {
             return Ok(());
@@ -76,13 +76,13 @@ impl Left {
     }
 }
 
-/// The head of the table.
+/// Prints the head of the table.
 pub fn head() {
     println!("path        requests     KiB   notifications  grants at peak  hypercalls a request");
     println!("                             per 1000 requests    lent  kept       front      back");
 }
 
-/// One line of it.
+/// Prints one line of the table.
 pub fn line(path: &str, front: Row, back: Row) {
     let requests = front.requests.max(1);
     let per_request = |calls: u64| calls as f64 / requests as f64;

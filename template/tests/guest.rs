@@ -1,4 +1,4 @@
-//! Tests that run in a guest: `cargo xtask test` boots them.
+//! Guest tests: `cargo xtask test` boots them.
 
 #![no_std]
 #![no_main]
