@@ -63,7 +63,7 @@ fn one_vcpu(platform: &Platform) -> Result<(), &'static str> {
     const UNIT: &str = "instructions";
     // SAFETY: the handler leaves interrupts masked.
     unsafe { trap::handle(VECTOR, |_| count()) }.map_err(|_| "no vector")?;
-    // SAFETY: the vector has a handler, and every register is kept.
+    // SAFETY: the vector has a handler, and the handler keeps every register.
     let interrupt = cost(|| unsafe { core::arch::asm!("int {}", const VECTOR) });
     print("interrupt, to its handler and back", interrupt, UNIT);
 

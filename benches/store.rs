@@ -144,7 +144,7 @@ fn serve(platform: &'static Platform, xen: Xen) -> Result<bool, BenchError> {
     Ok(is_good && end == ChildEnd::Success)
 }
 
-/// Prints whether a figure meets its target, and returns it.
+/// Prints and returns whether a figure meets its target.
 fn wanted(what: &str, figure: f64) -> bool {
     let is_good = figure <= 0.1;
     println!("{} wanted: at most 0.1 {what}", if is_good { "ok  " } else { "MISS" });

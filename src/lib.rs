@@ -112,30 +112,30 @@
 //! ```text
 //! testing      tests that run in guests                               floor 11
 //! start        bring-up: from the first instruction to main           floor 10
-//! error        the one error for an application                       floor 10
-//! twin         two domains that meet: Parent, Child, Link             floor 9
+//! error        the single error type of an application                floor 10
+//! twin         a pair of domains: Parent, Child, Link                 floor 9
 //! rt           entry!, Platform, panic, exit                          floor 8
-//! driver       console, block devices, how two ends connect           floor 7
+//! driver       console, block devices, connecting two ends            floor 7
 //! toolstack    other domains: build, watch, destroy                   floor 7
-//! embassy      tasks, with the feature of that name                   floor 6
+//! embassy      tasks (feature `embassy`)                              floor 6
 //! ring         memory for requests and responses                      floor 6
-//! grant        the table, and owners of what it gives                 floor 5
-//! vcpu         several vCPUs: start, call, jobs                       floor 5
+//! grant        the grant table, owned grants and mappings             floor 5
+//! vcpu         SMP: start vCPUs, call them, run jobs                  floor 5
 //! event        event channels                                         floor 4
-//! random       random numbers, with the feature of that name          floor 4
+//! random       random numbers (feature `random`)                      floor 4
 //! time         clocks, deadlines, timers, waiting                     floor 3
 //! loader       start info, options, modules, memory map               floor 3
 //! mm           frames, page tables, heap, pages, windows              floor 2
-//! hypercall    the seam: one unsafe trait, Xen, a fake                floor 1
+//! hypercall    one unsafe trait, with Xen and a fake                  floor 1
 //! arch         segments, traps, stacks, paging register               floor 1
-//! sync         locks, what each vCPU has for itself                   floor 0
+//! sync         locks, per-vCPU data                                   floor 0
 //! ```
 //!
 //! The crate [`granite_core`] lies below and needs no machine: it has the [`abi`], grant entries, the freelist and
 //! rings.
 //!
 //! Everything also compiles on the host, where the tests run. `cfg(granite_guest)`, set by `cargo xtask`, adds the
-//! parts for a machine: the entry point, the panic handler and the allocator.
+//! parts only a machine can have: the entry point, the panic handler and the allocator.
 
 #![no_std]
 #![deny(unsafe_code)]

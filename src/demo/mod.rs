@@ -96,7 +96,7 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, DemoError> {
     let is_image = |module: &&[u8]| module.starts_with(b"\x7fELF");
     let Some(_) = platform.modules().first().filter(|module| is_image(module)) else {
         println!("no image for a second domain: both ends of the demo run in this one (solo)");
-        // A module without an image is a disk.
+        // A module other than an image is a disk.
         return solo::run(platform, platform.modules().first().copied());
     };
     match Toolstack::new(xen) {
