@@ -1,5 +1,5 @@
-//! The freelist under real interrupts: signals, which come at any instruction of the threads that stand in for
-//! vCPUs, and whose handler allocates and frees as well.
+//! The freelist under real interrupts: threads stand in for vCPUs, and signals arrive at any of their instructions.
+//! The signal handler allocates and frees as well.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -16,14 +16,14 @@ thread_local! {
 
 struct Thread;
 
-// SAFETY: each thread has another number, and none in the handler.
+// SAFETY: each thread has its own number, and the handler has none.
 unsafe impl Vcpu for Thread {
     fn index(&self) -> usize {
         INDEX.with(Cell::get)
     }
 
     fn masked<R>(&self, run: impl FnOnce() -> R) -> R {
-        // SAFETY: plain calls on sets of this function's own.
+        // SAFETY: plain calls on this function's own signal sets.
         let before = unsafe {
             let (mut set, mut before) = (std::mem::zeroed(), std::mem::zeroed());
             libc::sigemptyset(&mut set);
@@ -42,17 +42,17 @@ const COUNT: u32 = 2048;
 const THREADS: usize = 4;
 
 static LIST: OnceLock<Freelist<Thread>> = OnceLock::new();
-/// Who has each reference: 0 nobody, 1 a thread, 2 a handler.
+/// The owner of each reference: 0 for none, 1 for a thread, 2 for a handler.
 static OWNERS: [AtomicU32; COUNT as usize] = [const { AtomicU32::new(0) }; COUNT as usize];
-/// How many references handlers keep from one time to the next.
+/// How many references the handlers keep between calls.
 const KEPT: usize = 64;
 static PARKED: AtomicU32 = AtomicU32::new(0);
-/// The threads, as signals know them.
+/// The ids of the threads, for signals.
 static IDS: [AtomicU64; THREADS] = [const { AtomicU64::new(0) }; THREADS];
 /// No more signals are sent.
 static DONE: AtomicBool = AtomicBool::new(false);
 static HANDLED: AtomicU64 = AtomicU64::new(0);
-/// How often in a row a handler found none free. Most of them always are.
+/// How many times in a row a handler found no free reference. Most references are always free.
 static REFUSED: AtomicU32 = AtomicU32::new(0);
 static TWICE: AtomicBool = AtomicBool::new(false);
 
@@ -68,7 +68,7 @@ fn give(number: GrantRef, owner: u32) {
     }
 }
 
-/// Takes one reference and frees one that an earlier interrupt took. It only touches atomics, and the thread's
+/// Takes one reference, and frees one taken by an earlier interrupt. It touches only atomics and the thread's
 /// number, as a handler may.
 extern "C" fn handler(_: libc::c_int) {
     let interrupted = INDEX.with(|index| index.replace(NO_VCPU));
@@ -101,7 +101,7 @@ fn handlers_and_what_they_interrupt_never_get_the_same_reference() {
         list.grow(COUNT).unwrap();
         list
     });
-    // SAFETY: the handler does what a handler may, and the old one is not needed.
+    // SAFETY: the handler does only things allowed in a handler, and the old handler is not needed.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
@@ -115,7 +115,7 @@ fn handlers_and_what_they_interrupt_never_get_the_same_reference() {
             let running = &running;
             scope.spawn(move || {
                 INDEX.with(|own| own.set(index));
-                // SAFETY: asks who it is.
+                // SAFETY: returns the id of the calling thread.
                 IDS[index].store(unsafe { libc::pthread_self() }, Ordering::Relaxed);
                 let mut seed = index as u32 + 1;
                 let mut held = Vec::with_capacity(512);
@@ -149,7 +149,7 @@ fn handlers_and_what_they_interrupt_never_get_the_same_reference() {
                 list.free_many(&mut held);
                 list.flush();
                 running.fetch_sub(1, Ordering::Relaxed);
-                // To be signalled is to be alive.
+                // A thread must stay alive as long as it may be signalled.
                 while !DONE.load(Ordering::Relaxed) {
                     std::thread::yield_now();
                 }
@@ -158,8 +158,8 @@ fn handlers_and_what_they_interrupt_never_get_the_same_reference() {
         let threads: Vec<_> = (0..THREADS).map(work).collect();
         while running.load(Ordering::Relaxed) > 0 {
             for id in IDS.iter().map(|id| id.load(Ordering::Relaxed)).filter(|&id| id != 0) {
-                // SAFETY: threads wait for each other, and none is joined before the end of the scope, so
-                // the id is good.
+                // SAFETY: each thread waits until the others are done, and none is joined before the end of the
+                // scope, so the id is valid.
                 unsafe { libc::pthread_kill(id, libc::SIGUSR1) };
             }
             std::thread::sleep(Duration::from_micros(30));

@@ -1,8 +1,8 @@
-//! Every interleaving of a few steps of a few threads, by `loom`: `cargo xtask test --rig host loom` (which
-//! sets `cfg(granite_loom)`; without it there is nothing here).
+//! `loom` explores every interleaving of a few steps of a few threads: `cargo xtask test --rig host loom` (it sets
+//! `cfg(granite_loom)`; without it this file is empty).
 //!
-//! What a reference stands for is a cell of its own, which whoever has the reference writes without any
-//! atomics: two owners at once, or an ordering too weak to hand the cell on, is a race that loom reports.
+//! Each reference stands for a cell of its own. The owner of the reference writes the cell without atomics, so two
+//! owners at once, or an ordering too weak to hand the cell on, are a race reported by loom.
 
 #![cfg(granite_loom)]
 

@@ -1,4 +1,5 @@
-//! Random sequences of operations on a freelist against a simple oracle: nothing is owned twice, and nothing is lost.
+//! Random sequences of operations on a freelist against a simple oracle: no reference has two owners, and none is
+//! lost.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -15,7 +16,7 @@ thread_local! {
 
 struct Thread;
 
-// SAFETY: each test is one thread, which plays one vCPU at a time.
+// SAFETY: each test is one thread, playing one vCPU at a time.
 unsafe impl Vcpu for Thread {
     fn index(&self) -> usize {
         INDEX.with(Cell::get)
@@ -53,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is out, and what there is.
+/// The references out, and the number of references.
 struct Oracle {
     out: Vec<OwnedRef>,
     owned: Vec<bool>,
@@ -133,7 +134,7 @@ proptest! {
             prop_assert_eq!((stats.in_use as usize, stats.total), (oracle.out.len(), oracle.limit - 8));
             prop_assert_eq!(stats.free, stats.total - stats.in_use);
         }
-        // All of it can be had, wherever it was cached.
+        // All references can be allocated, wherever they were cached.
         for vcpu in [0, 1, NO_VCPU] {
             INDEX.with(|index| index.set(vcpu));
             while let Ok(own) = list.alloc() {

@@ -1,4 +1,4 @@
-//! The control interface, whose structures depend on its version: that of the headers is read from them.
+//! The control interface. Its structures depend on its version, so the version is read from the headers.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use granite_core::abi::hvm_context::{self, Cpu, Descriptor, Header};
 
 use super::{Row, offset_of, size_of};
 
-/// The version of the interface that these headers have.
+/// Returns the interface version of these headers.
 pub fn version(headers: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(headers.join("xen/domctl.h")).ok()?;
     let line = text.lines().find(|line| line.starts_with("#define XEN_DOMCTL_INTERFACE_VERSION "))?;
     u32::from_str_radix(line.rsplit_once("0x")?.1, 16).ok()
 }
 
-/// The rows, for headers of this version. One that isn't known is a row that is wrong.
+/// Adds the rows for headers of this version. An unknown version adds a wrong row.
 pub fn rows(version: u32, rows: &mut Vec<Row>) {
     let known = InterfaceVersion::KNOWN.iter().any(|known| known.0 == version);
     rows.push(("XEN_DOMCTL_INTERFACE_VERSION".into(), if known { version.into() } else { 0 }));
@@ -77,7 +77,7 @@ pub fn rows(version: u32, rows: &mut Vec<Row>) {
         "sysenter_cs" = sysenter, "shadow_gs" = shadow_gs, "msr_flags" = msrs, "tsc" = tsc,
         "pending_event" = pending_event, "error_code" = error_code, "flags" = flags,
     });
-    // The order within the lists.
+    // The order of the values within the arrays.
     for (c, offset) in [
         ("ds_limit", offset_of!(Cpu, limits) + 4),
         ("ss_limit", offset_of!(Cpu, limits) + 20),

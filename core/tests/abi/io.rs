@@ -1,4 +1,4 @@
-//! What goes through rings, and the states of the ends that meet.
+//! The structures in rings, and the states of connecting ends.
 
 use granite_core::abi::blkif::{self, Discard, MAX_SEGMENTS, Operation, Request, Response, Segment, Status};
 use granite_core::abi::xenbus::State;
@@ -7,7 +7,7 @@ use granite_core::ring;
 
 use super::{Row, offset_of, size_of};
 
-/// The structures.
+/// Adds the rows of the structures.
 pub fn structures(rows: &mut Vec<Row>) {
     layout!(rows, "struct blkif_request_segment" = Segment {
         "gref" = gref, "first_sect" = first_sect, "last_sect" = last_sect,
@@ -17,7 +17,7 @@ pub fn structures(rows: &mut Vec<Row>) {
         "sector_number" = sector_number, "seg" = segments,
     });
     layout!(rows, "struct blkif_response" = Response { "id" = id, "operation" = operation, "status" = status });
-    // Ours goes on to the end of a request, so the size is another.
+    // Our structure extends to the end of a request, so the sizes differ, and only offsets are compared.
     let offsets = [
         ("operation", offset_of!(Discard, operation)),
         ("flag", offset_of!(Discard, flag)),
@@ -32,7 +32,7 @@ pub fn structures(rows: &mut Vec<Row>) {
     rows.push(("offsetof(struct blkif_sring, ring)".into(), ring::HEADER as u64));
 }
 
-/// The values.
+/// Adds the rows of the values.
 pub fn constants(rows: &mut Vec<Row>) {
     values!(
         rows,

@@ -1,4 +1,4 @@
-//! Events, time, vCPUs and the page that Xen shares.
+//! Events, time, vCPUs and the page shared by Xen.
 
 use granite_core::abi::Number;
 use granite_core::abi::event::{self, EventOp, Port, PortState, VirtualInterrupt};
@@ -9,7 +9,7 @@ use granite_core::abi::vcpu::{self, VcpuContext, VcpuOp};
 
 use super::{Row, offset_of, size_of};
 
-/// The structures.
+/// Adds the rows of the structures.
 pub fn structures(rows: &mut Vec<Row>) {
     layout!(rows, "struct vcpu_time_info" = VcpuTimeInfo {
         "version" = version, "tsc_timestamp" = tsc_timestamp, "system_time" = system_time,
@@ -18,7 +18,7 @@ pub fn structures(rows: &mut Vec<Row>) {
     layout!(rows, "struct vcpu_info" = VcpuInfo {
         "evtchn_upcall_pending" = upcall_pending, "evtchn_pending_sel" = pending_sel, "arch" = arch, "time" = time,
     });
-    // The page goes on behind what we use of it.
+    // The page continues after the part we use.
     layout!(rows, "((struct shared_info *)0)->vcpu_info[0]" = VcpuInfo {});
     for (c, offset) in [
         ("vcpu_info", offset_of!(SharedInfo, vcpu_info)),
@@ -64,7 +64,7 @@ pub fn structures(rows: &mut Vec<Row>) {
     layout!(rows, "struct xen_hvm_param" = hvm::Param { "domid" = domid, "index" = index, "value" = value });
 }
 
-/// The values.
+/// Adds the rows of the values.
 pub fn constants(rows: &mut Vec<Row>) {
     values!(
         rows,

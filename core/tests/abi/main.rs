@@ -1,6 +1,5 @@
-//! Every size, offset and value of `granite_core::abi`, against Xen's own headers in C: both sides say what they
-//! have for the same C expression. `GRANITE_XEN_HEADERS` is the folder of the headers (`cargo xtask test`
-//! sets it).
+//! Compares every size, offset and value of `granite_core::abi` with Xen's own C headers: both sides evaluate the
+//! same C expressions. `GRANITE_XEN_HEADERS` is the folder of the headers (`cargo xtask test` sets it).
 
 use std::mem::{offset_of, size_of};
 use std::path::Path;
@@ -15,10 +14,10 @@ use granite_core::abi::sched::{Poll, Shutdown, ShutdownReason};
 use granite_core::abi::start_info::{self, MemoryMapEntry, Module, RegionKind, StartInfo};
 use granite_core::abi::{DomId, Features, XenErrno, cpuid, version};
 
-/// A C expression, and what we have for it.
+/// A C expression, and our value for it.
 type Row = (String, u64);
 
-/// Rows of a structure: its size, and the offset of each field, which may have another name in C.
+/// The rows of a structure: its size, and the offset of each field. A field may have another name in C.
 macro_rules! layout {
     ($rows:ident, $c:literal = $type:ty { $($c_field:literal = $($field:ident).+),* $(,)? }) => {
         $rows.push((format!("sizeof({})", $c), size_of::<$type>() as u64));
@@ -26,7 +25,7 @@ macro_rules! layout {
     };
 }
 
-/// Rows of values.
+/// The rows of values.
 macro_rules! values {
     ($rows:ident, $($c:literal = $value:expr),* $(,)?) => {
         $($rows.push(($c.to_owned(), u64::from($value)));)*
@@ -162,7 +161,7 @@ fn grant_constants(rows: &mut Vec<Row>) {
     for (name, status) in Status::ALL {
         rows.push((format!("(uint16_t){name}"), u64::from(status.0.cast_unsigned())));
         let message = status.message().unwrap_or_default();
-        // The header's own words, at the place that the number gives them.
+        // The header's own message, at the index given by the number.
         rows.push((format!("!strcmp(messages[-({name})], \"{message}\")"), 1));
     }
 }
@@ -216,7 +215,7 @@ fn constants(rows: &mut Vec<Row>) {
     );
 }
 
-/// Four letters of the signature.
+/// Returns four letters of the signature.
 fn word(at: usize) -> u32 {
     cpuid::SIGNATURE[at..].first_chunk().copied().map_or(0, u32::from_le_bytes)
 }
@@ -269,14 +268,14 @@ struct e820entry { uint64_t addr; uint64_t size; uint32_t type; } __attribute__(
 static const char *messages[] = GNTTABOP_error_msgs;
 ";
 
-/// A program that prints each expression's value.
+/// Returns the C program; it prints the value of each expression.
 fn program(rows: &[Row]) -> String {
     let lines: String = rows.iter().map(|(c, _)| format!("    SHOW({c});\n")).collect();
     let show = "#define SHOW(e) printf(\"%llu\\n\", (unsigned long long)(e))\n";
     format!("{INCLUDES}{show}int main(void)\n{{\n{lines}    return 0;\n}}\n")
 }
 
-/// Compiles and runs the program; gives the lines that it prints.
+/// Compiles and runs the program. Returns the printed lines.
 fn run(program: &str, headers: &Path) -> Result<Vec<String>, String> {
     let folder = std::env::temp_dir().join(format!("granite-abi-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
@@ -287,7 +286,7 @@ fn run(program: &str, headers: &Path) -> Result<Vec<String>, String> {
         output(cc.arg("-isystem").arg(headers).arg(&source).arg("-o").arg(&binary))?;
         output(&mut Command::new(&binary))
     });
-    // A temporary folder that stays is the system's to clean.
+    // If the temporary folder stays, cleaning it is up to the system.
     let _ = std::fs::remove_dir_all(&folder);
     result.map(|text| text.lines().map(str::to_owned).collect())
 }

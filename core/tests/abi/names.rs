@@ -6,7 +6,7 @@ use std::path::Path;
 
 pub const NAME: &str = "every_name_of_the_grant_table_s_header_is_listed";
 
-/// What a header defines: macros of these kinds, structures, unions and types.
+/// Returns the names defined by a header: macros of these kinds, structures, unions and types.
 fn defined(header: &str) -> BTreeSet<String> {
     let names = header.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -26,11 +26,12 @@ fn defined(header: &str) -> BTreeSet<String> {
     names.filter(|name| name != "GNTTABOP_error_msgs").collect()
 }
 
-/// Compares the two. Returns how many names there are.
+/// Compares the header with the table. Returns the number of names.
 ///
 /// # Errors
 ///
-/// What is wrong, for a person.
+/// A message for a person, if a file can't be read, if a name is missing from the table, or if the header has too
+/// few names.
 pub fn check(headers: &Path) -> Result<usize, String> {
     let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
     let defined = defined(&read(&headers.join("xen/grant_table.h"))?);
@@ -41,7 +42,7 @@ pub fn check(headers: &Path) -> Result<usize, String> {
         first_columns.flat_map(|column| column.split('`').skip(1).step_by(2)).collect();
     let missing: Vec<_> = defined.iter().filter(|name| !listed.contains(name.as_str())).collect();
     match missing.is_empty() {
-        // An old header has fewer; none has so few.
+        // An old header has fewer names, but none has so few.
         true if defined.len() < 50 => Err(format!("only {} names are found in the header", defined.len())),
         true => Ok(defined.len()),
         false => Err(format!("not in header.md: {missing:?}")),

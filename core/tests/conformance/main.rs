@@ -1,5 +1,6 @@
-//! Rings against Xen's own macros: a C program, compiled with `io/ring.h` and `io/blkif.h`, plays one end on a page that it reads
-//! and writes, and ours plays the other. `GRANITE_XEN_HEADERS` is the folder of the headers (`cargo xtask test` sets it).
+//! Rings against Xen's own macros. A C program, compiled with `io/ring.h` and `io/blkif.h`, reads and writes a page
+//! as one end, and our code plays the other end. `GRANITE_XEN_HEADERS` is the folder of the headers
+//! (`cargo xtask test` sets it).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
@@ -16,7 +17,7 @@ use granite_core::ring::flex::{Stream, references};
 use granite_core::ring::{Back, Front, Ring, RingMemory, Words, slots_in};
 use granite_core::sync::primitive::Ordering;
 
-/// A name, and what is done with the C program.
+/// A name, and a test with the C program.
 type Case = (&'static str, fn(&C));
 
 /// The cases.
@@ -61,7 +62,7 @@ struct C(PathBuf);
 
 impl C {
     fn compile(headers: &OsStr) -> Self {
-        // Of this process alone: another may run the same tests.
+        // The name is unique to this process: another may run the same tests.
         let name = format!("ring-conformance-{}", std::process::id());
         let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let source = program.with_extension("c");
@@ -73,7 +74,7 @@ impl C {
         Self(program)
     }
 
-    /// Runs it on memory; gives what it found.
+    /// Runs the program on memory. Returns its findings.
     fn run(&self, what: &str, arguments: &[u32], memory: &[&Words]) -> Vec<u64> {
         let mut command = Command::new(&self.0);
         command.arg(what).args(arguments.iter().map(u32::to_string));
@@ -103,7 +104,7 @@ fn segment(n: u32) -> Segment {
     Segment { gref: GrantRef(1000 + n), first_sect: n as u8 % 4, last_sect: 4 + n as u8 % 4, padding: [0; 2] }
 }
 
-/// The n-th request, as the C program has it too.
+/// Returns the n-th request, identical to the C program's.
 fn request(n: u64) -> Request {
     let none = Segment { gref: GrantRef(0), first_sect: 0, last_sect: 0, padding: [0; 2] };
     let (id, sector_number) = (n, 77 + (n << 33));
@@ -146,7 +147,7 @@ fn c_asks(c: &C) {
     for pages in [1, 2, 4] {
         let memory = Words::new(pages * 4096);
         let slots = slots_in::<Blkif>(pages * 4096);
-        // It initialises the ring, and fills it.
+        // The C program initialises the ring and fills it.
         assert_eq!(c.run("ask", &[slots], &[&memory]), [1], "the first is told of");
         let mut back = Ring::<Back, Blkif, _>::attach(memory.clone()).unwrap();
         for n in 0..u64::from(slots) {
@@ -164,12 +165,12 @@ fn c_answers(c: &C) {
     let memory = Words::new(8192);
     let mut front = Ring::<Front, Blkif, _>::new(memory.clone()).unwrap();
     for n in 0..64 {
-        // Numbers are given in order at first, so each is its own.
+        // A new ring gives out its numbers in order, so each request has its own index as its number.
         let id = front.push(|id| request(id.number())).unwrap();
         assert_eq!(id.number(), n);
     }
     assert!(front.publish().is_needed());
-    // It compares each field with what it would have written, and answers.
+    // The C program compares each field with its own value, and answers.
     assert_eq!(c.run("answer", &[64], &[&memory]), [0, 1]);
     for n in 0..64 {
         assert_eq!(
@@ -181,7 +182,7 @@ fn c_answers(c: &C) {
     assert!(!front.arm().unwrap());
 }
 
-/// Old index, number of new ones, and where the peer wants to be told: by each side's arithmetic.
+/// Compares both sides' arithmetic for the old index, the number of new entries and the peer's event index.
 fn notifications(c: &C) {
     let memory = Words::new(4096);
     for old in [0, 1, 31, u32::MAX - 3, u32::MAX] {
@@ -214,7 +215,7 @@ fn stream(c: &C) {
         for round in 0..12 {
             let (written, _) = front.write(&text).unwrap();
             assert_eq!(written, 1500, "{round}");
-            // It echoes all that there is, and says how much that was, the order, and the last reference.
+            // The C program echoes everything, and prints its length, the order, and the last reference.
             let found = c.run("echo", &[], &[&indices, &data]);
             assert_eq!(found, [1500, order.into(), 70 + (1 << order) - 1]);
             let mut echo = vec![0; 1600];

@@ -1,4 +1,4 @@
-//! The freelist.
+//! Models of the freelist.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,8 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-/// References there may be; 0 is never out. They take two words: the first chunk of a model has one.
+/// The maximum number of references; 0 is never handed out. Their bits take two words, and the first chunk of a
+/// model has one.
 const ALL: u32 = 80;
 
 loom::thread_local! {
@@ -20,7 +21,7 @@ loom::thread_local! {
 
 struct Thread;
 
-// SAFETY: each thread of a model sets another number.
+// SAFETY: each thread of a model sets its own number.
 unsafe impl Vcpu for Thread {
     fn index(&self) -> usize {
         INDEX.with(Cell::get)
@@ -31,19 +32,19 @@ unsafe impl Vcpu for Thread {
     }
 }
 
-/// A list, and what its references stand for.
+/// A list, and a cell for each of its references.
 struct Model {
     list: Freelist<Thread>,
     cells: Vec<UnsafeCell<u32>>,
 }
 
-// SAFETY: that the cells are used by one thread at a time is what loom checks.
+// SAFETY: loom checks that each cell has one user at a time.
 unsafe impl Sync for Model {}
 // SAFETY: as above.
 unsafe impl Send for Model {}
 
 impl Model {
-    /// References from `first` to `last`, for so many caches.
+    /// Creates a list of the references from `first` to `last`, with this many caches.
     fn with(first: u32, last: u32, caches: usize) -> Arc<Self> {
         let list = Freelist::new(Thread, GrantRef(first), caches).unwrap();
         list.make_room(ALL).unwrap();
@@ -51,12 +52,12 @@ impl Model {
         Arc::new(Self { list, cells: (0..ALL).map(|_| UnsafeCell::new(0)).collect() })
     }
 
-    /// References 1 to `count`.
+    /// Creates a list of the references from 1 to `count`.
     fn new(count: u32, caches: usize) -> Arc<Self> {
         Self::with(1, count, caches)
     }
 
-    /// Uses what the reference stands for.
+    /// Writes the cell of the reference.
     fn touch(&self, reference: &OwnedRef) {
         // SAFETY: the owner of the reference owns the cell; loom checks it.
         self.cells[reference.get().0 as usize].with_mut(|cell| unsafe { *cell += 1 });
@@ -87,7 +88,7 @@ impl Model {
         run
     }
 
-    /// A reference, or none; then `waker` is woken by the next that comes free.
+    /// Returns a reference. If none is free, registers `waker` for the next free, then tries again.
     fn wait(&self, waker: &Waker) -> Option<OwnedRef> {
         self.alloc().or_else(|| {
             self.list.wait(waker);
@@ -95,7 +96,7 @@ impl Model {
         })
     }
 
-    /// At the end nothing is lost and nothing is there twice, wherever it was cached.
+    /// Checks at the end that no reference is lost or duplicated, wherever it was cached.
     fn check<'r>(&self, out: impl IntoIterator<Item = &'r OwnedRef>) {
         let mut seen: Vec<u32> = out.into_iter().map(|reference| reference.get().0).collect();
         let mut rest = Vec::new();
@@ -111,7 +112,7 @@ impl Model {
     }
 }
 
-/// Runs both sides at once, the second on a thread of its own, as vCPUs of these numbers.
+/// Runs both sides at once, the second on its own thread, as vCPUs with these numbers.
 fn race<A, B: 'static>(
     model: &Arc<Model>,
     vcpus: [usize; 2],
@@ -145,7 +146,7 @@ fn alloc_against_alloc() {
     });
 }
 
-/// What is freed is handed over with all that its owner did, and to one.
+/// A freed reference goes to one new owner, along with everything its old owner did.
 #[test]
 fn alloc_against_free() {
     explore(|| {
@@ -160,7 +161,7 @@ fn alloc_against_free() {
     });
 }
 
-/// While one more is free than both take, neither is told that none is.
+/// With one more reference free than both threads take, neither allocation fails.
 #[test]
 fn exhausted_only_if_none_is_free() {
     explore(|| {
@@ -171,7 +172,8 @@ fn exhausted_only_if_none_is_free() {
     });
 }
 
-/// However often another one is faster: one of four is left for the third.
+/// An allocation succeeds however often the other thread is faster: of four references, one is left for the third
+/// allocation.
 #[test]
 fn exhausted_only_if_none_is_free_however_often_another_is_first() {
     explore(|| {
@@ -230,8 +232,8 @@ fn growth_against_alloc() {
     explore(|| {
         let model = Model::new(1, 1);
         let grow = |model: &Model| {
-            // What growth does for the new entries, before their references are handed out.
-            // SAFETY: nobody has the reference yet; loom checks it.
+            // Growth does this for the new entries before it hands out their references.
+            // SAFETY: the reference has no owner yet; loom checks it.
             model.cells[2].with_mut(|cell| unsafe { *cell = 7 });
             model.list.grow(3).unwrap();
         };
@@ -250,13 +252,13 @@ fn growth_against_growth() {
     });
 }
 
-/// A cache that is full gives half of it away while another vCPU is short.
+/// A full cache gives away half of its references while another vCPU is short of them.
 #[test]
 fn a_full_cache_against_alloc() {
     explore(|| {
         let model = Model::new(16, 2); // two to a cache
         INDEX.with(|index| index.set(0));
-        // As many as there are, and no more: to find none is a shortage.
+        // Take all references, but no more: a failed allocation would declare a shortage.
         let mut all: Vec<_> = (0..16).map(|_| model.alloc().unwrap()).collect();
         let last = all.split_off(13);
         let frees = move |model: &Model| last.into_iter().for_each(|reference| model.free(reference));
@@ -265,7 +267,7 @@ fn a_full_cache_against_alloc() {
     });
 }
 
-/// Whoever parks a reference hands it over to whoever takes it out.
+/// Parking and unparking hand a reference over from one thread to another.
 #[test]
 fn park_against_unpark() {
     explore(|| {
@@ -296,7 +298,7 @@ impl Wake for Counter {
     }
 }
 
-/// Who waits gets a reference, or is woken, unless none is free in the end. It takes `before` references first.
+/// A waiter gets a reference or is woken, unless none is free in the end. It first takes `before` references.
 fn holds_and_waits_against<B: 'static>(
     model: &Arc<Model>,
     before: usize,
@@ -319,7 +321,7 @@ fn holds_and_waits_against<B: 'static>(
     (taken, other)
 }
 
-/// The same, for one that has none before.
+/// The same, for a waiter without any references before.
 fn waits_against<B: 'static>(
     model: &Arc<Model>,
     vcpus: [usize; 2],
@@ -339,13 +341,13 @@ fn wait_against_free() {
     });
 }
 
-/// What a vCPU frees into its cache wakes who waits when the vCPU halts.
+/// A reference freed into a vCPU's cache wakes the waiter when the vCPU halts.
 #[test]
 fn wait_against_a_vcpu_that_frees_and_halts() {
     explore(|| {
         let model = Model::new(8, 1);
         INDEX.with(|index| index.set(0));
-        // No shortage yet, or the last would go past the cache.
+        // No shortage may be declared yet, or the last free would bypass the cache.
         let mut all: Vec<_> = (0..8).map(|_| model.alloc().unwrap()).collect();
         let last = all.pop().unwrap();
         let (got, ()) = waits_against(&model, [NO_VCPU, 0], move |model| {
@@ -356,7 +358,7 @@ fn wait_against_a_vcpu_that_frees_and_halts() {
     });
 }
 
-/// A vCPU that fills its cache doesn't take the last for longer than a moment.
+/// A vCPU refilling its cache keeps the last reference from a waiter only for a moment.
 #[test]
 fn wait_against_refill() {
     explore(|| {
@@ -376,7 +378,7 @@ fn wait_against_alloc_of_one_of_three() {
     });
 }
 
-/// Several that were taken in vain are put back: one of two is gone meanwhile.
+/// An allocation of several references puts them back if it fails: one of the two was taken meanwhile.
 #[test]
 fn wait_against_many_that_fail() {
     explore(|| {
@@ -386,7 +388,7 @@ fn wait_against_many_that_fail() {
     });
 }
 
-/// A run of which a part was gone is put back.
+/// An allocation of a run puts its part back if the rest was taken.
 #[test]
 fn wait_against_a_run_that_fails() {
     explore(|| {
@@ -406,7 +408,7 @@ fn wait_against_growth() {
     });
 }
 
-/// One who waits while another one's shortage is being ended.
+/// A waiter arrives while another thread's shortage is being ended.
 #[test]
 fn wait_against_the_end_of_a_shortage() {
     explore(|| {

@@ -1,5 +1,5 @@
-//! The header's protocols on one entry, against Xen as it works on it (`xen/common/grant_table.c`, by what
-//! `_set_status` and `gnttab_clear_flags` do).
+//! The header's protocols on one entry, against a model of Xen working on it (`xen/common/grant_table.c`, following
+//! `_set_status` and `gnttab_clear_flags`).
 
 use granite_core::abi::grant::EntryFlags;
 use granite_core::abi::{DomId, Gfn};
@@ -12,7 +12,7 @@ use loom::thread;
 const PEER: DomId = DomId(7);
 const FRAME: Gfn = Gfn(42);
 
-/// An entry, and the page that it grants.
+/// An entry, and the page it grants.
 struct Granted {
     version: u32,
     word: AtomicU32,
@@ -22,7 +22,7 @@ struct Granted {
     page: UnsafeCell<u32>,
 }
 
-// SAFETY: that the page is used by one side at a time is what loom checks.
+// SAFETY: loom checks that the page has one user at a time.
 unsafe impl Sync for Granted {}
 // SAFETY: as above.
 unsafe impl Send for Granted {}
@@ -52,11 +52,11 @@ impl Granted {
     }
 
     fn touch(&self) {
-        // SAFETY: the owner of the page is alone with it, or loom reports a race.
+        // SAFETY: the owner of the page is its only user, or loom reports a race.
         self.page.with_mut(|page| unsafe { *page += 1 });
     }
 
-    /// What Xen does for a peer that maps, uses and unmaps.
+    /// Does the work of Xen when a peer maps, uses and unmaps the page. Returns whether Xen granted access.
     fn map_and_unmap(&self, writing: bool) -> bool {
         let wanted = if writing { EntryFlags::READING | EntryFlags::WRITING } else { EntryFlags::READING };
         let wanted = u32::from(wanted.bits());
@@ -121,7 +121,7 @@ fn end_access_against_xen(version: u32) {
         let xen = thread::spawn(move || xen.map_and_unmap(true));
         let ended = granted.entry().end_access();
         if ended.is_ok() {
-            // Ours again: the peer may not use it from here on.
+            // The page is ours again: the peer must not use it any more.
             granted.touch();
         }
         let mapped = xen.join().unwrap();
@@ -139,7 +139,7 @@ fn make_readonly_against_xen(version: u32) {
         let xen = thread::spawn(move || xen.map_and_unmap(true));
         let made = granted.entry().make_readonly();
         if made.is_ok() {
-            // Nobody writes from here on: what is read now stays.
+            // The peer can't write any more: the contents read now are stable.
             granted.touch();
         }
         xen.join().unwrap();
@@ -181,14 +181,14 @@ fn make_readonly_against_xen_pinning_for_write_v2() {
     make_readonly_against_xen(2);
 }
 
-/// What was written to a page before it was made writable is seen by the peer that writes to it then.
+/// A peer writing to a page made writable sees everything written to it before.
 fn make_writable_against_xen(version: u32) {
     explore(version, |granted| {
         granted.grant();
         granted.entry().make_readonly().unwrap();
         let xen = granted.clone();
         let xen = thread::spawn(move || xen.map_and_unmap(true));
-        // Nobody may write yet.
+        // The peer may not write yet.
         granted.touch();
         granted.entry().make_writable();
         xen.join().unwrap();
@@ -205,7 +205,7 @@ fn make_writable_against_xen_mapping_for_write_v2() {
     make_writable_against_xen(2);
 }
 
-/// A grant that could not be ended, or made read-only, is what it was.
+/// A grant whose end failed still grants as before.
 fn restored_after_a_peer_was_faster(version: u32) {
     explore(version, |granted| {
         granted.grant();
@@ -227,8 +227,8 @@ fn a_grant_that_could_not_be_ended_grants_again_v2() {
     restored_after_a_peer_was_faster(2);
 }
 
-/// A slot that is offered again after it was withdrawn: what its owner did in between is seen by Xen, and what Xen did
-/// before is seen by the owner.
+/// A slot is withdrawn after Xen has refused a transfer to it: Xen sees the owner's accesses before the offer, and
+/// the owner sees Xen's accesses before the withdrawal.
 #[test]
 fn withdraw_against_a_transfer_that_is_refused() {
     explore(1, |slot| {
@@ -241,7 +241,7 @@ fn withdraw_against_a_transfer_that_is_refused() {
             let committed = word | u32::from(EntryFlags::TRANSFER_COMMITTED.bits());
             if xen.word.compare_exchange(word, committed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 xen.touch();
-                // It fails, and lets go of the slot again.
+                // The transfer fails, and Xen releases the slot.
                 xen.word.fetch_and(!u32::from(EntryFlags::TRANSFER_COMMITTED.bits()), Ordering::Release);
             }
         });
@@ -253,7 +253,7 @@ fn withdraw_against_a_transfer_that_is_refused() {
     });
 }
 
-/// A slot is withdrawn, or a page comes; never both.
+/// A slot is either withdrawn or receives a page, never both.
 #[test]
 fn withdraw_against_transfer() {
     explore(1, |slot| {

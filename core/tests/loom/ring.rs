@@ -1,4 +1,4 @@
-//! The ring between two threads: a slot is seen with its index, and whoever sleeps is told.
+//! The ring between two threads: a slot becomes visible with its index, and a sleeping end is notified.
 
 use granite_core::ring::{Back, Front, Protocol, Ring, Words};
 use loom::thread;
@@ -14,7 +14,7 @@ impl Protocol for Number {
     }
 }
 
-/// The header, and one slot.
+/// The bytes of the header and one slot.
 fn words() -> Words {
     Words::new(68)
 }
@@ -51,7 +51,7 @@ fn a_back_end_that_sleeps_is_told() {
     model(|| {
         let words = words();
         let mut front = Ring::<Front, Number, _>::new(words.clone()).unwrap();
-        // It was told of the first, and is at work.
+        // The back was notified of the first request, and is at work.
         front.push(|_| 1).unwrap();
         assert!(front.publish().is_needed());
         let mut back = Ring::<Back, Number, _>::attach(words).unwrap();

@@ -1,6 +1,6 @@
-//! A script of bytes plays both ends of a ring and of a stream, and somebody who writes anything anywhere. Whatever it
-//! does: no panic, no endless loop, nothing answered that isn't asked, and as long as nobody interferes, what goes in comes
-//! out. For the tests here, and for fuzz/.
+//! A script of bytes plays both ends of a ring and of a stream, and a peer writing arbitrary values anywhere.
+//! Whatever the script does, there is no panic, no endless loop, and no answer without a request. As long as the
+//! peer doesn't interfere, data comes out as it went in. Used by the tests here, and by fuzz/.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -20,7 +20,7 @@ impl Protocol for Pairs {
     }
 }
 
-/// Four slots, so that they are often full.
+/// Four slots, so the ring is often full.
 const BYTES: usize = 64 + 4 * 16;
 
 struct Script<'a>(&'a [u8]);
@@ -43,7 +43,7 @@ struct Asked {
     memory: Words,
     front: Ring<Front, Pairs, Words>,
     back: Ring<Back, Pairs, Words>,
-    /// Nobody has interfered.
+    /// Whether the peer has not interfered yet.
     is_honest: bool,
     in_flight: BTreeSet<u64>,
     requests: VecDeque<u32>,

@@ -1,4 +1,4 @@
-//! Rings whose peer does anything: random scripts, those that fuzz/ has found.
+//! Rings with an arbitrary peer: random scripts, and the scripts found by fuzz/.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
@@ -22,7 +22,7 @@ proptest! {
     }
 }
 
-/// The scripts of the fuzzer, which found ways that random ones don't.
+/// Plays the fuzzer's scripts: they reach paths unreached by random ones.
 #[test]
 fn what_the_fuzzer_found() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/ring");
