@@ -150,18 +150,15 @@ pub fn listen(session: &Session<'_>, mut command: Command, build: &str, words: &
     command.arg("--").args(words);
     let mut suite = String::new();
     let mut failed = false;
-    let mut case = String::new();
     let mut log = Vec::new();
     let (finish, _) = process::stream(command, Some(DEADLINE), |line| {
         log.push(line.to_owned());
         if let Some(name) = suite_of(line) {
             suite = name;
-        } else if let Some(name) = line.strip_prefix("##test run ") {
-            case = name.split_once(' ').map_or(name, |(_, name)| name).to_owned();
-        } else if let Some((name, verdict, detail)) = verdict_of(line, &case) {
+        } else if let Some((name, verdict, detail)) = verdict_of(line) {
             failed |= verdict == Verdict::Fail;
             let name = format!("{build}{suite}::{name}");
-            let (rig, duration) = ("host".into(), Duration::ZERO);
+            let (rig, detail, duration) = ("host".into(), detail.to_owned(), Duration::ZERO);
             session.report.add(Entry { rig, name, verdict, detail, duration }, &[]);
         } else if line.trim_start().starts_with("Compiling") {
             session.report.say(line);
@@ -209,19 +206,8 @@ fn suite_of(line: &str) -> Option<String> {
     Some(file.rsplit_once('-').map_or(file, |(name, _)| name).to_owned())
 }
 
-/// The end of a test, by the test harness of Rust or by that of the table.
-fn verdict_of(line: &str, case: &str) -> Option<(String, Verdict, String)> {
-    if let Some(rest) = line.strip_prefix("##test ") {
-        let (word, rest) = rest.split_once(' ')?;
-        let detail = rest.split_once(' ').map_or("", |(_, detail)| detail).to_owned();
-        let verdict = match word {
-            "pass" => Verdict::Pass,
-            "skip" => Verdict::Skip,
-            "fail" => Verdict::Fail,
-            _ => return None,
-        };
-        return Some((case.to_owned(), verdict, detail));
-    }
+/// The name and the end of a test, by a line of the test harness.
+fn verdict_of(line: &str) -> Option<(&str, Verdict, &str)> {
     let (name, end) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
     let (verdict, detail) = match end.split_once(", ").unwrap_or((end, "")) {
         ("ok", _) => (Verdict::Pass, ""),
@@ -229,7 +215,7 @@ fn verdict_of(line: &str, case: &str) -> Option<(String, Verdict, String)> {
         ("ignored", reason) => (Verdict::Skip, reason),
         _ => return None,
     };
-    Some((name.to_owned(), verdict, detail.to_owned()))
+    Some((name.trim_end(), verdict, detail))
 }
 
 #[cfg(test)]
@@ -246,13 +232,12 @@ mod tests {
 
     #[test]
     fn ends_of_tests_are_understood() {
-        let end = |line| verdict_of(line, "case").map(|(name, verdict, _)| (name, verdict));
-        assert_eq!(end("test a::b ... ok"), Some(("a::b".into(), Verdict::Pass)));
-        assert_eq!(end("test a::b ... FAILED"), Some(("a::b".into(), Verdict::Fail)));
-        assert_eq!(end("test a::b ... ignored, needs apt"), Some(("a::b".into(), Verdict::Skip)));
-        assert_eq!(end("##test fail 3 why"), Some(("case".into(), Verdict::Fail)));
+        let end = |line| verdict_of(line).map(|(name, verdict, _)| (name, verdict));
+        assert_eq!(end("test a::b ... ok"), Some(("a::b", Verdict::Pass)));
+        assert_eq!(end("test a::b      ... ok"), Some(("a::b", Verdict::Pass)));
+        assert_eq!(end("test a::b ... FAILED"), Some(("a::b", Verdict::Fail)));
+        assert_eq!(end("test a::b ... ignored, needs apt"), Some(("a::b", Verdict::Skip)));
         assert_eq!(end("test result: ok. 1 passed"), None);
-        assert_eq!(end("##test done"), None);
     }
 
     #[test]
