@@ -1,4 +1,4 @@
-//! Tells the tests whether this is a system with apt, for which set-up has code of its own.
+//! Tells the tests whether this system has apt, for which set-up has its own code.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! How a guest ends, and how those outside learn of it.
+//! The end of a guest, and how it is reported to the outside.
 
 use crate::abi::sched::ShutdownReason;
 use crate::arch::{self, port};
@@ -6,28 +6,28 @@ use crate::driver::console;
 use crate::hypercall::{Xen, sched};
 use crate::vcpu;
 
-/// What an application's main function returns.
+/// The exit code returned by an application's main function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 #[must_use]
 pub struct ExitCode(pub u8);
 
 impl ExitCode {
-    /// All went well.
+    /// Success.
     pub const SUCCESS: Self = Self(0);
-    /// It didn't.
+    /// Failure.
     pub const FAILURE: Self = Self(1);
-    /// A domain that this one started reported a failure. `cargo xtask run` ends with 5.
+    /// A domain started by this one reported a failure. `cargo xtask run` ends with status 5.
     pub const CHILD_FAILED: Self = Self(101);
-    /// A domain that this one started crashed. `cargo xtask run` ends with 6.
+    /// A domain started by this one crashed. `cargo xtask run` ends with status 6.
     pub const CHILD_CRASHED: Self = Self(102);
-    /// A domain that this one started didn't end, or didn't answer. `cargo xtask run` ends with 7.
+    /// A domain started by this one didn't end, or didn't answer. `cargo xtask run` ends with status 7.
     pub const CHILD_SILENT: Self = Self(103);
 }
 
-/// What `main` may return.
+/// The return types allowed for `main`.
 pub trait Termination {
-    /// How it ended. What went wrong is told first.
+    /// Returns the exit code. Logs an error first.
     fn report(self) -> ExitCode;
 }
 
@@ -55,24 +55,24 @@ impl<T: Termination, E: core::fmt::Display> Termination for Result<T, E> {
     }
 }
 
-/// Every way in which a guest ends.
+/// The ways a guest ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// The application returned.
     Exit(ExitCode),
     /// A panic.
     Panic,
-    /// An exception of the processor.
+    /// A processor exception.
     Exception,
     /// There is no Xen.
     NoXen,
-    /// The guest could not start here: too little memory, or a start info that makes no sense.
+    /// The guest could not start here: too little memory, or a nonsensical start info.
     CannotStart,
 }
 
 impl End {
-    /// What is written to QEMU's exit device: QEMU's status is `2c + 1`, which is never one that QEMU uses
-    /// for itself. xtask/src/outcome.rs reads them.
+    /// Returns the value to write to QEMU's exit device. For a value `c`, QEMU's status is `2c + 1`; QEMU itself uses
+    /// none of these statuses. xtask/src/outcome.rs reads them.
     pub const fn debug_exit_code(self) -> u32 {
         match self {
             Self::Exit(ExitCode::SUCCESS) => 0x10,
@@ -84,7 +84,7 @@ impl End {
         }
     }
 
-    /// What the toolstack is told.
+    /// Returns the shutdown reason reported to the toolstack.
     const fn shutdown_reason(self) -> ShutdownReason {
         match self {
             Self::Exit(ExitCode::SUCCESS) => ShutdownReason::POWEROFF,
@@ -106,13 +106,13 @@ impl core::fmt::Display for End {
     }
 }
 
-/// Ends the guest: a last line on the console, and the same again in the machine's own way. The two must
-/// agree for a run to count as a success.
+/// Ends the guest: prints a last line on the console, then reports the same result through the machine (the exit port
+/// and the shutdown hypercall). A run counts as a success only if the two agree.
 pub fn end(how: End) -> ! {
-    // Nobody else may print behind the last line, or into it.
+    // No other vCPU may print after the last line, or into it.
     vcpu::freeze_others();
     console::print_last_words(format_args!("granite: end: {how}"));
-    // In a domU nobody listens on the port, and Xen ignores it.
+    // In a domU no device has this port, and Xen ignores the write.
     port::debug_exit(how.debug_exit_code());
     if let Some(xen) = Xen::enabled() {
         let error = sched::shutdown(&xen, how.shutdown_reason());

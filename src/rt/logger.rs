@@ -1,8 +1,8 @@
-//! The `log` crate's macros, on the console.
+//! The console as the backend of the `log` crate's macros.
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// What is shown where the command line doesn't say `log=`.
+/// The log level unless the command line says `log=`.
 pub const DEFAULT_LEVEL: LevelFilter = LevelFilter::Info;
 
 #[derive(Debug)]
@@ -22,15 +22,14 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Sends the `log` macros to the console, from [`DEFAULT_LEVEL`] on. Where somebody else did so already,
-/// theirs stays.
+/// Sends the `log` macros to the console, at [`DEFAULT_LEVEL`]. A logger installed earlier stays.
 pub fn install() {
     if log::set_logger(&Logger).is_ok() {
         log::set_max_level(DEFAULT_LEVEL);
     }
 }
 
-/// Shows messages of this level and graver ones: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+/// Sets the least severe level shown: `off`, `error`, `warn`, `info`, `debug` or `trace`.
 pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
 }

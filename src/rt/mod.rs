@@ -1,5 +1,4 @@
-//! The application surface: [`entry!`](crate::entry), [`Platform`], [`ExitCode`], and what happens when a
-//! guest ends.
+//! The application surface: [`entry!`](crate::entry), [`Platform`], [`ExitCode`], and the end of a guest.
 
 mod exit;
 mod logger;
@@ -16,22 +15,22 @@ pub(crate) use logger::{DEFAULT_LEVEL, install as install_logger, set_level};
 pub(crate) use platform::Modules;
 pub use platform::{Domain, Grants, Platform};
 
-/// An application, as [`entry!`](crate::entry) hands it to src/start.
+/// An application, passed by [`entry!`](crate::entry) to src/start.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Application {
     /// The application's main function.
     pub main: fn(&'static Platform) -> ExitCode,
-    /// The options that it knows, beside the runtime's own.
+    /// The application's own command-line options, in addition to the runtime's.
     pub options: &'static [&'static str],
-    /// Whether `main` may run without Xen. Only tests of the floors below can use that.
+    /// Whether `main` may run without Xen. Useful only for tests of the lower floors.
     pub xen_optional: bool,
 }
 
-/// Names the application's main function: `fn(&'static Platform) -> R`, where `R` says how it ended: an [`ExitCode`],
-/// nothing, or a `Result` ([`Termination`](crate::rt::Termination)).
+/// Names the application's main function: `fn(&'static Platform) -> R`, where `R` is an [`ExitCode`], `()`, or a
+/// `Result` ([`Termination`](crate::rt::Termination)).
 ///
-/// The command-line options that it knows may follow; the rest of the command line is warned about.
+/// The application's command-line options may follow. Any other option on the command line causes a warning.
 ///
 /// ```no_run
 /// #![no_std]
@@ -50,7 +49,7 @@ pub struct Application {
 #[macro_export]
 macro_rules! entry {
     ($main:path $(, options = [$($option:literal),* $(,)?])? $(, xen_optional = $xen_optional:literal)? $(,)?) => {
-        /// The application, by the name under which src/start looks for it.
+        /// The application, under the name by which src/start finds it.
         #[unsafe(no_mangle)]
         static GRANITE_APPLICATION: $crate::rt::Application = $crate::rt::Application {
             main: |platform| $crate::rt::Termination::report($main(platform)),
@@ -60,7 +59,7 @@ macro_rules! entry {
     };
 }
 
-/// Names the application's main function. On the host the program says how it is meant to be started.
+/// Names the application's main function. On the host, the program prints how to boot it.
 #[cfg(not(granite_guest))]
 #[macro_export]
 macro_rules! entry {
@@ -76,7 +75,7 @@ macro_rules! entry {
     };
 }
 
-/// What a program does on the host: it says how it is booted, and returns the status of a wrong use.
+/// Prints how to boot the program, and returns the status for wrong usage. This is all a program does on the host.
 #[cfg(not(granite_guest))]
 #[doc(hidden)]
 pub fn not_on_the_host() -> core::ffi::c_int {

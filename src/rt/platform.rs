@@ -1,4 +1,4 @@
-//! What an application is given.
+//! The [`Platform`] passed to an application.
 
 use spin::Once;
 
@@ -14,13 +14,13 @@ use crate::mm::windows::NoWindow;
 use crate::time::before_halt;
 use crate::vcpu;
 
-/// The grant table of a domain under Xen.
+/// A grant table under Xen.
 pub type Grants = GrantTable<Xen>;
 
 /// The contents of the modules.
 pub(crate) type Modules = heapless::Vec<&'static [u8], MAX_MODULES>;
 
-/// The domain that the application runs in.
+/// The domain running the application.
 #[derive(Debug)]
 pub struct Platform {
     pub(crate) start_info: StartInfo,
@@ -29,8 +29,8 @@ pub struct Platform {
     pub(crate) ram_bytes: u64,
 }
 
-/// What Xen says of itself and of the domain, each asked for once, when it is wanted: a question costs thousands of
-/// instructions. All but `vcpus` are empty where there is no Xen.
+/// Facts about Xen and the domain. Each is queried once, at its first use: a query costs thousands of instructions.
+/// Without Xen, `version` and `features` are empty and `vcpus` is 1.
 #[derive(Debug)]
 pub struct Domain {
     xen: Option<Xen>,
@@ -51,63 +51,64 @@ impl Domain {
 }
 
 impl Platform {
-    /// The domain's number; [`DomId::SELF`] where Xen doesn't tell.
+    /// Returns the domain's number, or [`DomId::SELF`] if it can't be known.
     pub fn dom_id(&self) -> DomId {
         self.domain.xen.map_or(DomId::SELF, |xen| xen.domain())
     }
 
-    /// Whether this is the control domain, which Xen itself started.
+    /// Returns whether this is the control domain, the one started by Xen itself.
     pub fn is_control_domain(&self) -> bool {
         self.start_info.is_initial_domain()
     }
 
-    /// The version of Xen.
+    /// Returns the version of Xen.
     pub fn xen_version(&self) -> version::Version {
         let ask = |xen| version::version(&xen).ok();
         self.domain.ask(&self.domain.version, version::Version::default(), ask)
     }
 
-    /// What this Xen offers.
+    /// Returns the features of this Xen.
     pub fn features(&self) -> Features {
         self.domain.ask(&self.domain.features, Features::empty(), |xen| version::features(&xen).ok())
     }
 
-    /// The hypervisor; nothing only for an application that may run without.
+    /// Returns the hypervisor. `None` only if the application runs without Xen.
     pub fn xen(&self) -> Option<Xen> {
         self.domain.xen
     }
 
-    /// How many vCPUs the domain has. The application runs on the first; [`start_vcpus`](Self::start_vcpus) starts the
-    /// others.
+    /// Returns the number of the domain's vCPUs. The application runs on the first; [`start_vcpus`](Self::start_vcpus)
+    /// starts the others.
     pub fn vcpus(&self) -> u32 {
         self.domain.ask(&self.domain.vcpus, 1, |xen| Some(hypercall::vcpu::count(&xen)))
     }
 
-    /// Starts all vCPUs of the domain; [`vcpu`] gives them work. Returns how many run.
+    /// Starts all vCPUs of the domain; [`vcpu`] gives them work. Returns the number of running vCPUs.
     ///
     /// # Errors
     ///
-    /// [`vcpu::StartError`]; those that run stay.
+    /// [`vcpu::StartError`] if a vCPU can't be started. Those already running stay.
     pub fn start_vcpus(&self) -> Result<usize, vcpu::StartError> {
         self.xen().map_or(Ok(1), vcpu::start_all)
     }
 
-    /// Bytes of memory that the domain has.
+    /// Returns the domain's memory in bytes.
     pub fn memory(&self) -> u64 {
         self.ram_bytes
     }
 
-    /// Bytes of memory that belong to nobody: what the heap has grown to is not counted, used or not.
+    /// Returns the bytes of memory in free page frames. Memory taken by the heap doesn't count, used or not.
     pub fn free_memory(&self) -> u64 {
         mm::memory().map_or(0, |memory| memory.with(|memory| memory.frames.free()) as u64 * PAGE_SIZE)
     }
 
-    /// The domain's grant table, set up at the first call. It has version 1, or what the command line says:
+    /// Returns the domain's grant table. The first call sets it up, with version 1 or as on the command line:
     /// `grants=2`.
     ///
     /// # Errors
     ///
-    /// [`GrantError`]: Xen refuses it, or there is no Xen; the next call tries again.
+    /// [`GrantError`] if there is no Xen, if Xen refuses, or if the command line asks for an unknown version. The next
+    /// call tries again.
     pub fn grants(&self) -> Result<&'static Grants, GrantError> {
         static GRANTS: Once<Grants> = Once::new();
         GRANTS.try_call_once(|| {
@@ -116,7 +117,7 @@ impl Platform {
             let number = self.options().parse("grants").ok().flatten().unwrap_or(1);
             let version = Version::from_number(number)?;
             let config = Config { version, vcpus: self.vcpus() as usize, ..Config::default() };
-            // SAFETY: it is made once, here, and there is no other.
+            // SAFETY: this is the only place that makes a grant table, and it makes one.
             let grants = unsafe { GrantTable::new(xen, windows, config) }?;
             if before_halt(|| GRANTS.get().and_then(Grants::idle)).is_err() {
                 log::warn!("only allocations look into the quarantine: too much is done before a vCPU halts");
@@ -125,22 +126,22 @@ impl Platform {
         })
     }
 
-    /// The options of the command line.
+    /// Returns the command-line options.
     pub fn options(&self) -> Options<'_> {
         self.start_info.options()
     }
 
-    /// The files that the loader placed in memory beside the kernel.
+    /// Returns the files placed by the loader in memory beside the kernel.
     pub fn modules(&self) -> &[&'static [u8]] {
         &self.modules
     }
 
-    /// Where `print!` and `log` go.
+    /// Returns the destination of `print!` and `log`.
     pub fn console(&self) -> Output {
         console::output()
     }
 
-    /// What the loader told, beyond what the methods above show of it.
+    /// Returns the loader's start info. The methods above return parts of it.
     pub fn start_info(&self) -> &StartInfo {
         &self.start_info
     }

@@ -1,4 +1,4 @@
-//! What is said of a crash. `cargo xtask` turns the addresses into functions and lines.
+//! Crash reports. `cargo xtask` turns their addresses into functions and lines.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +11,18 @@ use crate::vcpu;
 
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
-/// Claims the one report of a crash that there is. Other vCPUs stop, also one that crashes at the same time; a second
-/// crash, inside the report of the first, ends the guest here.
+/// Claims the single crash report. All other vCPUs stop, including one that crashes at the same time. A second crash,
+/// while the first is being reported, ends the guest here.
 pub(super) fn claim(how: End) {
     vcpu::freeze_others();
-    // Relaxed: nothing else is published by it.
+    // Relaxed: it publishes no other data.
     if CRASHED.swap(true, Ordering::Relaxed) {
         print_last_words(format_args!("granite: another crash ({how}) while reporting the first"));
         end(how);
     }
 }
 
-/// Prints return addresses, innermost first: each is that of the instruction behind a call.
+/// Prints return addresses, innermost first. Each is the address of the instruction after a call.
 pub(super) fn print_callers(addresses: impl Iterator<Item = u64>) {
     for address in addresses {
         print_last_words(format_args!("  from {address:#018x}"));
@@ -43,7 +43,7 @@ pub fn exception(frame: &TrapFrame) -> ! {
     end(End::Exception)
 }
 
-/// The address of a page fault, and what it tells.
+/// The address and cause of a page fault.
 struct Cause<'a>(&'a TrapFrame);
 
 impl fmt::Display for Cause<'_> {
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn only_a_page_fault_has_an_address() {
-        // SAFETY: a TrapFrame is integers, for which all zeros is a value.
+        // SAFETY: a TrapFrame consists of integers, and all zeros is a valid value.
         let frame: TrapFrame = unsafe { core::mem::zeroed() };
         assert_eq!(format!("{}", Cause(&frame)), "");
         assert_eq!(frame.name(), "divide error (#DE)");

@@ -1,4 +1,4 @@
-//! Building a domain, step by step. Whatever fails, what was made before is unmade.
+//! Builds a domain, step by step. If a step fails, the earlier ones are undone.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,39 +18,39 @@ use crate::hypercall::control::Interface;
 use crate::hypercall::{Hypercall, memory};
 use crate::mm::windows::Windows;
 
-/// Pieces of memory that are given with one hypercall.
+/// The maximum number of pages given by one hypercall.
 const BATCH: usize = 64;
 
-/// MiB that a domain can have here: what lies below the addresses of devices.
+/// The maximum memory of a domain in MiB: all of it lies below the addresses of devices.
 pub const MAX_MEMORY: u32 = 3 << 10;
 
-/// What a domain is to be.
+/// A domain's configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Config<'a> {
     /// An ELF image with a PVH entry point.
     pub kernel: &'a [u8],
-    /// What the kernel is told.
+    /// The kernel's command line.
     pub command_line: &'a str,
-    /// Files for it.
+    /// Files for the kernel.
     pub modules: &'a [&'a [u8]],
-    /// MiB of memory: what the domain's memory map names.
+    /// Memory in MiB, as the domain's memory map shows it.
     pub memory: u32,
-    /// MiB that the domain really has, of those, for it to take where it wants; `None`: all. A kernel must give up the rest
-    /// before it uses what is not there: Xen ends it otherwise. It is how `xl` starts a domain whose `maxmem` is above its
-    /// `memory`.
+    /// Memory in MiB that the domain really has; it may use it anywhere in its memory map. `None`: all of `memory`. A
+    /// kernel must give up the rest before it touches missing memory: otherwise Xen ends it. `xl` starts a domain like
+    /// this if its `maxmem` is above its `memory`.
     #[doc(alias = "XENMEM_set_pod_target")]
     pub populated: Option<u32>,
-    /// vCPUs.
+    /// Number of vCPUs.
     pub vcpus: u32,
-    /// Its highest event channel.
+    /// Its highest event channel port.
     pub event_ports: u32,
-    /// Frames of its grant table; nothing: Xen's default.
+    /// Maximum number of frames of its grant table. `None`: Xen's default.
     pub grant_frames: Option<u32>,
-    /// Frames in which Xen counts what it maps; nothing: Xen's default.
+    /// Maximum number of frames in which Xen tracks its mappings. `None`: Xen's default.
     pub maptrack_frames: Option<u32>,
-    /// The highest version of grants that it may use.
+    /// The highest version of grants it may use.
     pub grant_version: u32,
-    /// Its vCPUs run on this processor alone, and read its time-stamp counter; nothing: on any.
+    /// The processor for all its vCPUs; they then read that processor's time-stamp counter. `None`: any processor.
     pub processor: Option<u32>,
 }
 
@@ -84,7 +84,7 @@ impl Config<'_> {
     }
 }
 
-/// A domain that was made here: dropped, it is destroyed.
+/// A domain made here. Dropping it destroys the domain.
 #[derive(Debug)]
 pub struct Made<'i, X: Hypercall> {
     interface: &'i Interface<X>,
@@ -101,16 +101,16 @@ impl<X: Hypercall> Drop for Made<'_, X> {
 }
 
 impl<X: Hypercall> Made<'_, X> {
-    /// Its number.
+    /// Returns the domain's number.
     pub fn id(&self) -> DomId {
         self.id
     }
 
-    /// Destroys it, once: its number may be another's soon.
+    /// Destroys the domain, at most once: Xen may soon reuse its number.
     ///
     /// # Errors
     ///
-    /// What Xen says; it may be tried again then.
+    /// Xen's errno. The call may be repeated then.
     pub fn destroy(&mut self) -> Result<(), XenErrno> {
         if !self.is_destroyed {
             self.interface.destroy(self.id)?;
@@ -124,12 +124,12 @@ fn at<T>(step: Step, result: Result<T, XenErrno>) -> Result<T, ToolstackError> {
     result.map_err(|errno| ToolstackError::Xen(step, errno))
 }
 
-/// Builds a domain, which is paused then. What depends on its number, as a grant to it, can be told to the kernel by
-/// `command_line`, which is asked once the domain is there.
+/// Builds a domain and leaves it paused. `command_line` is called once the domain exists, so the command line may
+/// depend on the domain's number, for example to name a grant to it.
 ///
 /// # Errors
 ///
-/// [`ToolstackError`], and there is no domain.
+/// [`ToolstackError`] if any step fails. No domain is left then.
 pub fn build<'i, X: Hypercall>(
     interface: &'i Interface<X>,
     known: &Known,
@@ -137,7 +137,7 @@ pub fn build<'i, X: Hypercall>(
     config: &Config<'_>,
     command_line: impl FnOnce(DomId) -> Result<alloc::string::String, ToolstackError>,
 ) -> Result<Made<'i, X>, ToolstackError> {
-    // What can be seen before there is a domain.
+    // Checks before the domain exists.
     let kernel = Kernel::read(config.kernel)?;
     if !(1..=MAX_MEMORY).contains(&config.memory) || config.populated.is_some_and(|mib| mib > config.memory) {
         return Err(ToolstackError::BadMemory { mib: config.memory });
@@ -152,12 +152,12 @@ pub fn build<'i, X: Hypercall>(
     let domain = Made { interface, id, is_destroyed: false };
     at(Step::Vcpus, interface.set_vcpus(id, config.vcpus))?;
     at(Step::MaxMemory, interface.set_max_memory(id, given / 1024))?;
-    // As libxl counts: 1 MiB for each vCPU, and 4 KiB for each MiB of memory; and a MiB to begin with.
+    // Like libxl: 1 MiB for each vCPU and 4 KiB for each MiB of memory; plus 2 MiB.
     let paging = 2 + config.vcpus + config.memory.div_ceil(256);
     at(Step::PagingMemory, interface.set_paging_memory(id, paging))?;
     if let Some(processor) = config.processor {
-        // All its vCPUs have one counter, so none is ahead: Xen needn't catch each read of it, which takes thousands of
-        // instructions where it doesn't trust the processors' counters.
+        // All its vCPUs use one counter, so none is ahead and Xen needn't trap reads of it. A trap takes thousands of
+        // instructions; Xen traps if it doesn't trust the processors' counters.
         at(Step::Clock, interface.set_native_tsc(id))?;
         for vcpu in 0..config.vcpus {
             at(Step::Pin, interface.pin(id, vcpu, processor))?;
@@ -177,7 +177,7 @@ pub fn build<'i, X: Hypercall>(
     fits(told.end)?;
     let foreign = Foreign::new(interface.xen(), windows, id);
     for segment in &kernel.segments {
-        // What lies behind the contents is zeros already: Xen gives no page with anything in it.
+        // The rest of the segment is already zero: Xen gives only zeroed pages.
         foreign.write(segment.place.start, segment.bytes)?;
     }
     foreign.write(told.start, &told.bytes)?;
@@ -188,16 +188,16 @@ pub fn build<'i, X: Hypercall>(
     Ok(domain)
 }
 
-/// Gives a domain its memory, from address 0 on: in pages of 2 MiB where they fit and Xen has them.
+/// Gives a domain its memory, from address 0 upwards: in pages of 2 MiB if they fit and Xen has them.
 fn give_memory(xen: &impl Hypercall, id: DomId, mib: u32, flags: u32) -> Result<(), ToolstackError> {
     const LARGE: u32 = 9;
     let frames = u64::from(mib) << 8;
     let large_end = frames >> LARGE << LARGE;
-    // Returns the frame after those that the domain got.
+    // Returns the frame after the last one given.
     let give = |range: Range<u64>, order: u32| {
         let size = 1 << order;
         let some: heapless::Vec<Gfn, BATCH> = range.clone().step_by(size).take(BATCH).map(Gfn).collect();
-        // SAFETY: the domain was just made, and has nothing there yet.
+        // SAFETY: the domain is new, and has no memory at these frames yet.
         let done = at(Step::Memory, unsafe { memory::give(xen, id, &some, order, flags) })?;
         let end = range.start + (done.min(some.len() as u64) << order);
         Ok::<_, ToolstackError>((end, done == some.len() as u64))
@@ -218,7 +218,7 @@ fn give_memory(xen: &impl Hypercall, id: DomId, mib: u32, flags: u32) -> Result<
         let complete;
         (next, complete) = give(next..large_end, LARGE)?;
         if !complete {
-            // Xen has no such page left in one piece: this one in pieces.
+            // Xen has no large page left: use small pages for this one.
             give_small(next..next + (1 << LARGE))?;
             next += 1 << LARGE;
         }
@@ -226,8 +226,8 @@ fn give_memory(xen: &impl Hypercall, id: DomId, mib: u32, flags: u32) -> Result<
     give_small(large_end..frames)
 }
 
-/// What the kernel is told, and where that goes: start info, memory map, list of modules, command line; then the
-/// modules, each at a page.
+/// The data for the kernel, and its place: start info, memory map, list of modules, command line; then the modules,
+/// each on a page boundary.
 struct Told {
     start: u64,
     bytes: Vec<u8>,
@@ -277,7 +277,7 @@ impl Told {
     }
 }
 
-/// The registers with which a PVH kernel starts: 32-bit code, no paging, EBX = start info. Source:
+/// Sets the registers for the start of a PVH kernel: 32-bit code, no paging, EBX = start info. Source:
 /// `docs/misc/pvh.pandoc` of Xen.
 fn set_registers<X: Hypercall>(
     interface: &Interface<X>,
@@ -289,7 +289,7 @@ fn set_registers<X: Hypercall>(
     const CODE: u32 = 0xc9b;
     const DATA: u32 = 0xc93;
     const TASK: u32 = 0x8b;
-    // The processor is told, since Xen warns of a state that was saved on another one.
+    // Xen warns about a state saved on a different processor, so the header names this one.
     let header = Header { cpuid: arch::processor_signature(), ..Header::CURRENT };
     let mut records = descriptor(HEADER, size_of::<Header>());
     [header.magic, header.version].iter().for_each(|word| records.extend(word.to_le_bytes()));
@@ -316,7 +316,7 @@ fn set_registers<X: Hypercall>(
     at(Step::Context, interface.set_context(id, &records))
 }
 
-/// What stands before a record of the first vCPU, or of the domain.
+/// Builds the header of a record, for the first vCPU or for the domain.
 fn descriptor(typecode: u16, length: usize) -> Vec<u8> {
     let descriptor = Descriptor { typecode, instance: 0, length: length as u32 };
     let mut bytes = vec![];

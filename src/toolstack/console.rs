@@ -1,5 +1,5 @@
-//! What a domain prints to its debug console (port 0xe9). Xen writes it to its own log, each line behind `(dN)`, if its
-//! option `guest_loglvl` is `all`.
+//! A domain's output to its debug console (port 0xe9). Xen writes it to its own log, with a prefix `(dN)` on each line,
+//! if its option `guest_loglvl` is `all`.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,38 +8,38 @@ use super::{Step, ToolstackError};
 use crate::abi::DomId;
 use crate::hypercall::{Xen, control};
 
-/// Reads of 1 KiB in one call. Xen's log has 16 KiB, or some more on a large machine.
+/// Maximum number of reads of 1 KiB in one call. Xen's log has 16 KiB, or somewhat more on a large machine.
 const MOST_READS: usize = 256;
 
-/// A domain's debug console, read from Xen's log as it grows. What Xen forgets before it is read is lost.
+/// A domain's debug console, read from Xen's log as it grows. Output is lost if Xen overwrites it before it is read.
 #[derive(Debug)]
 pub struct Console {
     xen: Xen,
     mark: String,
     index: u32,
-    /// The beginning of a line.
+    /// The start of an incomplete line.
     rest: Vec<u8>,
 }
 
 impl Console {
-    /// From what comes next on.
+    /// Starts at the current end of the log.
     pub(super) fn from_now(xen: Xen, domain: DomId) -> Self {
         let mark = alloc::format!("(d{domain}) ");
         let mut this = Self { xen, mark, index: 0, rest: Vec::new() };
-        // What can't be read now is an error when it is asked for.
+        // An error is not lost: the next call of `lines` meets it again.
         let _ = this.lines();
         this
     }
 
-    /// The lines that have ended since the last call.
+    /// Returns the lines completed since the last call.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] with Xen's errno.
     pub fn lines(&mut self) -> Result<Vec<String>, ToolstackError> {
         let mut lines = Vec::new();
         let mut buffer = [0; 1024];
-        // As much as there may be, and no more: a domain that prints without end must not keep us here.
+        // The number of reads is bounded: a domain that prints without end must not keep this vCPU here.
         for _ in 0..MOST_READS {
             let read = control::read_console(&self.xen, &mut self.index, &mut buffer);
             let read = read.map_err(|errno| ToolstackError::Xen(Step::Console, errno))?;
@@ -59,15 +59,15 @@ impl Console {
     }
 }
 
-/// The domain's part of a line of Xen's log, where a time stamp may stand before the mark or behind it. What another domain
-/// prints has that one's mark before it.
+/// Returns the domain's part of a line of Xen's log. A time stamp may stand before or after the mark. Another domain's
+/// output starts with its own mark.
 fn own_text(mark: &str, line: &[u8]) -> Option<String> {
     let line = String::from_utf8_lossy(line);
     let text = without_stamp(&line).strip_prefix(mark)?;
     Some(without_stamp(text).trim_end().into())
 }
 
-/// The text behind a time stamp, `[    1.089967] ` or hexadecimal, if it begins with one.
+/// Strips a leading time stamp, `[    1.089967] ` or hexadecimal, if there is one.
 fn without_stamp(text: &str) -> &str {
     let is_stamp =
         |stamp: &str| stamp.bytes().all(|byte| matches!(byte, b' ' | b'.') || byte.is_ascii_hexdigit());

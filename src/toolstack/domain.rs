@@ -1,4 +1,4 @@
-//! Domains that run, and their end.
+//! Running domains, and their end.
 
 use core::time::Duration;
 
@@ -17,10 +17,11 @@ use crate::hypercall::control::Interface;
 use crate::mm;
 use crate::time::{Deadline, Instant, TimedOut};
 
-/// How often to look at a domain though Xen has said nothing: another may have taken what it said.
+/// Interval for polling a domain without an event from Xen: another waiter may have taken the event.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What a control domain needs to start others. There is one at a time: Xen tells one port of ends.
+/// The toolstack of a control domain, for starting other domains. Only one can exist: Xen announces the end of a domain
+/// on one port.
 #[derive(Debug)]
 pub struct Toolstack {
     interface: Interface<Xen>,
@@ -28,7 +29,7 @@ pub struct Toolstack {
     changes: VirtualIrq,
 }
 
-/// A domain that was started here. Dropping it destroys the domain.
+/// A domain started here. Dropping it destroys the domain.
 #[must_use = "dropping it destroys the domain"]
 #[derive(Debug)]
 pub struct Domain<'t> {
@@ -40,29 +41,30 @@ pub struct Domain<'t> {
 /// How a domain ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ended {
-    /// What it said.
+    /// The shutdown reason given by the domain.
     pub reason: ShutdownReason,
 }
 
 impl Toolstack {
-    /// Looks which control interface Xen has.
+    /// Finds the version of Xen's control interface.
     ///
     /// # Errors
     ///
-    /// [`ToolstackError::NotControlDomain`], [`ToolstackError::UnknownInterface`], [`ToolstackError::Event`] where
-    /// there is another toolstack.
+    /// [`ToolstackError::NotControlDomain`] if this isn't the control domain, [`ToolstackError::UnknownInterface`] if
+    /// Xen's version isn't supported, [`ToolstackError::Event`] if the event can't be bound: there may be another
+    /// toolstack.
     pub fn new(xen: Xen) -> Result<Self, ToolstackError> {
         let (known, interface) = interface::find(xen)?;
         let changes = VirtualIrq::new(xen, VirtualInterrupt::DOM_EXC, 0)?;
         Ok(Self { interface, known, changes })
     }
 
-    /// The control interface that Xen has.
+    /// Returns the version of Xen's control interface.
     pub fn interface(&self) -> &'static Known {
         self.known
     }
 
-    /// Waits for something about a domain: asked whenever Xen tells of a change, and now and then.
+    /// Waits until `is_so` returns a value. Calls it after each event from Xen, and at intervals.
     fn until<T>(&self, deadline: Deadline, mut is_so: impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
         loop {
             if let Some(it) = is_so() {
@@ -71,27 +73,27 @@ impl Toolstack {
             if deadline.has_passed() {
                 return Err(TimedOut);
             }
-            // Whether something was heard or not: it is looked at again.
+            // Check again in both cases, event or timeout.
             let _ = self.changes.wait(deadline.or_earlier(Deadline::at(Instant::now() + LOOK)));
         }
     }
 
-    /// Starts a domain.
+    /// Builds a domain and starts it.
     ///
     /// # Errors
     ///
-    /// [`ToolstackError`], and there is no domain.
+    /// [`ToolstackError`] if any step fails. No domain is left then.
     pub fn start(&self, config: &Config<'_>) -> Result<Domain<'_>, ToolstackError> {
         let domain = self.build(config, |_| Ok(String::from(config.command_line)))?;
         domain.unpause()?;
         Ok(domain)
     }
 
-    /// Builds a domain and leaves it paused. What the kernel is told may depend on its number.
+    /// Builds a domain and leaves it paused. Its command line may depend on its number.
     ///
     /// # Errors
     ///
-    /// [`ToolstackError`], and there is no domain.
+    /// [`ToolstackError`] if any step fails. No domain is left then.
     pub fn build(
         &self,
         config: &Config<'_>,
@@ -105,54 +107,54 @@ impl Toolstack {
 }
 
 impl Domain<'_> {
-    /// Its number.
+    /// Returns the domain's number.
     pub fn id(&self) -> DomId {
         self.made.id()
     }
 
-    /// What it is at.
+    /// Returns the domain's current state.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] with Xen's errno.
     pub fn info(&self) -> Result<DomainInfo, ToolstackError> {
         at(Step::Info, self.toolstack.interface.info(self.id()))
     }
 
-    /// Lets it run, once for each time that it was kept from it.
+    /// Unpauses the domain. Pauses nest: call once per [`pause`](Self::pause).
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] with Xen's errno.
     pub fn unpause(&self) -> Result<(), ToolstackError> {
         at(Step::Unpause, self.toolstack.interface.unpause(self.id()))
     }
 
-    /// Keeps it from running.
+    /// Pauses the domain.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] with Xen's errno.
     pub fn pause(&self) -> Result<(), ToolstackError> {
         at(Step::Pause, self.toolstack.interface.pause(self.id()))
     }
 
-    /// How it ended; nothing while it hasn't.
+    /// Returns how the domain ended, or `None` if it hasn't.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] with Xen's errno.
     pub fn ended(&self) -> Result<Option<Ended>, ToolstackError> {
         let flags = self.info()?.flags;
         let reason = ShutdownReason(flags.bits() >> SHUTDOWN_SHIFT & SHUTDOWN_MASK);
         Ok(flags.contains(DomainFlags::SHUTDOWN).then_some(Ended { reason }))
     }
 
-    /// Waits until it ends.
+    /// Waits until the domain ends.
     ///
     /// # Errors
     ///
-    /// [`ToolstackError::StillRunning`], and what Xen says.
+    /// [`ToolstackError::StillRunning`] at the deadline, or [`ToolstackError::Xen`] with Xen's errno.
     pub fn wait(&self, deadline: Deadline) -> Result<Ended, ToolstackError> {
         let ended = || self.ended().transpose();
         match self.toolstack.until(deadline, ended) {
@@ -161,17 +163,17 @@ impl Domain<'_> {
         }
     }
 
-    /// What it has printed to its debug console, as part of Xen's log.
+    /// Returns the domain's debug console, read from Xen's log.
     pub fn console(&mut self) -> &mut Console {
         &mut self.console
     }
 
-    /// Destroys it. Where others still have something of it mapped, it stays as a name until they let go:
-    /// `false` then.
+    /// Destroys the domain. Returns `false` if it still exists at the deadline: Xen keeps it as a name until the last
+    /// other domain unmaps its memory.
     ///
     /// # Errors
     ///
-    /// What Xen says; it is tried again by the drop.
+    /// [`ToolstackError::Xen`] with Xen's errno. Dropping the domain tries again.
     pub fn destroy(mut self, deadline: Deadline) -> Result<bool, ToolstackError> {
         at(Step::Destroy, self.made.destroy())?;
         let gone = || (self.toolstack.interface.info(self.id()).err() == Some(XenErrno::SRCH)).then_some(());

@@ -1,4 +1,4 @@
-//! Why a domain could not be started.
+//! Errors of the toolstack.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use crate::abi::XenErrno;
 use crate::abi::control::InterfaceVersion;
 use crate::event::EventError;
 
-/// What was being done.
+/// The step that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "the names say it, and so does `Display`")]
 pub enum Step {
@@ -50,35 +50,35 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a domain could not be started, or handled.
+/// The reason why a domain could not be started or controlled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ToolstackError {
     /// This isn't the control domain.
     NotControlDomain,
-    /// Xen has a version of the control interface that isn't known here; which, if that could be found out.
+    /// This toolstack doesn't support Xen's version of the control interface. The version, if it could be found.
     UnknownInterface(Option<InterfaceVersion>),
-    /// The kernel is no kernel.
+    /// The kernel is not a valid kernel.
     Kernel(KernelError),
-    /// It doesn't fit.
+    /// The kernel, its start info and its modules don't fit into the domain's memory.
     TooLittleMemory {
-        /// Bytes that are needed.
+        /// Bytes needed.
         needed: u64,
-        /// Bytes that the domain is to have.
+        /// Bytes configured for the domain.
         given: u64,
     },
-    /// A configuration that can't be: no memory, or more than 1048576 MiB.
+    /// The configured memory is zero, or above `MAX_MEMORY` (3072 MiB); or `populated` is more than `memory`.
     BadMemory {
-        /// MiB that were wanted.
+        /// The configured memory in MiB.
         mib: u32,
     },
-    /// No addresses are free to map its memory at.
+    /// No addresses are free for mapping the domain's memory.
     NoWindow,
-    /// What Xen said.
+    /// Xen's errno, and the step.
     Xen(Step, XenErrno),
-    /// No events.
+    /// The event channel for changes of domains can't be opened.
     Event(EventError),
-    /// It was still running at the deadline.
+    /// The domain was still running at the deadline.
     StillRunning,
 }
 

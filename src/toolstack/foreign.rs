@@ -1,4 +1,4 @@
-//! Writing another domain's memory: its pages are mapped for a moment, in windows.
+//! Writes to another domain's memory. Its pages are mapped for a moment, in windows.
 
 use super::{Step, ToolstackError};
 use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
@@ -6,10 +6,10 @@ use crate::hypercall::{Hypercall, memory};
 use crate::mm::SharedBytes;
 use crate::mm::windows::{Window, Windows};
 
-/// Pages that are mapped at once.
+/// Maximum number of pages mapped at once.
 const BATCH: usize = 64;
 
-/// An error number that no Xen has.
+/// An error number not used by any Xen.
 const UNANSWERED: i32 = i32::MIN;
 
 /// Another domain's memory.
@@ -21,16 +21,17 @@ pub struct Foreign<'x, X: Hypercall> {
 }
 
 impl<'x, X: Hypercall> Foreign<'x, X> {
-    /// That of a domain that we control.
+    /// The memory of a domain under our control.
     pub fn new(xen: &'x X, windows: &'static Windows, domain: DomId) -> Self {
         Self { xen, windows, domain }
     }
 
-    /// Copies bytes to its guest-physical addresses from `address` on.
+    /// Copies bytes to the domain's guest-physical addresses from `address` on.
     ///
     /// # Errors
     ///
-    /// [`ToolstackError::NoWindow`], or what Xen says; what was written until then stays.
+    /// [`ToolstackError::NoWindow`] if no addresses are free, or [`ToolstackError::Xen`] with Xen's errno. Bytes
+    /// written before the error stay.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), ToolstackError> {
         let mut rest = bytes;
         let mut at = address;
@@ -40,7 +41,7 @@ impl<'x, X: Hypercall> Foreign<'x, X> {
             let (now, later) = rest.split_at(rest.len().min(most));
             let pages = (offset + now.len()).div_ceil(PAGE_SIZE as usize);
             self.with_pages(Gfn::containing(at), pages, |view| {
-                // It fits: so many pages were mapped.
+                // It fits: `pages` covers offset and length.
                 let written = view.write(offset, now);
                 debug_assert!(written.is_ok(), "{written:?}");
             })?;
@@ -58,9 +59,9 @@ impl<'x, X: Hypercall> Foreign<'x, X> {
         let window = self.windows.take(pages).map_err(|_| ToolstackError::NoWindow)?;
         let theirs: heapless::Vec<u64, BATCH> = (first.0..).take(pages).collect();
         let ours: heapless::Vec<Gfn, BATCH> = (0..pages).map(|page| window.gfn(page)).collect();
-        // What Xen doesn't answer is no success.
+        // A page without an answer from Xen counts as failed.
         let mut errors = [UNANSWERED; BATCH];
-        // SAFETY: the window was just taken.
+        // SAFETY: the window was just taken, and is empty.
         let called =
             unsafe { memory::map_foreign(self.xen, self.domain, &theirs, &ours, &mut errors[..pages]) };
         let failed =
@@ -69,7 +70,7 @@ impl<'x, X: Hypercall> Foreign<'x, X> {
             .and(failed.map_or(Ok(()), Err))
             .map_err(|errno| ToolstackError::Xen(Step::MapMemory, errno));
         if mapped.is_ok() {
-            // SAFETY: the pages are mapped in the window until it is emptied below. The domain may write them too.
+            // SAFETY: the pages stay mapped in the window until it is emptied below. The domain may write them too.
             access(unsafe {
                 SharedBytes::new(window.first().address() as *mut u8, pages * PAGE_SIZE as usize)
             });
@@ -78,11 +79,11 @@ impl<'x, X: Hypercall> Foreign<'x, X> {
         mapped.and(emptied)
     }
 
-    /// Takes out again what was mapped, also of a call that broke off. A window that can't be emptied is never used again.
+    /// Unmaps the mapped pages, also after a call that stopped halfway. A window is never reused if that fails.
     fn empty(&self, window: Window, errors: &[i32]) -> Result<(), ToolstackError> {
         let mut result = Ok(());
         for (page, &error) in window.into_pages().zip(errors) {
-            // SAFETY: nobody uses the page any more.
+            // SAFETY: the page is no longer in use.
             let removed = if error == 0 { unsafe { memory::remove(self.xen, page.first()) } } else { Ok(()) };
             match removed {
                 // SAFETY: the window was taken above, and is empty.

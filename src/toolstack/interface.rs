@@ -1,4 +1,4 @@
-//! The versions of the control interface that are known. Each has been run, but for the one of Xen 4.18.
+//! The supported versions of the control interface. Each has been run, except the one of Xen 4.18.
 
 use super::ToolstackError;
 use crate::abi::control::{
@@ -8,55 +8,55 @@ use crate::abi::{DomId, XenErrno};
 use crate::hypercall::Hypercall;
 use crate::hypercall::control::Interface;
 
-/// What a domain may have at most.
+/// A domain's limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// vCPUs.
+    /// Number of vCPUs.
     pub vcpus: u32,
-    /// Its highest event channel.
+    /// The highest event channel port.
     pub event_ports: u32,
-    /// Frames of its grant table; nothing: Xen's default.
+    /// Maximum number of frames of the grant table. `None`: Xen's default.
     pub grant_frames: Option<u32>,
-    /// Frames in which Xen counts its mappings; nothing: Xen's default.
+    /// Maximum number of frames in which Xen tracks the domain's mappings. `None`: Xen's default.
     pub maptrack_frames: Option<u32>,
     /// The highest version of grants.
     pub grant_version: u32,
 }
 
-/// How domains are made.
+/// The layout of the request to create a domain.
 #[derive(Clone, Copy, Debug)]
 enum Create {
     With15,
     With17,
 }
 
-/// One version.
+/// A supported version.
 #[derive(Debug)]
 pub struct Known {
-    /// Its number.
+    /// The version number.
     pub version: InterfaceVersion,
-    /// Of which Xen it is.
+    /// The versions of Xen that have it.
     pub of: &'static str,
     create: Create,
 }
 
-/// Those that are known. No distribution at hand has a Xen 4.18 to run: 0x16 is here by its header, in which what is
-/// used of the control interface is the same as in 0x15.
+/// All supported versions. No distribution at hand has a Xen 4.18 to run. 0x16 is here because of its header: the
+/// operations used here are the same as in 0x15.
 pub const KNOWN: &[Known] = &[
     Known { version: InterfaceVersion::XEN_4_17, of: "Xen 4.17", create: Create::With15 },
     Known { version: InterfaceVersion::XEN_4_18, of: "Xen 4.18", create: Create::With15 },
     Known { version: InterfaceVersion::XEN_4_19, of: "Xen 4.19 and 4.20", create: Create::With17 },
 ];
 
-/// Versions to look for, to tell the user of one that isn't known.
+/// Versions to probe, to report the number of an unsupported one.
 const CONCEIVABLE: core::ops::Range<u32> = 1..0x60;
 
 impl Known {
-    /// Makes an empty domain.
+    /// Creates an empty domain.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// Xen's errno.
     pub fn create(&self, interface: &Interface<impl Hypercall>, limits: &Limits) -> Result<DomId, XenErrno> {
         let frames =
             |limit: Option<u32>| limit.map_or(-1, |frames| i32::try_from(frames).unwrap_or(i32::MAX));
@@ -70,7 +70,7 @@ impl Known {
             emulation_flags: EMULATE_LAPIC,
             ..CreateDomain15::default()
         };
-        // SAFETY: each is the payload of its version, which `find` saw Xen take.
+        // SAFETY: each is the payload of its version, and `find` saw Xen accept that version.
         unsafe {
             match self.create {
                 Create::With15 => interface.create(base),
@@ -89,13 +89,14 @@ impl Known {
     }
 }
 
-/// Finds the version that Xen has.
+/// Finds Xen's version.
 ///
 /// # Errors
 ///
-/// [`ToolstackError::UnknownInterface`], with the version that it is; [`ToolstackError::NotControlDomain`].
+/// [`ToolstackError::UnknownInterface`] if it isn't supported, with its number if that can be found;
+/// [`ToolstackError::NotControlDomain`] if Xen denies the call (`EPERM`) or lacks it (`ENOSYS`).
 pub fn find<X: Hypercall + Clone>(xen: X) -> Result<(&'static Known, Interface<X>), ToolstackError> {
-    // A Xen refuses another version before it looks at anything else.
+    // Xen refuses a wrong version before any other check.
     let is_spoken = |version| {
         let answer = Interface::new(xen.clone(), version).info(DomId::CONTROL);
         match answer {

@@ -1,4 +1,4 @@
-//! A PVH kernel: an ELF image that may be anything.
+//! Parses a PVH kernel, an untrusted ELF image.
 
 use core::fmt;
 use core::ops::Range;
@@ -8,19 +8,19 @@ use object::LittleEndian;
 use object::elf::{EM_X86_64, FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-/// The note that says where a PVH kernel begins. Source: `xen/include/public/elfnote.h`.
+/// The note with the entry point of a PVH kernel. Source: `xen/include/public/elfnote.h`.
 #[doc(alias = "XEN_ELFNOTE_PHYS32_ENTRY")]
 const PHYS32_ENTRY: u32 = 18;
 
-/// Why an image is no kernel.
+/// The reason why an image is not a kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// It isn't an ELF image of 64 bits for x86-64, or is cut off.
+    /// It isn't a 64-bit ELF image for x86-64, or it is cut short.
     NotElf,
-    /// It has no note that says where a PVH loader enters it.
+    /// It has no note with a PVH entry point.
     NoEntry,
-    /// It has nothing to load, or a part that makes no sense, or two that overlap.
+    /// No segment contains the entry point, a segment is invalid, or two overlap.
     BadSegment,
 }
 
@@ -36,30 +36,30 @@ impl fmt::Display for KernelError {
 
 impl core::error::Error for KernelError {}
 
-/// A kernel, and where its parts go.
+/// A kernel, and where its segments go.
 #[derive(Debug)]
 pub struct Kernel<'k> {
-    /// Where it is entered: a guest-physical address.
+    /// The entry point: a guest-physical address.
     pub entry: u32,
-    /// Its parts.
+    /// The segments to load.
     pub segments: Vec<Segment<'k>>,
 }
 
-/// A part of a kernel.
+/// A segment of a kernel.
 #[derive(Debug)]
 pub struct Segment<'k> {
-    /// Where it goes, as guest-physical addresses; it may be longer than its contents: the rest is zeros.
+    /// Its guest-physical addresses. It may be longer than its contents: the rest is zeros.
     pub place: Range<u64>,
-    /// What it holds.
+    /// Its contents.
     pub bytes: &'k [u8],
 }
 
 impl<'k> Kernel<'k> {
-    /// Reads an image.
+    /// Parses an image.
     ///
     /// # Errors
     ///
-    /// [`KernelError`].
+    /// [`KernelError`] if the image is not a valid kernel.
     pub fn read(image: &'k [u8]) -> Result<Self, KernelError> {
         let header = FileHeader64::<LittleEndian>::parse(image).map_err(|_| KernelError::NotElf)?;
         let endian = header.endian().map_err(|_| KernelError::NotElf)?;
@@ -80,7 +80,8 @@ impl<'k> Kernel<'k> {
             }
             segments.push(Segment { place: start..end, bytes });
         }
-        // What is written twice could be written any number of times: so much work no image may ask for.
+        // No overlaps: otherwise an image could have the same memory written any number of times, which is unbounded
+        // work.
         let mut places: Vec<_> = segments.iter().map(|segment| segment.place.clone()).collect();
         places.sort_unstable_by_key(|place| place.start);
         if places.windows(2).any(|pair| pair[0].end > pair[1].start) {
@@ -92,18 +93,18 @@ impl<'k> Kernel<'k> {
         Ok(Self { entry, segments })
     }
 
-    /// The end of what it needs.
+    /// Returns the end of the highest segment, a guest-physical address.
     pub fn end(&self) -> u64 {
         self.segments.iter().map(|segment| segment.place.end).max().unwrap_or(0)
     }
 }
 
-/// The entry point that these notes name.
+/// Returns the entry point named by these notes.
 fn entry(header: &ProgramHeader64<LittleEndian>, endian: LittleEndian, image: &[u8]) -> Option<u32> {
     let mut notes = header.notes(endian, image).ok()??;
     while let Ok(Some(note)) = notes.next() {
         if note.name() == b"Xen" && note.n_type(endian) == PHYS32_ENTRY {
-            // 4 or 8 bytes, by the header's word; the address has 32 bits.
+            // The header allows 4 or 8 bytes. The address has 32 bits.
             return note.desc().first_chunk().copied().map(u32::from_le_bytes);
         }
     }

@@ -1,5 +1,5 @@
-//! Floor 7: the smallest toolstack. A control domain starts another PVH domain from an ELF image in memory, and
-//! ends it: without Linux, without xenstore.
+//! Floor 7: a minimal toolstack. A control domain starts another PVH domain from an ELF image in memory, and ends it,
+//! without Linux and without xenstore.
 //!
 //! ```no_run
 //! # use granite::toolstack::{Config, Toolstack};
@@ -14,8 +14,8 @@
 //! # }
 //! ```
 //!
-//! `build` is the order of steps; whatever fails undoes those before. `interface` has the versions of Xen's
-//! control interface that are known.
+//! `build` has the sequence of steps; a failing step undoes the earlier ones. `interface` has the supported versions of
+//! Xen's control interface.
 
 mod build;
 mod console;

@@ -1,4 +1,4 @@
-//! Building a domain on a hypervisor that fails wherever it is told to: what was made is unmade, whatever fails.
+//! Builds domains on a hypervisor that can fail at any call, and checks that each failure undoes all earlier steps.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -19,19 +19,19 @@ use crate::hypercall::{Hypercall, Number};
 use crate::mm::windows::Windows;
 use crate::sync::{HostThread, Vcpu};
 
-/// Says yes to everything, but to one call. Windows are memory of the test's, so what is written into the domain can
-/// be looked at.
+/// A hypervisor that accepts every call but one. Its windows are the test's own memory, so the test can inspect the
+/// domain's contents.
 struct Scripted {
     version: u32,
-    /// Which call fails, and how.
+    /// The call to fail, and its errno.
     fails: Option<(usize, XenErrno)>,
     calls: AtomicUsize,
     operations: Mutex<Vec<ControlOp>>,
-    /// Pages mapped less pages unmapped.
+    /// Pages mapped minus pages unmapped.
     mapped: AtomicUsize,
-    /// How many pages of 4 KiB and of 2 MiB there are to give.
+    /// The number of pages of 4 KiB and of 2 MiB left to give.
     pages: Mutex<[u64; 2]>,
-    /// The frames that were given, in order.
+    /// The frames given, in order.
     given: Mutex<Vec<Range<u64>>>,
 }
 
@@ -52,18 +52,18 @@ impl Scripted {
         }))
     }
 
-    /// Gives as many pages as there are.
+    /// Gives as many pages as are left.
     ///
     /// # Safety
     ///
-    /// The reservation points to as many frames as it says.
+    /// The reservation must point to as many frames as it says.
     unsafe fn give(&self, reservation: &Reservation) -> u64 {
         let kind = usize::from(reservation.extent_order > 0);
         let budget = &mut self.pages.lock().unwrap()[kind];
         let count = reservation.nr_extents.min(*budget);
         *budget -= count;
         for index in 0..count {
-            // SAFETY: the caller's word.
+            // SAFETY: guaranteed by the caller.
             let first = unsafe { *(reservation.extent_start as *const u64).add(index as usize) };
             self.given.lock().unwrap().push(first..first + (1 << reservation.extent_order));
         }
@@ -75,7 +75,7 @@ impl Scripted {
     }
 }
 
-// SAFETY: threads have their numbers.
+// SAFETY: each thread has its own number.
 unsafe impl Vcpu for Scripted {
     fn index(&self) -> usize {
         HostThread.index()
@@ -86,7 +86,7 @@ unsafe impl Vcpu for Scripted {
     }
 }
 
-// SAFETY: it reads and writes what the calls' structures are.
+// SAFETY: it reads and writes only the structures defined for each call.
 unsafe impl Hypercall for Scripted {
     fn domain(&self) -> DomId {
         DomId::CONTROL
@@ -94,7 +94,7 @@ unsafe impl Hypercall for Scripted {
 
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
         if number == Number::DOMCTL {
-            // SAFETY: the argument of this call.
+            // SAFETY: this is the argument of the call.
             let control = unsafe { &mut *(arguments[0] as *mut Control) };
             if control.interface_version.0 != self.version {
                 return Err(XenErrno::ACCES);
@@ -108,7 +108,7 @@ unsafe impl Hypercall for Scripted {
                 return Ok(0);
             }
         }
-        // To give up what is mapped never fails here: that is another test's.
+        // Unmapping never fails here: another test covers that.
         let gives_up = number == Number::MEMORY_OP && arguments[0] == u64::from(REMOVE_FROM_PHYSMAP);
         if !gives_up {
             let call = self.calls.fetch_add(1, Ordering::Relaxed);
@@ -128,12 +128,12 @@ unsafe impl Hypercall for Scripted {
             return Ok(0);
         }
         match arguments[0] as u32 {
-            // SAFETY: the argument of this call.
+            // SAFETY: this is the argument of the call.
             POPULATE_PHYSMAP => Ok(unsafe { self.give(&*(arguments[1] as *const Reservation)) }),
             ADD_TO_PHYSMAP_BATCH => {
-                // SAFETY: the argument of this call.
+                // SAFETY: this is the argument of the call.
                 let batch = unsafe { &*(arguments[1] as *const crate::abi::memory::AddToPhysmapBatch) };
-                // SAFETY: as many as it says.
+                // SAFETY: `errs` points to as many words as `size` says.
                 unsafe { core::slice::from_raw_parts_mut(batch.errs as *mut i32, batch.size.into()) }.fill(0);
                 self.mapped.fetch_add(batch.size.into(), Ordering::Relaxed);
                 Ok(0)
@@ -147,12 +147,12 @@ unsafe impl Hypercall for Scripted {
     }
 }
 
-/// A kernel of one segment and a note.
+/// An image with one segment and a note.
 fn kernel() -> Vec<u8> {
     kernel_of(core::slice::from_ref(&(0x20_0000..0x20_3000)))
 }
 
-/// A kernel of these segments and a note; it has bytes of the first kibibyte of each.
+/// An image with these segments and a note. In the file, each segment consists of the image's own headers.
 fn kernel_of(segments: &[Range<u64>]) -> Vec<u8> {
     let count = 1 + segments.len() as u64;
     let offset = 64 + count * 56;
@@ -184,7 +184,7 @@ fn small_windows() -> &'static Windows {
     WINDOWS.get_or_init(|| windows_at(0x1235_0000_0000))
 }
 
-/// Windows must lie where addresses of machines do, below those that a process has by default.
+/// Windows must lie at plausible machine addresses, below the default addresses of a process.
 fn windows_at(at: u64) -> &'static Windows {
     const PAGES: u64 = 80;
     let (protection, flags) = (
@@ -192,10 +192,10 @@ fn windows_at(at: u64) -> &'static Windows {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
     );
     let bytes = PAGES * PAGE_SIZE;
-    // SAFETY: new memory, at addresses that are free.
+    // SAFETY: new memory, at free addresses.
     let memory = unsafe { libc::mmap(at as *mut _, bytes as usize, protection, flags, -1, 0) };
     assert_eq!(memory as u64, at);
-    // SAFETY: the memory stays, and is used through windows alone.
+    // SAFETY: the memory stays, and is used only through windows.
     Box::leak(Box::new(unsafe { Windows::new(at..at + bytes) }))
 }
 
@@ -258,7 +258,7 @@ fn a_version_that_is_not_known_is_named() {
     );
     let far = interface::find(Scripted::new(0x1000, None)).map(|_| ()).unwrap_err();
     assert_eq!(far, ToolstackError::UnknownInterface(None));
-    // Not the control domain: the fake knows no such call.
+    // Not the control domain: the fake doesn't implement this call.
     let fake = Box::leak(Box::new(crate::hypercall::fake::FakeXen::default()));
     assert_eq!(interface::find(&*fake).map(|_| ()).unwrap_err(), ToolstackError::NotControlDomain);
 }
@@ -274,12 +274,12 @@ fn segments_that_overlap_are_refused() {
     ] {
         assert_eq!(Kernel::read(&kernel_of(segments)).err(), expected, "{segments:x?}");
     }
-    // As many as an image can name, all of the same place, are refused at once.
+    // About as many segments as an image can have, all at the same place, are refused at once.
     let many = kernel_of(&vec![0x20_0000..0x20_1000; 60_000]);
     assert_eq!(Kernel::read(&many).err(), Some(KernelError::BadSegment));
 }
 
-/// What a segment has in the file must fit into it, to the byte.
+/// The contents of a segment in the file must fit into the segment, to the byte.
 #[test]
 fn a_segment_has_no_more_bytes_than_it_has_room() {
     let in_the_file = 64 + 2 * 56; // as `kernel_of` says
@@ -291,7 +291,7 @@ fn a_segment_has_no_more_bytes_than_it_has_room() {
     }
 }
 
-/// A kernel fits that leaves the one page of its start info; one page further it doesn't.
+/// A kernel fits if it leaves one page for its start info; one page more, and it doesn't.
 #[test]
 fn a_kernel_may_fill_all_of_the_memory() {
     for (end, fits) in [(0x2f_f000, true), (0x30_0000, false)] {
@@ -307,7 +307,7 @@ fn a_kernel_may_fill_all_of_the_memory() {
 #[test]
 fn memory_comes_in_small_pages_where_xen_has_no_large_one() {
     let image = kernel();
-    // 200 large ones are more than go in one call.
+    // 200 large pages are more than one call gives.
     for (mib, pages, is_built) in [
         (3, [256, 1], true),
         (3, [255, 1], false),
@@ -323,7 +323,7 @@ fn memory_comes_in_small_pages_where_xen_has_no_large_one() {
         let config = Config { kernel: &image, memory: mib, ..Config::default() };
         let built = build(&interface, known, small_windows(), &config, |_| Ok(String::new()));
         let given = xen.given.lock().unwrap();
-        // Each frame once, and the lowest first.
+        // Each frame once, the lowest first.
         assert!(given.iter().zip(given.iter().skip(1)).all(|(one, next)| one.end == next.start), "{given:?}");
         let end = given.last().map_or(0, |range| range.end);
         match built {

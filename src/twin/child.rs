@@ -1,4 +1,4 @@
-//! The domain that was started.
+//! The child's end of a pair of domains: the domain started by the other.
 
 use super::link::{Link, Memory};
 use super::{OPTION, TwinError};
@@ -9,7 +9,7 @@ use crate::event::{EventError, Interdomain};
 use crate::grant::ReadWrite;
 use crate::rt::Platform;
 
-/// The child's end.
+/// The child's end of the link.
 #[derive(Debug)]
 pub struct Child {
     parent: DomId,
@@ -17,11 +17,12 @@ pub struct Child {
 }
 
 impl Child {
-    /// Finds the parent by the command line; nothing, if that names none.
+    /// Connects to the parent named on the command line. Returns `None` if no parent is named.
     ///
     /// # Errors
     ///
-    /// [`TwinError`].
+    /// [`TwinError::NoParent`] if the option is malformed, [`TwinError::Grant`] if the parent's page can't be mapped,
+    /// and [`TwinError::Event`] if the event channel can't be connected or the notification fails.
     pub fn connect(platform: &'static Platform) -> Result<Option<Self>, TwinError> {
         let options = platform.options();
         let Some(text) = options.get(OPTION) else { return Ok(None) };
@@ -29,23 +30,23 @@ impl Child {
         let mapping = platform.grants()?.map::<ReadWrite>(parent, gref)?;
         let xen = platform.xen().ok_or(EventError::NoEvents)?;
         let channel = Interdomain::connect(xen, parent, port)?;
-        // The parent waits for somebody to connect.
+        // Wake the parent, which waits for the connection.
         channel.send()?;
         Ok(Some(Self { parent, link: Link::new(Memory::Theirs(mapping), channel) }))
     }
 
-    /// The parent's number.
+    /// Returns the parent's number.
     pub fn parent(&self) -> DomId {
         self.parent
     }
 
-    /// The link to it.
+    /// Returns the link to the parent.
     pub fn link(&self) -> &Link {
         &self.link
     }
 }
 
-/// `DOMAIN,REFERENCE,PORT`.
+/// Parses `DOMAIN,REFERENCE,PORT`.
 fn parse(text: &str) -> Option<(DomId, GrantRef, Port)> {
     let mut numbers = text.split(',');
     let parent = DomId(numbers.next()?.parse().ok()?);

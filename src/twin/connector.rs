@@ -1,4 +1,4 @@
-//! Devices that meet through the link: a message is a state and the keys that were written with it.
+//! Connects devices through the link. A message holds a state and the keys written with it.
 
 use core::fmt::Write;
 
@@ -14,29 +14,29 @@ use crate::abi::xenbus::State;
 use crate::driver::connector::{ConnectError, Connector};
 use crate::time::{Deadline, Instant};
 
-/// Messages to and from the other domain.
+/// Messages to and from the other domain of a pair.
 pub trait Post {
-    /// The other domain.
+    /// Returns the number of the other domain.
     fn peer(&self) -> DomId;
 
-    /// Sends one.
+    /// Sends a message.
     ///
     /// # Errors
     ///
-    /// [`LinkError`].
+    /// [`LinkError`], as for [`Link::send`](super::Link::send).
     fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError>;
 
-    /// Receives one.
+    /// Receives a message.
     ///
     /// # Errors
     ///
-    /// [`LinkError`].
+    /// [`LinkError`], as for [`Link::receive`](super::Link::receive).
     fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError>;
 
-    /// Whether one waits.
+    /// Returns whether a message, or a protocol violation, is waiting.
     fn has_message(&self) -> bool;
 
-    /// Whether the other domain is known to have ended.
+    /// Returns whether the other domain is known to have ended.
     fn is_gone(&self) -> bool;
 }
 
@@ -79,16 +79,16 @@ impl Post for &Child {
         self.link().has_message()
     }
 
-    /// The control domain outlives those that it has started.
+    /// The control domain outlives the domains it has started.
     fn is_gone(&self) -> bool {
         false
     }
 }
 
-/// Keys that an end may have: no more of a peer's are kept.
+/// Maximum number of keys kept for a peer.
 const MOST_KEYS: usize = 64;
 
-/// A device's way to its other end. Each connection has a new one.
+/// A device's connection to its other end. Each connection needs a new one.
 #[derive(Debug)]
 pub struct LinkConnector<P: Post> {
     post: P,
@@ -97,7 +97,7 @@ pub struct LinkConnector<P: Post> {
 }
 
 impl<P: Post> LinkConnector<P> {
-    /// For a device between the two domains. While there is it, the link is its.
+    /// Makes a connector for a device between the two domains. It uses the link exclusively.
     pub fn new(post: P) -> Self {
         Self { post, state: State::UNKNOWN, keys: BTreeMap::new() }
     }
@@ -116,7 +116,7 @@ impl<P: Post> LinkConnector<P> {
         if matches!(state, State::INITIALISING | State::INIT_WAIT) {
             self.keys.clear();
         } else if self.state == State::UNKNOWN && state != State::INITIALISED {
-            // Nobody begins like that: it is what nobody has read of the connection before.
+            // No connection begins in this state: the message is left over from the previous connection. Ignore it.
             return Ok(());
         }
         for (key, value) in keys {
@@ -130,7 +130,7 @@ impl<P: Post> LinkConnector<P> {
     }
 }
 
-/// `state NUMBER`, and a line `key=value` for each key.
+/// Parses `state NUMBER`, and a line `key=value` for each key.
 fn parse(message: &[u8]) -> Option<(State, Vec<(&str, &str)>)> {
     let mut lines = core::str::from_utf8(message).ok()?.lines();
     let state = State(lines.next()?.strip_prefix("state ")?.parse().ok()?);
@@ -138,7 +138,7 @@ fn parse(message: &[u8]) -> Option<(State, Vec<(&str, &str)>)> {
     Some((state, keys?))
 }
 
-/// A deadline that has passed.
+/// A deadline in the past.
 const fn at_once() -> Deadline {
     Deadline::at(Instant::from_nanoseconds(0))
 }
@@ -164,8 +164,8 @@ impl<P: Post> Connector for LinkConnector<P> {
                 Err(LinkError::Silent) if !deadline.has_passed() => {}
                 sent => return sent.map_err(|error| self.failed(error)),
             }
-            // The other end may be at saying something, too: then one has to listen. To one thing: what comes behind is for
-            // whoever waits for it.
+            // The peer may be sending too, and waiting for this end to read: receive one message. Only one: later
+            // messages are for the caller waiting for them.
             if !has_heard && self.post.has_message() {
                 self.state()?;
                 has_heard = true;
@@ -177,9 +177,9 @@ impl<P: Post> Connector for LinkConnector<P> {
         self.post.has_message()
     }
 
-    /// One message at a time, so that no state is missed.
+    /// Receives one message at a time, so no state is missed.
     fn state(&mut self) -> Result<State, ConnectError> {
-        // What was there a moment ago may be gone: that is no news, and no reason to wait.
+        // A message seen a moment ago may be gone. Then there is no news, and no reason to wait.
         if self.post.has_message() {
             match self.changed(at_once()) {
                 Err(ConnectError::Silent { .. }) => {}
@@ -189,7 +189,7 @@ impl<P: Post> Connector for LinkConnector<P> {
         if !self.post.is_gone() {
             return Ok(self.state);
         }
-        // Its last word may have come in between.
+        // The peer's last message may have arrived in between.
         if self.post.has_message() { self.changed(at_once()) } else { Err(ConnectError::Gone) }
     }
 
@@ -212,8 +212,8 @@ mod tests {
     use std::collections::VecDeque;
     use std::vec::Vec;
 
-    /// What the other domain sent, and nobody has read yet; and what it says when it is asked for whether it is there, to
-    /// end behind that. It reads nothing before one of its own was read.
+    /// Messages of the other domain, not yet read; and its last message, sent while it is asked whether it has ended.
+    /// This peer reads no message until one of its own was read.
     struct Unread(RefCell<VecDeque<&'static str>>, Option<&'static str>);
 
     impl Post for Unread {
@@ -282,7 +282,7 @@ mod tests {
             })
         };
         connector.hear(message(0..MOST_KEYS).as_bytes()).unwrap();
-        // Those that it has, it may change.
+        // It may change its existing keys.
         connector.hear(message(0..MOST_KEYS).as_bytes()).unwrap();
         assert_eq!(connector.hear(message(MOST_KEYS..MOST_KEYS + 1).as_bytes()), Err(ConnectError::Nonsense));
         assert_eq!(connector.keys.len(), MOST_KEYS);

@@ -1,5 +1,5 @@
-//! The page between two domains: a mailbox for each direction, with room for one message. The peer may write anything
-//! anywhere at any time; what it claims is copied once and checked.
+//! The page shared by a pair of domains: a mailbox for each direction, with room for one message. The peer may write
+//! arbitrary bytes anywhere at any time, so each of its values is copied once and then checked.
 
 use core::cell::Cell;
 use core::fmt;
@@ -15,12 +15,12 @@ use crate::hypercall::Xen;
 use crate::mm::SharedBytes;
 use crate::time::{Deadline, Instant};
 
-/// Bytes of a message to the child, at most.
+/// Maximum length of a message to the child, in bytes.
 pub const TO_CHILD: usize = 3056;
-/// Bytes of a message to the parent, at most.
+/// Maximum length of a message to the parent, in bytes.
 pub const TO_PARENT: usize = 1008;
 
-/// A mailbox: `written`, `read` and `length`, 32 bits each, 4 bytes of nothing, and the message.
+/// A mailbox: `written`, `read` and `length`, 32 bits each, 4 unused bytes, and the message.
 #[derive(Clone, Copy, Debug)]
 struct Mailbox {
     at: usize,
@@ -36,34 +36,34 @@ const CHILDS: Mailbox = Mailbox { at: 0, room: TO_CHILD };
 const PARENTS: Mailbox = Mailbox { at: MESSAGE + TO_CHILD, room: TO_PARENT };
 const _: () = assert!(PARENTS.at + MESSAGE + TO_PARENT == 4096);
 
-/// How often to look though no event came: whether the peer is there still.
+/// Interval for checking without an event: the peer may have ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Why a message could not be sent, or didn't come.
+/// The reason why a message was not sent or received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum LinkError {
     /// The peer didn't answer before the deadline.
     Silent,
-    /// The peer is gone.
+    /// The peer has ended.
     Gone,
-    /// The message is longer than its mailbox.
+    /// The message exceeds the mailbox.
     TooLong {
-        /// Its length.
+        /// The message's length in bytes.
         bytes: usize,
-        /// The mailbox's.
+        /// The mailbox's capacity in bytes.
         room: usize,
     },
-    /// The peer wrote what makes no sense.
+    /// The peer broke the protocol.
     PeerBroke {
-        /// What it is.
+        /// The name of the wrong value.
         what: &'static str,
-        /// What it says.
+        /// The number written by the peer.
         claimed: u32,
-        /// What it may say.
+        /// The number expected.
         expected: u32,
     },
-    /// The peer can't be told.
+    /// The peer can't be notified.
     Event(crate::event::EventError),
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for LinkError {
 
 impl core::error::Error for LinkError {}
 
-/// Who keeps the page.
+/// The page, seen from its owner or from the peer.
 #[derive(Debug)]
 pub(super) enum Memory {
     Ours(Grant<'static, ReadWrite, Xen>),
@@ -106,7 +106,7 @@ pub struct Link {
     channel: Interdomain,
     outbox: Mailbox,
     inbox: Mailbox,
-    /// Messages written and read here: what is in the page, the peer may write.
+    /// Messages written and read by this end. The peer may overwrite the counters in the page.
     written: Cell<u32>,
     read: Cell<u32>,
 }
@@ -120,11 +120,13 @@ impl Link {
         Self { memory, channel, outbox, inbox, written: Cell::new(0), read: Cell::new(0) }
     }
 
-    /// Sends a message, once the peer has read the one before.
+    /// Sends a message once the peer has read the previous one.
     ///
     /// # Errors
     ///
-    /// [`LinkError`], and nothing is sent.
+    /// [`LinkError::TooLong`] if the message exceeds the mailbox, [`LinkError::Silent`] at the deadline, or
+    /// [`LinkError::PeerBroke`] if the peer's counter is invalid: the message is not sent then. [`LinkError::Event`] if
+    /// the notification fails: the message is in the mailbox already.
     pub fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError> {
         self.send_while(message, deadline, || Ok(()))
     }
@@ -133,17 +135,18 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`LinkError`].
+    /// [`LinkError::Silent`] at the deadline, [`LinkError::PeerBroke`] if the peer's counter or length is invalid, or
+    /// [`LinkError::Event`] if the notification fails.
     pub fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
         self.receive_while(deadline, || Ok(()))
     }
 
-    /// Whether a message waits to be received, or nonsense.
+    /// Returns whether a message, or a protocol violation, is waiting.
     pub fn has_message(&self) -> bool {
         self.word(self.inbox, WRITTEN) != Ok(self.read.get())
     }
 
-    /// Sends, for as long as the peer is there: `is_there` is asked now and then.
+    /// Sends a message while the peer exists. Calls `is_there` at intervals.
     pub(super) fn send_while(
         &self,
         message: &[u8],
@@ -161,7 +164,7 @@ impl Link {
         })?;
         let page = self.memory.bytes();
         let at = self.outbox.at;
-        // All of it lies in the page.
+        // All of it lies inside the page.
         let placed =
             page.write(at + MESSAGE, message).and_then(|()| page.atomic(at + LENGTH)).map(|length| {
                 length.store(message.len() as u32, Ordering::Relaxed);
@@ -171,7 +174,7 @@ impl Link {
         self.tell(self.outbox, WRITTEN, self.written.get())
     }
 
-    /// Receives, for as long as the peer is there.
+    /// Receives a message while the peer exists. Calls `is_there` at intervals.
     pub(super) fn receive_while(
         &self,
         deadline: Deadline,
@@ -197,13 +200,13 @@ impl Link {
 
     fn word(&self, mailbox: Mailbox, offset: usize) -> Result<u32, LinkError> {
         let word = self.memory.bytes().atomic(mailbox.at + offset);
-        // Acquire: pairs with the Release of `tell` on the other side: what it wrote before is seen.
+        // Acquire: pairs with the Release of `tell` in the peer. The peer's earlier writes are visible after it.
         Ok(word.map_or(0, |word| word.load(Ordering::Acquire)))
     }
 
     fn tell(&self, mailbox: Mailbox, offset: usize, value: u32) -> Result<(), LinkError> {
         if let Ok(word) = self.memory.bytes().atomic(mailbox.at + offset) {
-            // Release: pairs with the Acquire of `word` on the other side.
+            // Release: pairs with the Acquire of `word` in the peer.
             word.store(value, Ordering::Release);
         }
         self.channel.send().map_err(LinkError::Event)
@@ -222,18 +225,19 @@ impl Link {
             if deadline.has_passed() {
                 return Err(LinkError::Silent);
             }
-            // Whether an event came or not: it is looked at again.
+            // Check again in both cases, event or timeout.
             let _ = self.channel.wait(deadline.or_earlier(next_look()));
         }
     }
 }
 
-/// When to look though no event came.
+/// Returns the time of the next check without an event.
 pub(super) fn next_look() -> Deadline {
     Deadline::at(Instant::now() + LOOK)
 }
 
-/// Whether it is so. A peer that is gone may have seen to it before it went, behind the first look: the last one tells.
+/// Returns whether the condition holds. The peer may have met it just before it ended, after the first check, so the
+/// second check decides.
 fn so_or_gone(
     mut is_so: impl FnMut() -> Result<bool, LinkError>,
     is_there: impl FnOnce() -> Result<(), LinkError>,
@@ -247,7 +251,7 @@ fn so_or_gone(
     }
 }
 
-/// Whether a word of the peer's is the one that is waited for; it may also be the one before.
+/// Returns whether the peer's value has reached `expected`. It may also still be `before`.
 fn one_or_other(what: &'static str, claimed: u32, expected: u32, before: u32) -> Result<bool, LinkError> {
     if claimed == expected {
         Ok(true)

@@ -1,6 +1,6 @@
-//! The top, with `rt` and `start`: two domains that meet. A control domain, the [`Parent`], starts a second one from an
-//! image of the same kind; the [`Child`] finds it by its command line. Between them lies one page, a [`Link`]: a message
-//! at a time in each direction, and an event channel to say so.
+//! The top, with `rt` and `start`: a pair of domains. A control domain, the [`Parent`], starts a second one from an
+//! image of the same kind. The [`Child`] finds its parent by its command line. They share one page, a [`Link`]: it
+//! holds one message at a time in each direction, and an event channel notifies the peer.
 //!
 //! `examples/twin.rs` shows both sides.
 
@@ -21,22 +21,22 @@ use crate::grant::GrantError;
 use crate::rt::ExitCode;
 use crate::toolstack::ToolstackError;
 
-/// The option by which the child finds its parent: `twin=DOMAIN,REFERENCE,PORT`.
+/// The command-line option by which the child finds its parent: `twin=DOMAIN,REFERENCE,PORT`.
 pub const OPTION: &str = "twin";
 
-/// Why two domains don't meet.
+/// The reason why a pair of domains doesn't connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TwinError {
-    /// The child can't be started, or asked.
+    /// The child can't be started or queried.
     Toolstack(ToolstackError),
     /// The page can't be shared.
     Grant(GrantError),
-    /// There are no events between the two.
+    /// There is no event channel between the two.
     Event(EventError),
     /// There is no memory for the page.
     OutOfMemory,
-    /// The command line doesn't say where the parent is.
+    /// The command line has no valid address of the parent.
     NoParent,
     /// The link failed.
     Link(LinkError),
@@ -58,7 +58,7 @@ impl fmt::Display for TwinError {
 impl core::error::Error for TwinError {}
 
 impl TwinError {
-    /// The status that says it, of the domain that meets it.
+    /// Returns the exit code for this error, of the domain meeting it.
     pub fn exit_code(self) -> ExitCode {
         match self {
             Self::Link(LinkError::Gone) => ExitCode::CHILD_CRASHED,

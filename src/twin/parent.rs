@@ -1,4 +1,4 @@
-//! The domain that starts the other.
+//! The parent's end of a pair of domains: the domain starting the other.
 
 use core::fmt;
 use core::time::Duration;
@@ -22,7 +22,7 @@ use crate::toolstack::{Config, Domain, Toolstack, ToolstackError};
 /// The parent's end: the child, and the link to it. Dropping it destroys the child.
 #[derive(Debug)]
 pub struct Parent<'t> {
-    // Destroyed before the link's page is taken back: only then is the page free.
+    // Dropped before the link, whose page is free only once the child is destroyed.
     child: Domain<'t>,
     link: Link,
     console: Vec<String>,
@@ -31,18 +31,18 @@ pub struct Parent<'t> {
 /// How a child ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ChildEnd {
-    /// It said success.
+    /// It reported success.
     Success,
-    /// It said failure, with this code.
+    /// It reported a failure, with this text, such as `failure 3`.
     Failed(String),
-    /// It crashed; what it said last, or the reason that Xen has.
+    /// It crashed. Its last line, or else the shutdown reason from Xen.
     Crashed(String),
     /// It was still running at the deadline.
     Silent,
 }
 
 impl ChildEnd {
-    /// The status by which a domain tells of one that it started.
+    /// Returns the exit code with which a domain reports the end of its child.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Success => ExitCode::SUCCESS,
@@ -65,11 +65,11 @@ impl fmt::Display for ChildEnd {
 }
 
 impl<'t> Parent<'t> {
-    /// Starts a child and waits until it has connected, for so long from its first instruction on.
+    /// Starts a child and waits for it to connect. `patience` counts from the child's first instruction.
     ///
     /// # Errors
     ///
-    /// [`TwinError`]; a child that doesn't connect in time is destroyed, and what it printed is logged.
+    /// [`TwinError`] if a step fails or the child doesn't connect in time. Its output is logged, and it is destroyed.
     pub fn start(
         platform: &'static Platform,
         toolstack: &'t Toolstack,
@@ -83,7 +83,7 @@ impl<'t> Parent<'t> {
             Ok(match &shared {
                 Ok((grant, port)) => {
                     let (own, gref, port) = (platform.dom_id(), grant.gref().0, port.port().0);
-                    // In front: nothing in the rest, such as a quote that is never closed, hides it.
+                    // The option comes first, so the rest can't hide it, for example with an unclosed quote.
                     format!("{OPTION}={own},{gref},{port} {}", config.command_line)
                 }
                 Err(_) => String::new(), // the error is seen below
@@ -106,12 +106,12 @@ impl<'t> Parent<'t> {
         }
     }
 
-    /// The child's number.
+    /// Returns the child's number.
     pub fn child(&self) -> DomId {
         self.child.id()
     }
 
-    /// The child.
+    /// Returns the child.
     pub fn domain(&mut self) -> &mut Domain<'t> {
         &mut self.child
     }
@@ -120,7 +120,7 @@ impl<'t> Parent<'t> {
     ///
     /// # Errors
     ///
-    /// [`LinkError`]; [`LinkError::Gone`] as soon as the child has ended.
+    /// [`LinkError`], as for [`Link::send`]. [`LinkError::Gone`] as soon as the child has ended.
     pub fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError> {
         self.link.send_while(message, deadline, || self.is_there())
     }
@@ -129,12 +129,12 @@ impl<'t> Parent<'t> {
     ///
     /// # Errors
     ///
-    /// [`LinkError`]; [`LinkError::Gone`] as soon as the child has ended.
+    /// [`LinkError`], as for [`Link::receive`]. [`LinkError::Gone`] as soon as the child has ended.
     pub fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
         self.link.receive_while(deadline, || self.is_there())
     }
 
-    /// Whether a message waits to be received, or nonsense.
+    /// Returns whether a message, or a protocol violation, is waiting.
     pub fn has_message(&self) -> bool {
         self.link.has_message()
     }
@@ -146,23 +146,23 @@ impl<'t> Parent<'t> {
         }
     }
 
-    /// All that the child has printed so far.
+    /// Returns all lines printed by the child so far.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] if Xen's log can't be read.
     pub fn console(&mut self) -> Result<&[String], ToolstackError> {
         let lines = self.child.console().lines()?;
         self.console.extend(lines);
         Ok(&self.console)
     }
 
-    /// Waits for the child's end, by what it told Xen and by its last line, which must agree for a success. Where its console
-    /// can't be read there is the first alone.
+    /// Waits for the child's end. Two sources must agree for a success: the shutdown reason given to Xen, and the
+    /// child's last line. If the log shows no line of the child, the shutdown reason alone decides.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] with Xen's errno.
     pub fn wait(&mut self, deadline: Deadline) -> Result<ChildEnd, ToolstackError> {
         let reason = match self.child.wait(deadline) {
             Ok(ended) => ended.reason,
@@ -174,11 +174,12 @@ impl<'t> Parent<'t> {
         Ok(judge(reason, last, !lines.is_empty()))
     }
 
-    /// Destroys the child, and takes back the page that it had. `false` where others still have something of it.
+    /// Destroys the child and takes back the shared page. Returns `false` if the child still exists at the deadline,
+    /// because other domains hold some of its memory.
     ///
     /// # Errors
     ///
-    /// What Xen says.
+    /// [`ToolstackError::Xen`] with Xen's errno.
     pub fn destroy(self, deadline: Deadline) -> Result<bool, ToolstackError> {
         let Self { child, link, .. } = self;
         let gone = child.destroy(deadline);
@@ -190,15 +191,15 @@ impl<'t> Parent<'t> {
 fn judge(reason: ShutdownReason, last: Option<&str>, can_be_read: bool) -> ChildEnd {
     match (reason, last) {
         (ShutdownReason::POWEROFF, Some("success")) => ChildEnd::Success,
-        // Without a console there is the reason alone. With one, a domain says how it ends: one whose vCPUs all halt for ever
-        // is powered off as well.
+        // Without console output, only the reason is known. With it, the child reports its own end: Xen also gives
+        // POWEROFF for a domain whose vCPUs have all halted for ever.
         (ShutdownReason::POWEROFF, None) if !can_be_read => ChildEnd::Success,
         (_, Some(end)) if end.starts_with("failure") => ChildEnd::Failed(end.into()),
         (reason, last) => ChildEnd::Crashed(last.map_or_else(|| format!("{reason}"), Into::into)),
     }
 }
 
-/// A page for the child, and a port that it may connect to.
+/// Makes a page for the child, and a port for it to connect to.
 fn share(
     platform: &'static Platform,
     xen: Xen,

@@ -17,21 +17,21 @@ use crate::setup::Tools;
 use crate::setup::provision::Effort;
 use crate::{build, paths, setup};
 
-/// Counting instructions takes Xen itself ten times as long.
+/// With instruction counting, Xen itself runs ten times slower.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// What runs on the host: a package, its bench, and how it is built.
+/// The benches run on the host: package, bench, cargo profile, and a description of the build.
 const ON_THE_HOST: &[(&str, &str, &str, &str)] = &[
     ("granite-core", "freelist", "bench", "for speed"),
     ("granite-core", "freelist", "release", "as guests are built"),
     ("granite", "heap", "bench", "for speed"),
 ];
 
-/// Measures, and gives xtask's status.
+/// Runs the benches, and returns xtask's status.
 ///
 /// # Errors
 ///
-/// If it doesn't come to measuring.
+/// If no measurement can be started.
 pub fn bench(arguments: &Bench) -> Result<u8> {
     if !paths::is_granite() {
         return of_an_application(arguments);
@@ -54,7 +54,7 @@ pub fn bench(arguments: &Bench) -> Result<u8> {
     Ok(code)
 }
 
-/// Boots each `benches/NAME.rs` with `granite::entry!`, where the time-stamp counter counts instructions.
+/// Boots each `benches/NAME.rs` with `granite::entry!`, with the time-stamp counter counting instructions.
 fn of_an_application(arguments: &Bench) -> Result<u8> {
     let benches = project()?.guests(&TargetKind::Bench);
     if benches.is_empty() {
@@ -74,7 +74,7 @@ fn of_an_application(arguments: &Bench) -> Result<u8> {
     Ok(code)
 }
 
-/// Boots an image, and shows what it says.
+/// Boots an image, and shows its output.
 fn measure(machine: &Machine, tools: &Tools, image: &Image) -> Result<u8> {
     let show = |line: Line<'_>| {
         // The first domain prints the figures of both.
@@ -89,7 +89,7 @@ fn measure(machine: &Machine, tools: &Tools, image: &Image) -> Result<u8> {
     Ok(boot.outcome.exit_code())
 }
 
-/// What is booted in each rig: an image, with so many vCPUs.
+/// The guests booted in each rig: rig, image, number of vCPUs.
 const GUESTS: &[(Rig, &str, u32)] = &[
     (Rig::Solo, "instructions", 1),
     (Rig::Solo, "events", 1),
@@ -102,7 +102,7 @@ fn in_guests(arguments: &Bench) -> Result<u8> {
     let mut code = 0;
     for &(rig, name, smp) in GUESTS.iter().filter(|(rig, ..)| arguments.rigs.contains(rig)) {
         let image = build::build(&Program::Bench(name.to_owned()), true)?;
-        // QEMU can count the instructions of one processor.
+        // QEMU can count the instructions of only one processor.
         let machine = Machine { rig, counted: smp == 1, smp, ..Machine::default() };
         let what = if machine.counted {
             "instructions counted (this takes some seconds)"
@@ -118,12 +118,12 @@ fn in_guests(arguments: &Bench) -> Result<u8> {
     Ok(code)
 }
 
-/// Instructions that the whole life of the smallest application may take, and bytes of its image.
+/// Maximum number of instructions in the life of the smallest application, and of bytes in its image.
 const LIFE: u64 = 230_000;
 const IMAGE: u64 = 64 << 10;
 
-/// What the smallest application costs, from Xen's last message before its first instruction to Xen's word that it has
-/// halted: traps to Xen are in it.
+/// Measures the cost of the smallest application: from Xen's last message before the application's first instruction to
+/// Xen's message about its halt. Traps to Xen are included.
 fn life(tools: &Tools) -> Result<u8> {
     let image = build::build(&Program::Example("hello".into()), true)?;
     let machine = Machine { counted: true, timed_by_xen: true, ..Machine::default() };
@@ -148,7 +148,7 @@ fn life(tools: &Tools) -> Result<u8> {
     Ok(0)
 }
 
-/// The time of a message of Xen's, in ticks: `(XEN) [000000012d5f7a31] text`.
+/// Parses the time of a message from Xen, in ticks: `(XEN) [000000012d5f7a31] text`.
 fn xens_stamp(line: &str) -> Option<u64> {
     let stamp = line.strip_prefix("(XEN) [")?.split_once(']')?.0;
     u64::from_str_radix(stamp.trim(), 16).ok()

@@ -1,4 +1,4 @@
-//! Building a guest's image: cargo is run and listened to, and the result is checked.
+//! Builds a guest's image: runs cargo, reads its messages, and checks the result.
 
 use std::fs;
 use std::io::{BufReader, IsTerminal};
@@ -14,21 +14,21 @@ use crate::hints;
 use crate::image::{self, Image};
 use crate::project::project;
 
-/// What cargo said of a build.
+/// The messages of a build, as collected from cargo.
 #[derive(Default)]
 struct Heard {
     executable: Option<PathBuf>,
-    /// The version of Granite that was built.
+    /// The version of Granite in the build.
     granite: Option<String>,
-    /// What compilers and linker complained of, without colours.
+    /// The messages of compilers and linker, without colours.
     complaints: Vec<String>,
 }
 
-/// Builds a program, checks the finished image, and writes the stripped form beside it.
+/// Builds a program, checks the finished image, and writes the stripped image beside it.
 ///
 /// # Errors
 ///
-/// If it can't be built or isn't fit to boot.
+/// If it can't be built or is unfit to boot.
 pub fn build(program: &Program, optimised: bool) -> Result<Image> {
     let (kind, name) = program.target()?;
     let needs = project()?.needs(program)?;
@@ -62,7 +62,7 @@ pub fn build(program: &Program, optimised: bool) -> Result<Image> {
     Ok(Image { path, stripped })
 }
 
-/// The application's Granite must be its xtask's: the two agree on flags, options and what is printed.
+/// Checks that the application and its xtask use the same Granite: both rely on the same flags, options and output.
 fn same_granite(application: Option<&str>, own: &str) -> Result<()> {
     match application {
         Some(other) if other != own => Err(Error::new(format!(
@@ -73,8 +73,8 @@ fn same_granite(application: Option<&str>, own: &str) -> Result<()> {
     }
 }
 
-/// Reads cargo's messages to their end. A test image has the package's program built too, in either order, so the
-/// executable is told by kind and name.
+/// Reads cargo's messages to the end. For a test image, cargo also builds the package's program, in either order, so
+/// the executable is identified by kind and name.
 fn listen(output: impl std::io::BufRead, kind: &str, name: &str) -> Heard {
     let mut heard = Heard::default();
     for message in Message::parse_stream(output).map_while(std::result::Result::ok) {
@@ -102,7 +102,7 @@ fn listen(output: impl std::io::BufRead, kind: &str, name: &str) -> Heard {
     heard
 }
 
-/// The plain texts of a complaint and of what belongs to it.
+/// Collects the plain texts of a diagnostic and of its children.
 fn collect(diagnostic: &Diagnostic, into: &mut Vec<String>) {
     into.push(diagnostic.message.clone());
     diagnostic.children.iter().for_each(|child| collect(child, into));

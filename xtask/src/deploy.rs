@@ -1,4 +1,4 @@
-//! `cargo xtask build` and `cargo xtask image`: an image for a real Xen, and configurations that boot it.
+//! `cargo xtask build` and `cargo xtask image`: an image for a real Xen, and configurations for booting it.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::error::{Context, Result};
 use crate::guest::{self, Program};
 use crate::project::project;
 
-/// Builds a program, and says where the image is.
+/// Builds a program, and prints the image's path.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub fn build(program: &Program, optimised: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// Writes the flags of a guest as a configuration of cargo's, for those who build without xtask.
+/// Writes a guest's flags as a cargo configuration, for builds without xtask.
 ///
 /// # Errors
 ///
@@ -41,11 +41,11 @@ pub fn flags(file: &Path) -> Result<u8> {
     Ok(0)
 }
 
-/// Writes the kernel and configurations for `xl`, libvirt and Qubes into a folder.
+/// Writes the kernel, and configurations for `xl`, libvirt and Qubes, into a folder.
 ///
 /// # Errors
 ///
-/// If it can't be built, or a file can't be written.
+/// If the program can't be built, or a file can't be written.
 pub fn image(program: &Program, folder: &Path) -> Result<u8> {
     let image = build::build(program, true)?;
     let (_, name) = program.target()?;
@@ -80,7 +80,7 @@ pub fn image(program: &Program, folder: &Path) -> Result<u8> {
     Ok(0)
 }
 
-/// A gzip file of nothing, for loaders that want a file.
+/// A gzip file with empty contents, for loaders requiring a file.
 const EMPTY_GZIP: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn xl(name: &str, kernel: &str) -> String {

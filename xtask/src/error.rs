@@ -1,9 +1,9 @@
-//! What went wrong, where, and what to do next: for a person, so it is text.
+//! Errors as text for a person: the problem, its place, and the next step.
 
 use std::fmt;
 use std::path::Path;
 
-/// An error of usage or set-up. It ends xtask with status 2.
+/// An error of usage or set-up. xtask ends with status 2.
 #[derive(Debug)]
 pub struct Error(String);
 
@@ -11,12 +11,12 @@ pub struct Error(String);
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// With this text: what was wrong first, what to do about it on lines of their own.
+    /// Makes an error from a text: first the problem, then the advice on separate lines.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// A file operation that failed: `context` says what was being done.
+    /// Makes an error from a failed file operation. `context` names the operation.
     pub fn io(context: &str, path: &Path, error: &std::io::Error) -> Self {
         Self(format!("{context} {}: {error}", path.display()))
     }
@@ -34,7 +34,7 @@ impl From<lexopt::Error> for Error {
     }
 }
 
-/// Adds to an I/O error what was being done, and to which file.
+/// Adds the operation and the file to an I/O error.
 pub trait Context<T> {
     /// `context` is a verb in its -ing form.
     fn context(self, context: &str, path: &Path) -> Result<T>;

@@ -1,4 +1,4 @@
-//! The code of an image, function by function, for those who look at its instructions.
+//! Splits an image's code into functions, for inspecting its instructions.
 
 use object::elf::{FileHeader64, SHF_EXECINSTR, STT_FUNC};
 use object::read::elf::{FileHeader, SectionHeader, Sym};
@@ -9,16 +9,16 @@ const LE: LittleEndian = LittleEndian;
 
 /// One function.
 pub struct Function<'a> {
-    /// Its name, for a reader.
+    /// Its demangled name.
     pub name: String,
-    /// Where it begins.
+    /// The address of its first instruction.
     pub address: u64,
     /// Its instructions.
     pub code: &'a [u8],
 }
 
-/// The functions of an ELF file, as its symbols name them, by address. The 32-bit entry is left out. Nothing if the file
-/// can't be read, or if most of its code has no symbols.
+/// Returns the functions named by the symbols of an ELF file, in the order of their addresses, without the 32-bit
+/// entry. Returns `None` if the file can't be read, or if most of its code has no symbols.
 pub fn of(bytes: &[u8]) -> Option<Vec<Function<'_>>> {
     let elf = Elf::parse(bytes).ok()?;
     let sections = elf.sections(LE, bytes).ok()?;
@@ -45,7 +45,7 @@ pub fn of(bytes: &[u8]) -> Option<Vec<Function<'_>>> {
         let name = addr2line::demangle_auto(name, None).into_owned();
         functions.push(Function { name, address: symbol.st_value(LE), code });
     }
-    // The rest is padding and the hypercall page.
+    // Code without symbols should be only padding and the hypercall page.
     if seen * 2 < all {
         return None;
     }

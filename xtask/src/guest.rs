@@ -1,4 +1,4 @@
-//! What a guest is built of: the one place that knows its compiler flags.
+//! Builds guests. This is the only module that knows their compiler flags.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::paths;
 use crate::project::project;
 
-/// Which of the package's programs to build.
+/// A program of the package, to build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
     /// `src/main.rs`.
@@ -18,12 +18,12 @@ pub enum Program {
     Example(String),
     /// A test image.
     Test(String),
-    /// An image that measures.
+    /// An image for measurements.
     Bench(String),
 }
 
 impl Program {
-    /// What cargo calls it: the kind of target and its name.
+    /// Returns cargo's kind of target, and the target's name.
     ///
     /// # Errors
     ///
@@ -56,10 +56,10 @@ impl fmt::Display for Program {
     }
 }
 
-/// How a guest is compiled, but for what the application asks for.
+/// The compiler flags of a guest, without the application's own configurations.
 const RUSTFLAGS: &[&str] = &[
     "--cfg=granite_guest",
-    // The crate getrandom asks Granite.
+    // The crate getrandom gets its random numbers from Granite.
     "--cfg=getrandom_backend=\"custom\"",
     "-Cpanic=abort",
     // An interrupt may come at any instruction; see ARCHITECTURE.md.
@@ -72,19 +72,19 @@ const RUSTFLAGS: &[&str] = &[
     "-Clink-arg=-static",
     "-Clink-arg=-no-pie",
     "-Clink-arg=-Wl,--build-id=none",
-    // The file needs no padding to pages: loaders copy.
+    // The file needs no padding to pages, because loaders copy.
     "-Clink-arg=-Wl,-z,max-page-size=16",
-    // Granite's build script has it in a folder that the linker looks into.
+    // Granite's build script puts this file into a folder on the linker's search path.
     "-Clink-arg=-Tgranite.ld",
 ];
 
-/// How a guest is compiled. `cargo` puts these in place of anything that the user's configuration says, since a guest
-/// built with other flags would boot and then fail in odd ways; image.rs checks the result. Configurations that the
-/// user asks for, in `RUSTFLAGS` or the manifest, are kept.
+/// Returns the compiler flags of a guest. [`cargo`] replaces any flags from the user's configuration with these, since
+/// a guest built with other flags would boot and then fail in odd ways; image.rs checks the result. Configurations
+/// (`cfg`) requested in `RUSTFLAGS` or the manifest are kept.
 ///
 /// # Errors
 ///
-/// What cargo says of the manifest.
+/// Cargo's errors about the manifest.
 pub fn rustflags() -> Result<Vec<String>> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let (encoded, plain) = (variable("CARGO_ENCODED_RUSTFLAGS"), variable("RUSTFLAGS"));
@@ -97,7 +97,7 @@ pub fn rustflags() -> Result<Vec<String>> {
         .collect())
 }
 
-/// The configurations among a compiler's flags.
+/// Returns the configurations among a compiler's flags.
 fn cfgs_in(flags: &[&str]) -> Vec<String> {
     let mut flags = flags.iter();
     let mut found = Vec::new();
@@ -112,18 +112,17 @@ fn cfgs_in(flags: &[&str]) -> Vec<String> {
     found
 }
 
-/// The target of a guest. It is named although it is the host's, to keep the flags from build scripts and
-/// procedural macros.
+/// The target of a guest. It is the host's, but naming it keeps the flags from build scripts and procedural macros.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Where guests are built, in the target folder.
+/// The folder of guest builds, inside the target folder.
 pub const FOLDER: &str = "guest";
 
-/// A `cargo` command for the guest, with these flags, that builds in this folder of the target folder.
+/// Returns a `cargo` command for the guest, with these flags. It builds in `folder`, inside the target folder.
 ///
 /// # Errors
 ///
-/// What cargo says of the manifest.
+/// Cargo's errors about the manifest.
 pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Command> {
     let project = project()?;
     let name = project.name();
@@ -134,7 +133,7 @@ pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Com
         .arg(paths::target().join(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
         .env_remove("RUSTFLAGS")
-        // The profiles are the package's own, with symbols: image.rs looks at functions by their names.
+        // The profiles are the package's own, but keep their symbols: image.rs finds functions by name.
         .args(["--config", "profile.release.strip=\"none\"", "--config", "profile.dev.strip=\"none\""]);
     if let Some(kibibytes) = project.stack() {
         command.env("GRANITE_STACK_KIB", kibibytes.to_string());
@@ -147,7 +146,7 @@ pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Com
     Ok(command)
 }
 
-/// Writes a file so that whoever reads it at the same time sees the old contents or the new, and no half.
+/// Writes a file atomically: a concurrent reader sees either the old or the new contents.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());

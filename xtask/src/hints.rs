@@ -1,6 +1,6 @@
-//! What a failed build is about, where compiler and linker say it in words of their own.
+//! Hints for failed builds, where the messages of compiler and linker hide the cause.
 
-/// What to do about these complaints, if they are known.
+/// Returns advice about the first known message.
 pub fn of(complaints: &[String]) -> Option<String> {
     let mut hints = complaints.iter().filter_map(|complaint| {
         wants_std(complaint).or_else(|| entry(complaint)).or_else(|| wants_libc(complaint))
@@ -8,7 +8,7 @@ pub fn of(complaints: &[String]) -> Option<String> {
     hints.next()
 }
 
-/// A second panic handler: std's, which a dependency brought along.
+/// Recognises a second panic handler: std's, linked through a dependency.
 fn wants_std(complaint: &str) -> Option<String> {
     let (_, rest) = complaint.split_once("first defined in crate `std` (which `")?;
     let name = rest.split_once('`')?.0;
@@ -31,7 +31,7 @@ fn entry(complaint: &str) -> Option<String> {
     })
 }
 
-/// The linker misses a function of the C library. LLD and GNU's linker tell it, and where it is called, in other words.
+/// Recognises a missing function of the C library. LLD and GNU's linker word it, and its caller, differently.
 fn wants_libc(complaint: &str) -> Option<String> {
     let (symbol, by) = lld(complaint).or_else(|| gnu(complaint))?;
     let (who, tree) = match by {
@@ -46,7 +46,7 @@ fn wants_libc(complaint: &str) -> Option<String> {
     ))
 }
 
-/// Who calls what is missing.
+/// The caller of the missing function.
 #[derive(Debug, PartialEq, Eq)]
 enum By<'a> {
     Crate(&'a str),
@@ -54,7 +54,8 @@ enum By<'a> {
     File(&'a str),
 }
 
-/// `undefined symbol: getenv`, and below it `>>> referenced by seed.rs:7 (/registry/src/INDEX/rand-0.1.2/src/seed.rs:7)` and
+/// Parses `undefined symbol: getenv`, followed by
+/// `>>> referenced by seed.rs:7 (/registry/src/INDEX/rand-0.1.2/src/seed.rs:7)` and
 /// `>>>  OBJECT:(rand::seed::h0123456789abcdef)`.
 fn lld(complaint: &str) -> Option<(&str, Option<By<'_>>)> {
     let (_, rest) = complaint.split_once("undefined symbol: ")?;
@@ -73,19 +74,19 @@ fn lld(complaint: &str) -> Option<(&str, Option<By<'_>>)> {
     Some((symbol.trim(), by.map(By::Crate).or_else(|| callers.first().copied().map(By::File))))
 }
 
-/// The crate whose file this is, among those that cargo fetched.
+/// Returns the crate containing this file, if cargo fetched the crate.
 fn crate_of_file(path: &str) -> Option<&str> {
     let below = path.split_once("/registry/src/")?.1.split_once('/')?.1;
     Some(below.split('/').next()?.rsplit_once('-')?.0)
 }
 
-/// The crate whose function this is; what is of Rust itself tells nothing.
+/// Returns the crate containing this function. `None` for Rust's own crates, which don't identify the caller.
 fn crate_of_function(name: &str) -> Option<&str> {
     let name = name.trim_start_matches('<').split("::").next()?;
     (!["core", "alloc", "std", ""].contains(&name)).then_some(name)
 }
 
-/// `undefined reference to `getenv'`, and above it `FILE: in function `rand::seed':`.
+/// Parses `undefined reference to `getenv'`, preceded by `FILE: in function `rand::seed':`.
 fn gnu(complaint: &str) -> Option<(&str, Option<By<'_>>)> {
     let (before, rest) = complaint.split_once("undefined reference to `")?;
     let symbol = rest.split(['\'', '`', '\n']).next().unwrap_or(rest);

@@ -1,4 +1,4 @@
-//! A finished guest: is it fit to boot? A build that lost its flags still links, so the file itself is asked.
+//! Checks a finished guest. A build without its compiler flags still links, so the file itself is checked.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ use crate::{functions, redzone, x87};
 type Elf = FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
 
-/// A guest that was built and checked.
+/// A guest, built and checked.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// With symbols, for crash reports and debuggers.
+    /// The image with symbols, for crash reports and debuggers.
     pub path: PathBuf,
-    /// What is booted.
+    /// The image to boot.
     pub stripped: PathBuf,
 }
 
-/// Why an image may not be booted.
+/// The reason why an image can't be booted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unfit {
     /// It can't be read as a 64-bit ELF file.
@@ -33,22 +33,21 @@ pub enum Unfit {
     NotStatic(&'static str),
     /// It has relocations, in this section.
     Relocations(String),
-    /// This section is loaded, and linker.ld gives it no place: it would lie outside of what the kernel
-    /// knows as its image.
+    /// This section is loaded, but linker.ld has no place for it: it would lie outside the image known to the kernel.
     Orphan(String),
-    /// It calls functions that nothing in it has: the C library's.
+    /// It calls functions missing from it: the C library's.
     Undefined(Vec<String>),
-    /// A loader finds no PVH entry point.
+    /// It has no PVH entry point for a loader.
     NoNote(&'static str),
     /// The entry point isn't in executable memory.
     BadEntry(u32),
-    /// A segment is both writable and executable, or shares a page with one of other rights.
+    /// A segment is writable and executable, is loaded away from its linked address, or shares a page with another.
     BadSegment(u64, &'static str),
-    /// It has no symbols for most of its code, so that the code can't be looked at.
+    /// Most of its code has no symbols, so the code can't be checked.
     NoSymbols,
-    /// Instructions reach below the stack pointer.
+    /// Instructions access memory below the stack pointer.
     RedZone(Vec<redzone::Access>),
-    /// Instructions use registers that a trap doesn't keep.
+    /// Instructions use registers not saved by a trap.
     X87(Vec<x87::Use>),
 }
 
@@ -91,7 +90,7 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// How many instructions do something, and the first of them.
+/// Writes the number of these instructions, and the first few.
 fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, what: &str, instructions: &[T]) -> fmt::Result {
     write!(f, "{} instructions {what}:", instructions.len())?;
     instructions.iter().take(5).try_for_each(|instruction| write!(f, "\n  {instruction}"))
@@ -101,7 +100,7 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, what: &str, instructions: &
 ///
 /// # Errors
 ///
-/// The first thing that makes it unfit.
+/// [`Unfit`], with the first defect found.
 pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
     let elf = Elf::parse(bytes).map_err(|_| Unfit::NotElf)?;
     if elf.e_machine.get(LE) != EM_X86_64 || elf.e_type.get(LE) != ET_EXEC {
@@ -150,7 +149,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Unfit> {
     if uses.is_empty() { Ok(()) } else { Err(Unfit::X87(uses)) }
 }
 
-/// The names of functions that are called and not there, the first few of them.
+/// Returns the names of the first few undefined symbols.
 fn undefined(sections: &SectionTable<'_, Elf>, bytes: &[u8]) -> Vec<String> {
     let Ok(symbols) = sections.symbols(LE, bytes, SHT_SYMTAB) else { return Vec::new() };
     let missing = symbols.iter().filter(|symbol| symbol.is_undefined(LE));
@@ -159,7 +158,7 @@ fn undefined(sections: &SectionTable<'_, Elf>, bytes: &[u8]) -> Vec<String> {
     names.take(5).collect()
 }
 
-/// No segment is both writable and executable, and no page belongs to two.
+/// Checks that no segment is both writable and executable, and that no page belongs to two segments.
 fn check_segments(segments: &[object::elf::ProgramHeader64<LittleEndian>]) -> Result<(), Unfit> {
     const PAGE: u64 = 4096;
     let mut end = 0;
@@ -180,7 +179,7 @@ fn check_segments(segments: &[object::elf::ProgramHeader64<LittleEndian>]) -> Re
     Ok(())
 }
 
-/// The address in the PHYS32_ENTRY note.
+/// Returns the address in the PHYS32_ENTRY note.
 fn entry_point(elf: &Elf, bytes: &[u8]) -> Result<u32, Unfit> {
     const PHYS32_ENTRY: u32 = 18;
     let segments = elf.program_headers(LE, bytes).map_err(|_| Unfit::NotElf)?;
@@ -203,14 +202,14 @@ fn entry_point(elf: &Elf, bytes: &[u8]) -> Result<u32, Unfit> {
     Err(Unfit::NoNote("it has no PHYS32_ENTRY note"))
 }
 
-/// The image without symbols and debugging information: all that is loaded, and nothing else. Those come
-/// behind the segments in the file, so it is cut off there.
+/// Returns the image without symbols and debugging information: only its loaded part. The rest follows the segments in
+/// the file, so the file is cut off there.
 pub fn strip(bytes: &[u8]) -> Vec<u8> {
     let Some(end) = loaded_end(bytes) else { return bytes.to_vec() };
     let mut stripped = bytes[..end].to_vec();
     stripped[40..48].fill(0); // e_shoff
     stripped[58..64].fill(0); // e_shentsize, e_shnum, e_shstrndx
-    // What has nothing in the file may be said to lie behind its end, which loaders take for a file cut short.
+    // A segment without bytes in the file may have an offset after its end. Loaders take such a file for truncated.
     for header in empty_segments(bytes) {
         if let Some(offset) = stripped.get_mut(header + 8..header + 16) {
             offset.fill(0); // p_offset
@@ -219,7 +218,7 @@ pub fn strip(bytes: &[u8]) -> Vec<u8> {
     stripped
 }
 
-/// Where the headers of loaded segments are that have nothing in the file.
+/// Returns the file offsets of the headers of loaded segments without bytes in the file.
 fn empty_segments(bytes: &[u8]) -> Vec<usize> {
     let headers = || {
         let elf = Elf::parse(bytes).ok()?;

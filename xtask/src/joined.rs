@@ -1,11 +1,11 @@
-//! Several files in one module, which is what Xen gives its control domain. The guest takes them apart:
-//! src/start/joined.rs says how they lie.
+//! Joins several files into one module, since Xen gives its control domain only one. The guest splits the module;
+//! src/loader/joined.rs has the format.
 
-/// The last bytes of such a module.
+/// The last bytes of a joined module.
 const MARK: &[u8; 16] = b"granite: joined.";
 const ALIGN: usize = 512;
 
-/// Joins files.
+/// Joins files into a module.
 pub fn join(files: &[&[u8]]) -> Vec<u8> {
     let mut joined = Vec::new();
     for file in files {

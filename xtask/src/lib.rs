@@ -1,4 +1,4 @@
-//! `cargo xtask` for Granite and for applications of it: build, boot, test, deploy. An application's own `xtask` is one line:
+//! `cargo xtask` for Granite and its applications: build, boot, test, deploy. An application's `xtask` is one line:
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {
@@ -44,10 +44,10 @@ use lexopt::ValueExt;
 use error::{Error, Result};
 use setup::provision::Effort;
 
-/// Usage and set-up.
+/// The status for errors of usage and set-up.
 const BAD_USE: u8 = 2;
 
-/// Does what the command line says, in Granite's checkout or in an application's.
+/// Runs the command on the command line, in Granite's checkout or in an application's.
 pub fn main() -> ExitCode {
     match dispatch() {
         Ok(code) => ExitCode::from(code),

@@ -1,4 +1,4 @@
-//! The virtual machine that a guest boots in: a rig, and how it becomes a QEMU command line.
+//! The virtual machine for a guest: a rig, and its QEMU command line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,19 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::setup::{Qemu, Tools};
 
-/// Where a guest runs.
+/// A rig: where a guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rig {
     /// As the PVH control domain of Xen, in QEMU.
     Solo,
-    /// As the PVH control domain of Xen, which has its own image as a module and starts it as a second domain.
+    /// As the PVH control domain of Xen. Its own image is a module, and it starts this as a second domain.
     Twin,
-    /// In QEMU alone, where there is no Xen to be found.
+    /// In QEMU alone, without Xen.
     Direct,
 }
 
 impl Rig {
-    /// Whether there is a Xen in it.
+    /// Returns whether the rig includes Xen.
     pub fn has_xen(self) -> bool {
         self != Self::Direct
     }
@@ -35,12 +35,12 @@ impl fmt::Display for Rig {
     }
 }
 
-/// What runs the processor's instructions.
+/// How the processor's instructions are executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
-    /// QEMU itself: slow, and the same everywhere.
+    /// By QEMU itself: slow, and the same everywhere.
     Tcg,
-    /// The host's processor, where it lets a guest be a hypervisor.
+    /// By the host's processor, if it lets a guest be a hypervisor.
     Kvm,
 }
 
@@ -49,24 +49,24 @@ pub enum Accelerator {
 pub struct Machine {
     /// Where the guest runs.
     pub rig: Rig,
-    /// The guest's vCPUs, and QEMU's.
+    /// Number of the guest's vCPUs, and of QEMU's.
     pub smp: u32,
     /// The guest's memory in MiB.
     pub memory: u32,
-    /// What runs it.
+    /// How it is executed.
     pub accelerator: Accelerator,
-    /// The processor, as QEMU's emulation names it.
+    /// The name of the processor in QEMU's emulation.
     pub cpu: &'static str,
-    /// Have Xen tell everything.
+    /// Have Xen log everything.
     pub verbose: bool,
     /// A file for the guest, beside the kernel.
     pub module: Option<PathBuf>,
-    /// Give each processor a thread of QEMU's, so that vCPUs run at the same time, and not in turns.
+    /// Give each processor its own QEMU thread: vCPUs run truly in parallel, not time-sliced.
     pub parallel: bool,
-    /// Have QEMU count instructions: a tick of the time-stamp counter is one. It is slow.
+    /// Have QEMU count instructions: each one is a tick of the time-stamp counter. This is slow.
     pub counted: bool,
-    /// Let Xen's messages tell how long the guest lived: their times are ticks, and the guest has no port by which it ends
-    /// QEMU, so it ends by telling Xen.
+    /// Measure the guest's life by Xen's messages: their times are ticks. The guest has no port for ending QEMU, so it
+    /// ends by a shutdown call to Xen.
     pub timed_by_xen: bool,
     /// Wait for a debugger on this port of the loopback.
     pub gdb: Option<u16>,
@@ -90,21 +90,20 @@ impl Default for Machine {
     }
 }
 
-/// The least memory that `--mem` takes: the image is linked at 2 MiB, and Xen refuses a domain that it
-/// doesn't fit into.
+/// The minimum for `--mem`, in MiB. The image is linked at 2 MiB, and Xen refuses a domain too small for it.
 pub const LEAST_MEMORY: u32 = 4;
-/// What Xen needs beside the guest's memory, and what is left for domains that the guest starts.
+/// Memory in MiB for Xen itself, and for domains started by the guest.
 const XEN_MEMORY: u32 = 192;
 
 impl Machine {
-    /// The command that boots `kernel`, with this command line, in this machine.
+    /// Returns the command for booting `kernel` in this machine, with this kernel command line.
     ///
     /// # Errors
     ///
     /// If a file's name can't be passed to QEMU.
     pub fn command(&self, tools: &Tools, kernel: &Path, line: &str) -> Result<Command> {
         let mut command = tools.qemu.command();
-        // Where `modules` names the kernel from.
+        // `modules` names files relative to this folder.
         if let Some(folder) = kernel.parent() {
             command.current_dir(folder);
         }
@@ -126,7 +125,7 @@ impl Machine {
             Accelerator::Tcg if self.counted => {
                 command.args(["-accel", "tcg,thread=single", "-icount", "shift=0", "-cpu", self.cpu])
             }
-            // With a thread for each processor QEMU now and then loses the state of the first (ARCHITECTURE.md).
+            // With one thread per processor, QEMU sometimes loses the first processor's state (ARCHITECTURE.md).
             Accelerator::Tcg => {
                 let threads = if self.parallel { "tcg,thread=multi" } else { "tcg,thread=single" };
                 command.args(["-accel", threads, "-cpu", self.cpu])
@@ -156,17 +155,17 @@ impl Machine {
         Ok(command)
     }
 
-    /// The files for Xen, as QEMU's multiboot loader wants them: a comma begins the next, two are one; a
-    /// space begins the command line.
+    /// Returns the files for Xen, in the syntax of QEMU's multiboot loader. A comma starts the next file, two commas
+    /// are one literal comma, and a space starts the command line.
     fn modules(&self, kernel: &Path, line: &str) -> Result<String> {
-        // What lies in QEMU's own folder goes by its bare name: the path of a checkout may hold anything.
+        // Files in QEMU's own folder go by bare name: the path of a checkout may contain any character.
         let folder = kernel.parent().unwrap_or(Path::new(""));
         let name = |file: &Path| module_name(file.strip_prefix(folder).unwrap_or(file));
         let mut modules = name(kernel)?;
         if !line.is_empty() {
             modules.push_str(&format!(" {}", line.replace(',', ",,")));
         }
-        // In `twin` it is the image of the second domain, if nothing else.
+        // In `twin`, the default module is the guest's own image, for the second domain.
         let module = self.module.as_deref().or((self.rig == Rig::Twin).then_some(kernel));
         if let Some(module) = module {
             modules.push(',');
@@ -177,10 +176,10 @@ impl Machine {
 
     fn xen_options(&self) -> String {
         let level = if self.verbose { "all" } else { "warning" };
-        // With several processors, vCPUs that move have met a fault of QEMU's SVM.
+        // With several processors, moving vCPUs have triggered a bug in QEMU's SVM.
         let pinned = if self.smp > 1 { " dom0_vcpus_pin" } else { "" };
         let stamps = if self.timed_by_xen { "raw" } else { "boot" };
-        // What other domains print comes as a message of that level, and without a limit to how much of it.
+        // Output of other domains is logged at a guest level. `all` shows it, and without a rate limit.
         format!(
             "dom0=pvh dom0-iommu=none dom0_mem={}M dom0_max_vcpus={} com1=115200,8n1 console=com1 \
              loglvl={level} guest_loglvl=all console_timestamps={stamps}{pinned}",
@@ -189,7 +188,7 @@ impl Machine {
     }
 }
 
-/// A file's name as QEMU's module list can hold it.
+/// Returns a file's name in the syntax of QEMU's module list.
 fn module_name(path: &Path) -> Result<String> {
     let name = path.to_str().filter(|name| !name.contains(' '));
     let name = name.ok_or_else(|| {
@@ -201,11 +200,11 @@ fn module_name(path: &Path) -> Result<String> {
     Ok(name.replace(',', ",,"))
 }
 
-/// Whether the host's KVM can run Xen, which needs virtualisation inside virtualisation.
+/// Checks that the host's KVM can run Xen, which needs nested virtualisation.
 ///
 /// # Errors
 ///
-/// If it can't, and why.
+/// If it can't, with the reason.
 pub fn check_kvm(device: &Path, parameters: &Path) -> Result<()> {
     let advice = "leave out --accel kvm: QEMU's own emulation runs everywhere";
     if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open(device) {
@@ -223,7 +222,7 @@ pub fn check_kvm(device: &Path, parameters: &Path) -> Result<()> {
     )))
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell, if necessary.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:".contains(c);
     if word.chars().all(plain) && !word.is_empty() {
@@ -232,7 +231,7 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// How QEMU is told from the command line that it is run with, for a person to repeat.
+/// Formats QEMU's command line as shell text, for a person to repeat the run.
 pub fn printable(command: &Command, qemu: &Qemu) -> String {
     let mut text = qemu.environment_text();
     if let Some(folder) = command.get_current_dir() {

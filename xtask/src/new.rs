@@ -1,4 +1,4 @@
-//! `cargo xtask new`: a repository for an application, made of the files in `template/`.
+//! `cargo xtask new`: creates a repository for an application from the files in `template/`.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::{Context, Error, Result};
 use crate::paths;
 
-/// The template's files, by their paths.
+/// The template's files, with their paths.
 const FILES: &[(&str, &str)] = &[
     (".cargo/config.toml", include_str!("../../template/.cargo/config.toml")),
     ("Cargo.toml", include_str!("../../template/Cargo.toml")),
@@ -18,11 +18,11 @@ const FILES: &[(&str, &str)] = &[
     ("xtask/src/main.rs", include_str!("../../template/xtask/src/main.rs")),
 ];
 
-/// Makes the repository, which uses the Granite of this checkout, or of a git repository.
+/// Creates the repository. It uses the Granite of this checkout, or of a git repository.
 ///
 /// # Errors
 ///
-/// If the folder isn't empty or can't be written, or its name is no package's. Nothing is changed then.
+/// If the folder isn't empty or can't be written, or its name can't be a package name. The folder is unchanged then.
 pub fn new(folder: &Path, git: Option<&str>) -> Result<u8> {
     let folder = &std::path::absolute(folder).context("finding", folder)?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -36,7 +36,7 @@ pub fn new(folder: &Path, git: Option<&str>) -> Result<u8> {
     let was_there = folder.exists();
     let written = write(folder, &name, git);
     if written.is_err() {
-        // What was made is taken back.
+        // Remove the files and folders created so far.
         for (file, _) in FILES {
             let _ = fs::remove_file(folder.join(file));
         }
@@ -61,9 +61,9 @@ fn is_empty_folder(folder: &Path) -> Result<bool> {
     Ok(folder.is_dir() && fs::read_dir(folder).context("reading", folder)?.next().is_none())
 }
 
-/// What cargo takes for a package's name, and linkers and domains for theirs.
+/// Checks that cargo accepts the name for a package, and linkers and domains for theirs.
 fn check_name(name: &str) -> Result<()> {
-    // Cargo keeps some names of programs for folders of its own.
+    // Cargo reserves some program names for its own folders.
     const TAKEN: &[&str] = &[
         "granite",
         "granite-core",
@@ -120,7 +120,7 @@ fn write(folder: &Path, name: &str, git: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// A text as TOML has it.
+/// Quotes a text for TOML.
 fn toml_text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -155,7 +155,7 @@ mod tests {
         assert!(manifest.contains("granite = { git = \"https://example.org/g.git\" }"), "{manifest}");
         assert!(new(&app, None).is_err(), "a second time");
         assert!(new(&folder.join("no/such/way/1"), None).is_err());
-        // A file in the way of a folder: nothing stays.
+        // A file in place of a folder: no created file stays.
         fs::write(folder.join("plain"), "").unwrap();
         assert!(new(&folder.join("plain/kv"), None).is_err());
         assert!(FILES.len() <= 8);

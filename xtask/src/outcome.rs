@@ -1,4 +1,4 @@
-//! How a boot ended, and the status that xtask ends with.
+//! The outcome of a boot, and xtask's exit status.
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -6,27 +6,27 @@ use std::process::ExitStatus;
 /// How a boot ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The guest said success, on the console and by QEMU's status.
+    /// The guest reported success, on the console and through QEMU's status.
     Success,
     /// The guest's application returned a failure.
     Failure,
-    /// It says that a domain which it started went wrong.
+    /// The guest reported a problem with a domain started by it.
     Child(Wrong),
     /// The guest found no Xen.
     NoXen,
-    /// The guest could not start in what it was given.
+    /// The guest could not start on this machine.
     CannotStart,
-    /// It crashed; how.
+    /// The guest crashed: how.
     Crash(String),
-    /// Xen saw a triple fault of the guest, at this address if it said so.
+    /// Xen saw a triple fault of the guest, at this address if Xen reported one.
     TripleFault(Option<String>),
-    /// It was still running at the deadline.
+    /// The guest was still running at the deadline.
     Deadline,
-    /// QEMU itself failed; what it said.
+    /// QEMU itself failed: its error output.
     Qemu(String),
 }
 
-/// What went wrong with a second domain. The numbers are those of the guest's src/rt/exit.rs.
+/// A problem with a second domain. The numbers are those in the guest's src/rt/exit.rs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// It reported a failure.
@@ -45,7 +45,7 @@ impl Wrong {
 }
 
 impl Outcome {
-    /// xtask's own status.
+    /// Returns xtask's own status.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Success => 0,
@@ -60,8 +60,8 @@ impl Outcome {
         }
     }
 
-    /// Reads QEMU's status and the guest's last line, which must agree: QEMU's `isa-debug-exit` gives `2c + 1`
-    /// for the `c` of `End::debug_exit_code` in the guest's src/rt/exit.rs.
+    /// Reads QEMU's status and the guest's last line; the two must agree. QEMU's `isa-debug-exit` returns `2c + 1` for
+    /// the `c` from `End::debug_exit_code` in the guest's src/rt/exit.rs.
     pub fn read(status: ExitStatus, last_line: Option<&str>, qemu_errors: &str) -> Self {
         let (said, outcome) = match status.code() {
             Some(0x21) => ("success", Self::Success),
@@ -70,7 +70,7 @@ impl Outcome {
             Some(0x27) => ("exception", Self::Crash("exception".into())),
             Some(0x29) => ("no-xen", Self::NoXen),
             Some(0x2b) => ("cannot-start", Self::CannotStart),
-            // QEMU ends with 0 when the machine resets.
+            // QEMU returns 0 when the machine resets.
             Some(0) => return Self::Crash("the machine was reset, as after a triple fault".into()),
             Some(1) => return Self::Qemu(qemu_errors.trim().to_owned()),
             _ => return Self::Crash(format!("QEMU ended with {status}: {}", qemu_errors.trim())),

@@ -1,4 +1,4 @@
-//! Where things are: the checkout, the build, the cache.
+//! Paths of the checkout, the build and the cache.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
-/// The checkout: cargo says where, and without cargo it is where xtask was built.
+/// Returns the checkout's folder, from cargo. Without cargo, it is the checkout xtask was built from.
 pub fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
@@ -16,29 +16,29 @@ pub fn root() -> &'static Path {
     })
 }
 
-/// Granite's own checkout: where this crate was built from. In an application's checkout it is another than [`root`].
+/// Returns Granite's own checkout, the source of this crate. In an application's checkout it differs from [`root`].
 pub fn granite() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     let granite = xtask.parent().unwrap_or(xtask);
     granite.canonicalize().unwrap_or_else(|_| granite.to_owned())
 }
 
-/// Whether the checkout is Granite's own.
+/// Returns whether the checkout is Granite's own.
 pub fn is_granite() -> bool {
     root().canonicalize().is_ok_and(|root| root == granite())
 }
 
-/// A path that the environment names, made absolute: QEMU runs in another folder than xtask.
+/// Returns a path from the environment, made absolute: QEMU's working folder differs from xtask's.
 pub fn from_environment(name: &str) -> Option<PathBuf> {
     let path = env::var_os(name).filter(|value| !value.is_empty())?;
     std::path::absolute(path).ok()
 }
 
-/// The user's cache: `GRANITE_CACHE`, or `granite` in the system's place for caches.
+/// Returns the user's cache: `GRANITE_CACHE`, or `granite` in the system's cache folder.
 ///
 /// # Errors
 ///
-/// If no place is known.
+/// If neither `GRANITE_CACHE` nor `XDG_CACHE_HOME` nor `HOME` is set.
 pub fn cache() -> Result<PathBuf> {
     from_environment("GRANITE_CACHE")
         .or_else(|| Some(from_environment("XDG_CACHE_HOME")?.join("granite")))
@@ -46,7 +46,7 @@ pub fn cache() -> Result<PathBuf> {
         .ok_or_else(|| Error::new("no place for a cache: HOME is not set\nset GRANITE_CACHE to a folder"))
 }
 
-/// Where cargo builds: `CARGO_TARGET_DIR`, or `target` in the checkout.
+/// Returns cargo's build folder: `CARGO_TARGET_DIR`, or `target` in the checkout.
 pub fn target() -> PathBuf {
     from_environment("CARGO_TARGET_DIR").unwrap_or_else(|| root().join("target"))
 }

@@ -1,4 +1,4 @@
-//! A child process that never outlives xtask.
+//! Child processes, none of which outlives xtask.
 
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -6,46 +6,46 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Makes the child die when xtask does, however that comes: also when it is killed.
+/// Kills the child when xtask dies, even if xtask is killed.
 #[cfg(target_os = "linux")]
 pub fn die_together(command: &mut Command) {
     use std::os::unix::process::CommandExt;
 
     let parent = std::process::id();
     let set = move || {
-        // SAFETY: prctl with these arguments reads and writes no memory of ours.
+        // SAFETY: prctl with these arguments accesses none of our memory.
         let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        // Had xtask died before the call, its child would now have another parent, and get no signal.
+        // If xtask died before the call, the child has another parent and would never get the signal.
         if set != 0 || std::os::unix::process::parent_id() != parent {
             return Err(io::Error::other("xtask is gone"));
         }
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec, and only makes system calls: it takes no lock and,
-    // unless it fails, allocates nothing.
+    // SAFETY: the closure runs between fork and exec, and only makes system calls. It takes no lock and, unless it
+    // fails, allocates no memory.
     unsafe { command.pre_exec(set) };
 }
 
-/// Elsewhere the kill on drop and the terminal's signals must do.
+/// Elsewhere, the kill on drop and the terminal's signals must suffice.
 #[cfg(not(target_os = "linux"))]
 pub fn die_together(_: &mut Command) {}
 
-/// A child that is killed when this is dropped, with the children that it has by then: it may be a script.
+/// A child process. Dropping it kills the child and the child's current descendants: the child may be a script.
 struct Guarded(Child);
 
 impl Drop for Guarded {
     fn drop(&mut self) {
         for descendant in descendants(self.0.id()) {
-            // SAFETY: sends a signal. The process was a descendant of a child of ours just now.
+            // SAFETY: sends a signal. The process was a descendant of our child a moment ago.
             unsafe { libc::kill(descendant, libc::SIGKILL) };
         }
-        // It may have ended by itself: then there is nothing to kill, and the wait returns at once.
+        // The child may have ended by itself. Then the kill does no harm, and the wait returns at once.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The children of a process and theirs, where the system has a list of them.
+/// Returns the descendants of a process, if the system lists them.
 pub fn descendants(process: u32) -> Vec<libc::pid_t> {
     let list =
         std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
@@ -57,7 +57,7 @@ pub fn descendants(process: u32) -> Vec<libc::pid_t> {
     found
 }
 
-/// Whether a process runs: one that has ended and that nobody has waited for does not.
+/// Returns whether a process is running. A zombie, ended but not yet waited for, doesn't count.
 pub fn is_alive(id: libc::pid_t) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
@@ -67,25 +67,25 @@ pub fn is_alive(id: libc::pid_t) -> bool {
 /// How a streamed process ended.
 #[derive(Debug)]
 pub enum Finish {
-    /// By itself.
+    /// It exited by itself.
     Exited(ExitStatus),
     /// It was killed at the deadline.
     Deadline,
-    /// It was killed because the reader of its lines asked for that.
+    /// It was killed at the request of the reader of its lines.
     Stopped,
 }
 
-/// What a reader of lines wants next.
+/// The next step for the process, chosen by the reader of its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The next line.
+    /// Read the next line.
     Line,
-    /// The end of the process.
+    /// Kill the process.
     Stop,
 }
 
-/// Runs a command, gives each line of its output to `line` as it comes, and ends it at the deadline. Returns
-/// how it ended and what it wrote to standard error.
+/// Runs a command, passes each line of its output to `line` as it arrives, and kills the command at the deadline.
+/// Returns how it ended, and its standard error.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ pub fn stream(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = Guarded(command.spawn()?);
-    // Bounded, so that who writes faster than is read waits, and takes no memory.
+    // Bounded: a fast writer must wait for the reader, not fill memory.
     let (sender, lines) = mpsc::sync_channel(1024);
     if let Some(output) = child.0.stdout.take() {
         thread::spawn(move || send_lines(output, &sender));
@@ -108,7 +108,7 @@ pub fn stream(
 
     let finish = loop {
         let received = match deadline {
-            // Asked first: with lines waiting, a time-out of nothing still gives one.
+            // Checked first: even with a timeout of zero, `recv_timeout` returns a line if one is waiting.
             Some(deadline) if started.elapsed() >= deadline => Err(RecvTimeoutError::Timeout),
             Some(deadline) => lines.recv_timeout(deadline.saturating_sub(started.elapsed())),
             None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -126,13 +126,13 @@ pub fn stream(
         }
     };
     drop(child);
-    // After a kill nothing is waited for: somebody may still hold the other end.
+    // After a kill, don't wait for standard error: another process may still hold its other end.
     let ended = matches!(finish, Finish::Exited(_));
     let errors = stderr.filter(|_| ended).and_then(|thread| thread.join().ok()).and_then(Result::ok);
     Ok((finish, errors.unwrap_or_default()))
 }
 
-/// Waits for the end of a command that says nothing more: it may have closed its output and go on.
+/// Waits for a command to end after it has closed its output. It may still run for long.
 fn end(child: &mut Child, deadline: Option<Instant>) -> io::Result<Finish> {
     const LOOK: Duration = Duration::from_millis(10);
     let Some(deadline) = deadline else { return Ok(Finish::Exited(child.wait()?)) };

@@ -1,4 +1,4 @@
-//! The package that is built, as cargo and its manifest tell of it.
+//! The package to build, as described by cargo and its manifest.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::guest::Program;
 use crate::paths;
 
-/// The package in the checkout's root.
+/// The package in the checkout's root, and the names of the workspace's packages.
 #[derive(Debug)]
 pub struct Project {
     package: Package,
@@ -32,23 +32,23 @@ pub struct Suite {
     pub source: PathBuf,
 }
 
-/// What a program needs, by the manifest: `[package.metadata.granite]` for `src/main.rs`, and for an example
-/// `[package.metadata.granite.example.NAME]`.
+/// A program's requirements, from the manifest: `[package.metadata.granite]` for `src/main.rs`, and
+/// `[package.metadata.granite.example.NAME]` for an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// A rig other than the usual one: `rig = "twin"`.
     pub rig: Option<String>,
-    /// The image of an example, as a module: `module = "hello"`.
+    /// An example whose image becomes a module: `module = "hello"`.
     pub module: Option<String>,
-    /// Features of the package: `features = ["a", "b"]`, and what an example's `required-features` name.
+    /// Features of the package: `features = ["a", "b"]`, and an example's `required-features`.
     pub features: Vec<String>,
 }
 
-/// The package in the checkout's root: cargo is asked once.
+/// Returns the package in the checkout's root. Cargo is asked once.
 ///
 /// # Errors
 ///
-/// What cargo says.
+/// Cargo's error.
 pub fn project() -> Result<&'static Project> {
     static PROJECT: OnceLock<Project> = OnceLock::new();
     if let Some(project) = PROJECT.get() {
@@ -75,17 +75,17 @@ impl Project {
             .ok_or_else(|| Error::new(format!("{} has no [package]", manifest.display())))
     }
 
-    /// The package's name.
+    /// Returns the package's name.
     pub fn name(&self) -> &str {
         &self.package.name
     }
 
-    /// The names of all packages of the checkout's workspace.
+    /// Returns the names of all packages in the checkout's workspace.
     pub fn members(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|package| package.name.as_str())
     }
 
-    /// The test programs of the workspace.
+    /// Returns the test programs of the workspace.
     pub fn suites(&self) -> Vec<Suite> {
         let suite = |package: &Package, target: &Target| {
             let is_library = target.kind.contains(&TargetKind::Lib);
@@ -103,11 +103,11 @@ impl Project {
         self.members.iter().flat_map(all).collect()
     }
 
-    /// The program of `src/main.rs`.
+    /// Returns the name of the program in `src/main.rs`.
     ///
     /// # Errors
     ///
-    /// If there is none, or several and none is the default.
+    /// If there is none, or if there are several without a default.
     pub fn main(&self) -> Result<&str> {
         let names: Vec<_> = self.targets(&TargetKind::Bin).map(|target| target.name.as_str()).collect();
         let by_name = |wanted: &str| names.iter().find(|name| **name == wanted).copied();
@@ -124,7 +124,7 @@ impl Project {
         }
     }
 
-    /// The names of the examples.
+    /// Returns the names of the examples, sorted.
     pub fn examples(&self) -> Vec<String> {
         let mut names: Vec<_> =
             self.targets(&TargetKind::Example).map(|target| target.name.clone()).collect();
@@ -132,7 +132,7 @@ impl Project {
         names
     }
 
-    /// The tests, or benches, that are booted: those with `granite::tests!` or `granite::entry!`.
+    /// Returns the bootable tests or benches: those with `granite::tests!` or `granite::entry!`.
     pub fn guests(&self, kind: &TargetKind) -> Vec<String> {
         let is_guest = |target: &&Target| {
             let source = fs::read_to_string(&target.src_path).unwrap_or_default();
@@ -141,7 +141,7 @@ impl Project {
         self.targets(kind).filter(is_guest).map(|target| target.name.clone()).collect()
     }
 
-    /// Whether it has a library beside its programs.
+    /// Returns whether the package has a library beside its programs.
     pub fn has_library(&self) -> bool {
         self.targets(&TargetKind::Lib).next().is_some()
     }
@@ -150,12 +150,12 @@ impl Project {
         self.package.targets.iter().filter(move |target| target.kind.contains(kind))
     }
 
-    /// Configurations that the application's code asks for, beside Granite's own: `cfgs = ["fast"]`.
+    /// Returns the configurations for the application's code, in addition to Granite's own: `cfgs = ["fast"]`.
     pub fn cfgs(&self) -> Vec<String> {
         strings(self.granite().get("cfgs"))
     }
 
-    /// KiB of the application's stack, where the manifest says: `stack = 1024`.
+    /// Returns the size of the application's stack in KiB, if the manifest has it: `stack = 1024`.
     pub fn stack(&self) -> Option<u64> {
         self.granite().get("stack")?.as_u64()
     }
@@ -164,11 +164,11 @@ impl Project {
         self.package.metadata.get("granite").unwrap_or(&Value::Null)
     }
 
-    /// What a program needs.
+    /// Returns a program's requirements.
     ///
     /// # Errors
     ///
-    /// If it names a feature that the package doesn't have.
+    /// If it needs a feature missing from the package.
     pub fn needs(&self, program: &Program) -> Result<Needs> {
         let (table, required) = match program {
             Program::Main => (self.granite(), Vec::new()),

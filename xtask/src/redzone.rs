@@ -1,5 +1,5 @@
-//! Instructions that reach below the stack pointer. An interrupt that stays on the same stack overwrites what
-//! they keep there; code for the guest is compiled without them, and this is how we know.
+//! Finds instructions accessing memory below the stack pointer. An interrupt on the same stack overwrites their data.
+//! Guest code is compiled without them, and this check verifies it.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use crate::functions::Function;
 /// One such instruction.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Where it is.
+    /// Its address.
     pub address: u64,
-    /// The function around it.
+    /// The function containing it.
     pub function: String,
     /// How far below the stack pointer it reaches, in bytes.
     pub below: u64,
@@ -24,7 +24,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// What it finds in these functions.
+/// Returns the accesses in these functions.
 pub fn find(functions: &[Function<'_>]) -> Vec<Access> {
     let accesses = functions.iter().flat_map(|function| {
         let found = in_code(function.code, function.address).into_iter();
@@ -33,8 +33,8 @@ pub fn find(functions: &[Function<'_>]) -> Vec<Access> {
     accesses.collect()
 }
 
-/// The instructions of one function that read or write below RSP, and how far below: those that say so, and
-/// those that go by RBP further down than the function ever moves RSP.
+/// Returns the instructions of one function that access memory below RSP, and how far below. They use RSP directly, or
+/// RBP with an offset deeper than the function ever moves RSP.
 fn in_code(code: &[u8], address: u64) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     let mut frame = Frame::default();
@@ -49,38 +49,38 @@ fn in_code(code: &[u8], address: u64) -> Vec<(u64, u64)> {
         }
     }
     let deepest = frame.deepest;
-    // What lies between RBP and the deepest RSP is the function's; only what lies below is nobody's.
+    // Memory between RBP and the deepest RSP belongs to the function. Only memory below it is unprotected.
     found.extend(
         frame.used.iter().filter(|(_, below)| *below > deepest).map(|(ip, below)| (*ip, below - deepest)),
     );
     found
 }
 
-/// A base register and how far below it an instruction reads or writes.
+/// Returns the base register of a memory access, and how far below it the instruction reaches.
 fn memory_below(instruction: &Instruction) -> Option<(Register, u64)> {
-    // `lea` computes an address and touches nothing, `nop` neither.
+    // `lea` computes an address without an access, and `nop` makes none either.
     if matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
         return None;
     }
     let has_memory = (0..instruction.op_count()).any(|i| instruction.op_kind(i) == OpKind::Memory);
     let displacement = instruction.memory_displacement64().cast_signed();
-    // With an index the place isn't known from the instruction alone.
+    // With an index register, the instruction alone doesn't determine the address.
     let known = has_memory && instruction.memory_index() == Register::None && displacement < 0;
     known.then(|| (instruction.memory_base(), displacement.unsigned_abs()))
 }
 
-/// How far below RBP the stack pointer goes in a function that keeps a frame pointer, followed in the order
-/// of addresses. Compiled code moves RSP in its prologue and back in its epilogues, and a push in between
-/// only deepens the frame: so the deepest place is seen, whatever way the function takes.
+/// Tracks how far below RBP the stack pointer goes, in a function with a frame pointer, in the order of addresses.
+/// Compiled code moves RSP in its prologue and back in its epilogues, and a push in between only deepens the frame. So
+/// the deepest point is found, regardless of the function's control flow.
 #[derive(Default)]
 struct Frame {
-    /// RBP points into this function's frame.
+    /// Whether RBP points into this function's frame.
     kept: bool,
     depth: u64,
     deepest: u64,
-    /// How deep the stack pointer will be behind a loop that touches each page of a large frame.
+    /// The stack pointer's depth after a loop touching each page of a large frame.
     probed: Option<u64>,
-    /// Uses of memory below RBP.
+    /// Accesses below RBP.
     used: Vec<(u64, u64)>,
 }
 
@@ -98,7 +98,7 @@ impl Frame {
             Mnemonic::Push => self.depth += 8,
             Mnemonic::Pop => self.depth = self.depth.saturating_sub(8),
             Mnemonic::Sub if moves_rsp => {
-                // By a register: an array whose size is known at run time, or probing. Then nothing is known.
+                // By a register: an array sized at run time, or probing. The depth is unknown then.
                 let constant = instruction.try_immediate(1).ok();
                 self.depth = constant.map_or(u64::MAX / 2, |constant| self.depth.saturating_add(constant));
             }
@@ -110,7 +110,7 @@ impl Frame {
                 self.depth = 0u64.wrapping_sub(instruction.memory_displacement64());
             }
             Mnemonic::Lea if moves_rsp => self.depth = u64::MAX / 2,
-            // Such a loop begins with `mov r11, rsp` and `sub r11, SIZE`, and ends once RSP is there.
+            // A probing loop starts with `mov r11, rsp` and `sub r11, SIZE`, and ends once RSP equals R11.
             Mnemonic::Mov if is(0, Register::R11) && is(1, Register::RSP) => self.probed = Some(self.depth),
             Mnemonic::Sub if is(0, Register::R11) => {
                 let size = instruction.try_immediate(1).ok();

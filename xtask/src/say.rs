@@ -1,7 +1,6 @@
-//! Printing for somebody who may have gone away.
+//! Printing to a reader that may have gone away.
 
-/// Prints a line to standard output. If nobody reads it any more, what xtask does still has its end and its
-/// status.
+/// Prints a line to standard output. Ignores a closed output, so xtask still finishes and returns its status.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
@@ -9,7 +8,7 @@ macro_rules! say {
     }};
 }
 
-/// The same for standard error.
+/// Does the same for standard error.
 macro_rules! complain {
     ($($text:tt)*) => {{
         use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! Turning the addresses of a crash report into functions and lines.
+//! Resolves the addresses in a crash report to functions and lines.
 
 use std::fs;
 use std::ops::Range;
@@ -12,16 +12,16 @@ use crate::paths;
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
-/// The debugging information of one image, and its functions, for assembly has nothing else.
+/// The debugging information of an image, and its functions: assembly has no other symbols.
 pub struct Symbols {
     context: addr2line::Context<Reader>,
     functions: Vec<(Range<u64>, String)>,
 }
 
 impl Symbols {
-    /// Reads it from an image; nothing if there is none, for a report without names is still a report.
+    /// Reads the symbols of an image. Returns `None` if there are none: a report without names is still a report.
     pub fn load(image: &Path) -> Option<Self> {
-        // One image a boot, and xtask ends soon after: the bytes may stay.
+        // xtask loads one image per boot and ends soon after, so the bytes may leak.
         let bytes: &'static [u8] = fs::read(image).ok()?.leak();
         let elf = FileHeader64::<object::LittleEndian>::parse(bytes).ok()?;
         let sections = elf.sections(object::LittleEndian, bytes).ok()?;
@@ -41,7 +41,7 @@ impl Symbols {
         Some(Self { context: addr2line::Context::from_dwarf(dwarf).ok()?, functions: functions.collect() })
     }
 
-    /// A line of a crash report, with what lies at its address; any other line as it is.
+    /// Returns a line of a crash report, with the code at its address. Other lines are unchanged.
     pub fn explain(&self, line: &str) -> String {
         let Some((address, back)) = crash_address(line) else { return line.to_owned() };
         let mut text = line.to_owned();
@@ -52,7 +52,7 @@ impl Symbols {
         text
     }
 
-    /// The function at an address, and those that it was inlined into.
+    /// Returns the function at an address, and the functions it was inlined into.
     fn places(&self, address: u64) -> Vec<String> {
         let mut places = Vec::new();
         let Ok(mut frames) = self.context.find_frames(address).skip_all_loads() else { return places };
@@ -76,10 +76,9 @@ impl Symbols {
     }
 }
 
-/// The address on a line of a crash report, and how far back to look: a return address points behind the
-/// call.
+/// Returns the address on a crash report's line, and how far back to look: a return address points after the call.
 pub fn crash_address(line: &str) -> Option<(u64, u64)> {
-    // Xen's dump of a domain that it ended: `(XEN) [ 1.08] RIP:    0008:[<00000000002012e8>]`.
+    // Xen's dump of a domain it ended: `(XEN) [ 1.08] RIP:    0008:[<00000000002012e8>]`.
     if line.starts_with("(XEN)")
         && let Some((_, rest)) = line.split_once("RIP:")
     {
@@ -93,7 +92,7 @@ pub fn crash_address(line: &str) -> Option<(u64, u64)> {
     (address >= back).then_some((address, back))
 }
 
-/// A source file as a person would name it: from the checkout, or from the folder of its crate.
+/// Returns a readable path of a source file: from the checkout, or from the folder of its crate.
 fn relative(file: &str) -> String {
     let root = paths::root().to_string_lossy();
     let file = file.strip_prefix(root.as_ref()).map_or(file, |rest| rest.trim_start_matches('/'));

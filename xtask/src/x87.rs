@@ -1,5 +1,5 @@
-//! Instructions of the x87 and of MMX, whose registers a trap doesn't keep (boot/traps.S): what a handler changed of them
-//! would be lost to whatever it interrupted. Rust compiles to none; C with `long double` does, and so may assembly.
+//! Finds instructions of x87 and MMX. A trap doesn't save their registers (boot/traps.S), so a handler changing them
+//! would corrupt the interrupted code. Rust compiles to none of them; C with `long double` does, and assembly may.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use crate::functions::Function;
 /// One such instruction.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Use {
-    /// Where it is.
+    /// Its address.
     pub address: u64,
-    /// The function around it.
+    /// The function containing it.
     pub function: String,
-    /// What it is.
+    /// Its mnemonic.
     pub mnemonic: Mnemonic,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Use {
     }
 }
 
-/// What it finds in these functions.
+/// Returns the uses in these functions.
 pub fn find(functions: &[Function<'_>]) -> Vec<Use> {
     let mut found = Vec::new();
     for function in functions {
@@ -43,7 +43,7 @@ fn in_code(code: &[u8], address: u64) -> Vec<(u64, Mnemonic)> {
     };
     decoder
         .into_iter()
-        // What a vCPU begins with, and what waits for the x87 to have ended.
+        // Allowed: the reset at the start of a vCPU, and waiting for the x87.
         .filter(|instruction| !matches!(instruction.mnemonic(), Mnemonic::Fninit | Mnemonic::Wait))
         .filter(|instruction| {
             has_a_register(instruction.cpuid_features())

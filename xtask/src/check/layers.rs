@@ -1,5 +1,5 @@
-//! The floors of a crate: a room uses those below its own, and nothing else. The table is the crate's own, in the
-//! documentation of its `lib.rs`.
+//! Checks the floors of a crate. A room, a top-level module, may use only rooms on lower floors. The table of floors is
+//! in the documentation of the crate's `lib.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::Path;
 use super::uses::{Source, macros, uses};
 use crate::error::{Context, Error, Result};
 
-/// Each room's floor.
+/// The floor of each room.
 type Floors = BTreeMap<String, u32>;
 
-/// The rows of the table: `//! room   what it is   floor N`.
+/// Parses the rows of the table: `//! room   what it is   floor N`.
 fn floors(lib: &str) -> Floors {
     let rows = lib.lines().filter_map(|line| {
         let (before, floor) = line.strip_prefix("//! ")?.rsplit_once(" floor ")?;
@@ -20,7 +20,7 @@ fn floors(lib: &str) -> Floors {
     rows.collect()
 }
 
-/// Every use of a room that isn't below, as a line for a person. `src` is the folder of the crate's sources.
+/// Returns every use of a room on the same or a higher floor, one readable line each. `src` holds the crate's sources.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn violations(src: &Path) -> Result<Vec<String>> {
     }
     let mut sources = Vec::new();
     read(src, src, &mut sources)?;
-    // The library, and the application above it, see every room.
+    // The library and the application on top may use every room.
     sources.retain(|source| !matches!(source.room(), "lib" | "main" | "demo"));
     let macros: BTreeMap<_, _> = sources
         .iter()
@@ -48,7 +48,7 @@ pub fn violations(src: &Path) -> Result<Vec<String>> {
             continue;
         };
         for used in uses(source) {
-            // A macro is its room's, wherever it is called from.
+            // A macro belongs to its room, wherever it is called from.
             let used = macros.get(&used).unwrap_or(&used);
             if used != room && floors.get(used).is_some_and(|floor| floor >= own) {
                 let file = source.path.join("/");

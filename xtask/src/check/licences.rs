@@ -1,18 +1,18 @@
-//! The licences of everything that is linked or run at build time.
+//! Checks the licences of all packages linked or run at build time.
 
 use std::process::Stdio;
 
 use crate::error::{Error, Result};
 
-/// Licences that the project's own, MIT OR Apache-2.0, goes with.
+/// Licences compatible with the project's own, MIT OR Apache-2.0.
 const ACCEPTED: &[&str] =
     &["MIT", "Apache-2.0", "0BSD", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unlicense", "BSL-1.0"];
 
-/// Packages of others whose licence isn't among those, as lines for a person.
+/// Returns the third-party packages with any other licence, one readable line each.
 ///
 /// # Errors
 ///
-/// If cargo can't tell.
+/// If `cargo tree` fails.
 pub fn unknown() -> Result<Vec<String>> {
     let format = ["--prefix", "none", "--format", "{p}\t{l}"];
     let mut command = super::host(&["tree", "--workspace", "--edges", "normal,build"])?;
@@ -26,7 +26,7 @@ pub fn unknown() -> Result<Vec<String>> {
         .lines()
         .filter_map(|line| line.split_once('\t'))
         .map(|(package, licence)| (package, licence.trim_end_matches(" (*)")))
-        // What lies in a folder here is the user's own.
+        // A package in a local folder is the user's own.
         .filter(|(package, licence)| !package.contains(" (/") && !is_accepted(licence))
         .map(|(package, licence)| format!("{package}: licence \"{licence}\" is not on the list"))
         .collect();
@@ -35,7 +35,7 @@ pub fn unknown() -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Whether one alternative is accepted as a whole. `/` is an old way to write `OR`.
+/// Returns whether at least one alternative is accepted as a whole. `/` is an old way to write `OR`.
 fn is_accepted(licence: &str) -> bool {
     let alternatives = licence.replace('/', " OR ");
     alternatives.split(" OR ").any(|alternative| {

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what a machine can see of the code's shape.
+//! `cargo xtask check`: automatic checks of the code's form.
 
 mod layers;
 mod licences;
@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 use crate::project::project;
 use crate::{guest, paths};
 
-/// Runs all checks, each to its end, and gives xtask's status.
+/// Runs every check, also after a failed one, and returns xtask's status.
 ///
 /// # Errors
 ///
-/// If one can't be run.
+/// If a check can't be run.
 pub fn check() -> Result<u8> {
     let mut failed = Vec::new();
     let mut step = |name: &'static str, passed: bool| {
@@ -54,7 +54,7 @@ fn run(mut command: Command) -> Result<bool> {
     Ok(status.success())
 }
 
-/// A command of cargo's on the host, building where `cargo test` builds.
+/// Returns a cargo command for the host, with the target folder of `cargo test`.
 fn host(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(paths::root()).env("CARGO_TARGET_DIR", paths::target());
@@ -65,7 +65,7 @@ fn cargo(arguments: &[&str]) -> Result<bool> {
     run(host(arguments)?)
 }
 
-/// Of the packages of this checkout. `--all` would look at what they use by path too, with other rules.
+/// Checks the packages of this checkout. `--all` would include their path dependencies, with other rules.
 fn formatting() -> Result<bool> {
     let mut command = host(&["fmt", "--check"])?;
     for name in project()?.members() {
@@ -74,7 +74,7 @@ fn formatting() -> Result<bool> {
     run(command)
 }
 
-/// What only a guest's build has: the entry point, the panic handler, the bodies of the tests.
+/// Checks the code built only for a guest: the entry point, the panic handler, the bodies of the tests.
 fn clippy_guest() -> Result<bool> {
     let project = project()?;
     let mut command = guest::cargo("clippy", guest::FOLDER, &guest::rustflags()?)?;

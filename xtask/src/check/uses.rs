@@ -1,4 +1,4 @@
-//! Which rooms a file uses: by `crate::room`, by `super::` up to the crate's root, or by a macro.
+//! Finds the rooms used by a file: through `crate::room`, through `super::` up to the crate's root, or by a macro.
 
 /// A file of a crate.
 pub struct Source {
@@ -8,18 +8,18 @@ pub struct Source {
 }
 
 impl Source {
-    /// The folder, or file, of `src` that it is in.
+    /// Returns its top-level folder, or file, in `src`.
     pub fn room(&self) -> &str {
         self.path.first().map_or("", String::as_str)
     }
 
-    /// How many times `super` leads from the file's own module to the root.
+    /// Returns the number of `super` steps from the file's own module to the root.
     fn depth(&self) -> usize {
         self.path.len() - usize::from(self.path.last().is_some_and(|name| name == "mod"))
     }
 }
 
-/// A word, `::`, or another character of the code.
+/// A word, `::`, or any other character of the code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Token<'a> {
     Word(&'a str),
@@ -27,7 +27,7 @@ enum Token<'a> {
     Other(char),
 }
 
-/// The code's tokens. Comments, where documentation links to anything, are none; nor is what is in quotes.
+/// Returns the code's tokens. Comments are skipped, as documentation may link to any room. So are strings.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -69,7 +69,7 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// The names of the macros that a file defines, with `!`.
+/// Returns the names of the macros defined by a file, with `!`.
 pub fn macros(source: &Source) -> impl Iterator<Item = String> {
     let tokens = tokens(&source.text);
     let names = tokens.windows(3).filter_map(|window| match window {
@@ -79,11 +79,11 @@ pub fn macros(source: &Source) -> impl Iterator<Item = String> {
     names.collect::<Vec<_>>().into_iter()
 }
 
-/// What a file uses: the first names of paths from the root, and macros, with their `!`.
+/// Returns the names used by a file: the first names of paths from the root, and macros with their `!`.
 pub fn uses(source: &Source) -> Vec<String> {
     let tokens = tokens(&source.text);
     let mut found = Vec::new();
-    // Open braces: whether each is a module's.
+    // Open braces: whether each belongs to a module.
     let mut braces = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         let before = |steps: usize| at.checked_sub(steps).and_then(|at| tokens.get(at));
@@ -109,7 +109,7 @@ pub fn uses(source: &Source) -> Vec<String> {
     found
 }
 
-/// The first names of what follows a path's beginning, once `supers` more `super` have led to the root.
+/// Collects the first names after the beginning of a path, once `supers` more `super` steps have reached the root.
 fn names_behind(tokens: &[Token<'_>], supers: usize, found: &mut Vec<String>) {
     let [Token::Path, rest @ ..] = tokens else { return };
     match rest {
@@ -120,7 +120,7 @@ fn names_behind(tokens: &[Token<'_>], supers: usize, found: &mut Vec<String>) {
     }
 }
 
-/// The same for each part of `a::b, c::{d, e}}`.
+/// Does the same for each part of `a::b, c::{d, e}}`.
 fn each_of(group: &[Token<'_>], supers: usize, found: &mut Vec<String>) {
     let mut depth = 0;
     let mut begins = true;

@@ -1,5 +1,5 @@
-//! The distribution's packages, by `apt-get`, as an ordinary user: every state that apt keeps is in a folder
-//! of ours, so that nothing of the system is read but its list of sources, and nothing is written.
+//! Fetches the distribution's packages with `apt-get`, as an ordinary user. apt keeps all its state in a folder of
+//! ours. It reads only the list of sources from the system, and writes none of the system's files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use crate::process;
 /// A package to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// The name of its file.
+    /// Its file name.
     pub file: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// SHA-256, in hexadecimal digits.
+    /// Its SHA-256 sum, in hexadecimal digits.
     pub sha256: String,
 }
 
@@ -26,11 +26,11 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Makes the state.
+    /// Creates apt's state folder.
     ///
     /// # Errors
     ///
-    /// If this system has no apt: then with what to do instead. If the folder can't be written.
+    /// If this system has no apt; the text says how to do without. If the folder can't be written.
     pub fn new(folder: &Path) -> Result<Self> {
         let output = Command::new("apt-get").arg("--version").output();
         if !output.is_ok_and(|output| output.status.success()) {
@@ -40,19 +40,19 @@ impl Apt {
             let path = folder.join(sub);
             fs::create_dir_all(&path).context("making", &path)?;
         }
-        // An empty list of what is installed: so that every library comes too, and what is unpacked runs
-        // whatever this system has.
+        // An empty list of installed packages: so apt fetches every library too, and the unpacked programs run
+        // independently of this system.
         let status = folder.join("status");
         fs::write(&status, "").context("writing", &status)?;
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Where packages arrive.
+    /// Returns the folder of downloaded packages.
     pub fn archives(&self) -> PathBuf {
         self.folder.join("cache/archives")
     }
 
-    /// A command of apt's with this state.
+    /// Returns an apt command with this state.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let mut option = |name: &str, value: &Path| {
@@ -82,7 +82,7 @@ impl Apt {
         command
     }
 
-    /// Fetches the lists of packages. Returns what apt complained of; an error only if nothing came.
+    /// Fetches the package lists. Returns apt's complaints, also if no list could be fetched.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl Apt {
         Ok(complaints.collect::<Vec<_>>().join("\n"))
     }
 
-    /// The name of a Xen package: of version 4.17, which the tests run with, or else of the newest.
+    /// Returns the name of a Xen package: 4.17, the version used by the tests, or else the newest.
     ///
     /// # Errors
     ///
@@ -106,14 +106,14 @@ impl Apt {
         Ok(choose_xen(names.lines()))
     }
 
-    /// Everything that these packages need, themselves included.
+    /// Returns these packages and all their dependencies.
     ///
     /// # Errors
     ///
-    /// If apt doesn't know them.
+    /// If apt can't be run, or doesn't know them.
     pub fn resolve(&self, names: &[String]) -> Result<Vec<Package>> {
         let mut command = self.command("apt-get");
-        // apt leaves out what has arrived already: so let it look where nothing ever arrives.
+        // apt omits packages already downloaded, so show it a folder that always stays empty.
         command.arg("-o").arg(format!("Dir::Cache::archives={}", self.folder.join("nothing").display()));
         command.args(["--print-uris", "--yes", "--quiet=2", "install"]).args(names);
         let output = run(&mut command)?;
@@ -126,7 +126,7 @@ impl Apt {
         Ok(packages)
     }
 
-    /// Begins to fetch them: what is there in part is gone on with.
+    /// Returns the command to download them. It resumes partial downloads.
     pub fn download(&self, names: &[String]) -> Command {
         let mut command = self.command("apt-get");
         command.args(["--download-only", "--yes", "--quiet=2", "install"]).args(names);
@@ -139,7 +139,7 @@ fn run(command: &mut Command) -> Result<Output> {
     command.output().map_err(|error| Error::new(format!("cannot run {program}: {error}")))
 }
 
-/// A line of `--print-uris`: `'URI' FILE SIZE SHA256:SUM`.
+/// Parses a line of `--print-uris`: `'URI' FILE SIZE SHA256:SUM`.
 fn parse_uri(line: &str) -> Option<Package> {
     let rest = line.strip_prefix('\'')?.split_once("' ")?.1;
     let mut words = rest.split_whitespace();
@@ -161,7 +161,7 @@ fn choose_xen<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
     Some(best.1.to_owned())
 }
 
-/// What to do on a system without apt.
+/// Returns the advice for a system without apt.
 fn elsewhere() -> String {
     let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("this system");

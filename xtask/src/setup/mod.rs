@@ -1,4 +1,4 @@
-//! Finding Xen and QEMU, or providing them.
+//! Finds Xen and QEMU, or provides them.
 
 pub mod apt;
 pub mod provision;
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::paths;
 use provision::{Effort, Set};
 
-/// Which Xen and QEMU to use, where the user says.
+/// The user's choice of Xen and QEMU, if any.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// `--qemu`, or `GRANITE_QEMU`.
@@ -25,35 +25,35 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Fills what no option said from the environment.
+    /// Fills in missing choices from the environment.
     pub fn or_environment(mut self) -> Self {
         self.qemu = self.qemu.or_else(|| paths::from_environment("GRANITE_QEMU"));
         self.xen = self.xen.or_else(|| paths::from_environment("GRANITE_XEN"));
         self
     }
 
-    /// The same choice, as the environment of another xtask.
+    /// Returns the choice as environment variables for another xtask.
     pub fn to_environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let pairs = [("GRANITE_QEMU", &self.qemu), ("GRANITE_XEN", &self.xen)];
         pairs.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)))
     }
 }
 
-/// What a boot needs.
+/// The tools for a boot.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// The machine.
+    /// QEMU, the machine.
     pub qemu: Qemu,
-    /// The hypervisor; nothing if the rig does without.
+    /// Xen, the hypervisor. `None` if the rig doesn't need it.
     pub xen: Option<Xen>,
 }
 
-/// Finds what a boot needs: what the user names, else what is installed, else what the distribution's
-/// packages give, in a cache of the user's own. With [`Effort::Thorough`] everything is checked to the byte.
+/// Finds the tools for a boot: the user's choice, else installed ones, else ones unpacked from the distribution's
+/// packages into the user's cache. [`Effort::Thorough`] checks every byte of the packages and their contents.
 ///
 /// # Errors
 ///
-/// If something is missing and can't be provided, with what to do about it; if what the user names is unfit.
+/// If a tool is missing and can't be provided (the text says what to do), or if the user's choice is unfit.
 pub fn tools(choice: &Choice, needs_xen: bool, effort: Effort) -> Result<Tools> {
     let named_qemu = choice.qemu.as_deref().map(Qemu::named).transpose()?;
     let installed_qemu = if named_qemu.is_none() { Qemu::installed() } else { None };
@@ -80,7 +80,7 @@ pub fn tools(choice: &Choice, needs_xen: bool, effort: Effort) -> Result<Tools> 
     }
 }
 
-/// The folder of Xen's public headers: the system's, or out of its package.
+/// Returns the folder of Xen's public headers: the system's, or one unpacked from its package.
 ///
 /// # Errors
 ///

@@ -1,12 +1,11 @@
-//! Xen and QEMU out of the distribution's packages, unpacked into the user's cache.
+//! Provides Xen and QEMU from the distribution's packages, unpacked into the user's cache.
 //!
 //! ```text
 //! CACHE/packages/   apt's state, the packages, and the list of their sums
 //! CACHE/root/       what they hold, and beside it the sums and sizes of its files
 //! ```
 //!
-//! Every step leaves something that the next attempt goes on from, and what is finished is only ever put in
-//! place as a whole.
+//! Each step leaves a result for the next attempt to resume from. A finished result is put in place only as a whole.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,12 +20,12 @@ use super::{Qemu, Xen, verify};
 use crate::error::{Context, Error, Result};
 use crate::{paths, process};
 
-/// What can be provided: each a folder of the cache, out of packages that belong together.
+/// The sets to provide. Each has its own folder in the cache, and consists of packages used together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
-    /// For a system without QEMU: both, so that one fetch serves every rig.
+    /// For a system without QEMU: both, so one download serves every rig.
     QemuAndXen,
-    /// For a system that has QEMU.
+    /// For a system with QEMU.
     Xen,
     /// Xen's public headers, for C.
     Headers,
@@ -41,7 +40,7 @@ impl Set {
         }
     }
 
-    /// Looks at what was unpacked, and gives what is worth keeping of that: QEMU's version.
+    /// Checks the unpacked files. Returns QEMU's version, the part worth keeping.
     fn look_at(self, root: &Path) -> Result<String> {
         match self {
             Self::QemuAndXen => {
@@ -57,24 +56,24 @@ impl Set {
     }
 }
 
-/// In the place of a version, for an empty note is none.
+/// Used in place of a version, because an empty note counts as missing.
 const NO_QEMU: &str = "none";
 
-/// How closely to look at what was provided before.
+/// How closely to check files provided earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// At the files' sizes: for every run.
+    /// Check the sizes of the files: for every run.
     Quick,
-    /// At every byte of the packages and of what they hold: for `setup`.
+    /// Check every byte of the packages and their contents: for `setup`.
     Thorough,
 }
 
-/// What was provided.
+/// A provided set.
 #[derive(Debug)]
 pub struct Provided {
     /// The unpacked file system.
     pub root: PathBuf,
-    /// The version of the QEMU in it, if there is one.
+    /// The version of its QEMU, or "none".
     pub version: String,
 }
 
@@ -82,7 +81,7 @@ pub struct Provided {
 ///
 /// # Errors
 ///
-/// If it can't be had, with what to do.
+/// If it can't be provided; the text says what to do.
 pub fn provide(set: Set, effort: Effort) -> Result<Provided> {
     let store = Store::open(set)?;
     if effort == Effort::Quick
@@ -91,7 +90,7 @@ pub fn provide(set: Set, effort: Effort) -> Result<Provided> {
         return Ok(provided);
     }
     let _lock = store.lock()?;
-    // Somebody else may have provided it while this process waited.
+    // Another process may have provided it while this one waited.
     let finished = store.finished();
     if effort == Effort::Quick
         && let Some(provided) = finished
@@ -111,7 +110,7 @@ pub fn provide(set: Set, effort: Effort) -> Result<Provided> {
     Ok(Provided { root: store.root(), version })
 }
 
-/// The cache's folder of a set.
+/// The cache folder of a set.
 struct Store {
     set: Set,
     folder: PathBuf,
@@ -136,20 +135,20 @@ impl Store {
         self.folder.join("packages")
     }
 
-    /// Writes a note of what is done, whole or not at all.
+    /// Writes a note about a finished step, completely or not at all.
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let (path, half) = (self.folder.join(name), self.folder.join("note.half"));
         fs::write(&half, text).context("writing", &half)?;
         fs::rename(&half, &path).context("writing", &path)
     }
 
-    /// Reads a note. An empty one is none: a full disk has cut it short.
+    /// Reads a note. An empty one counts as missing: a full disk has cut it short.
     fn read(&self, name: &str) -> Result<Option<String>> {
         let text = verify::read_if_there(&self.folder.join(name))?;
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// One set-up at a time. The lock goes with the process, however that ends.
+    /// Allows one set-up at a time. The lock ends with the process, even if the process is killed.
     fn lock(&self) -> Result<File> {
         let path = self.folder.join("lock");
         let file = File::create(&path).context("making", &path)?;
@@ -160,7 +159,7 @@ impl Store {
         Ok(file)
     }
 
-    /// What was provided before, if nothing of it was cut short or removed since.
+    /// Returns the set provided earlier, unless a file was truncated or removed since.
     fn finished(&self) -> Option<Provided> {
         let version = self.read("version").ok()??;
         let sizes = self.read("root.sizes").ok()??;
@@ -168,7 +167,7 @@ impl Store {
         whole.then(|| Provided { root: self.root(), version })
     }
 
-    /// Looks at every byte of what was unpacked, and forgets it if any differs.
+    /// Checks every byte of the unpacked files, and forgets them if any differs.
     fn check(&self) -> Result<()> {
         let Some(sums) = self.read("root.sha256")? else { return self.forget() };
         let damaged = verify::damaged(&self.root(), &sums)?;
@@ -179,12 +178,12 @@ impl Store {
         Ok(())
     }
 
-    /// What was unpacked is to be unpacked again.
+    /// Marks the unpacked files to be unpacked again.
     fn forget(&self) -> Result<()> {
         verify::remove_if_there(&self.folder.join("version"))
     }
 
-    /// Fetches all packages that aren't there whole.
+    /// Fetches all packages that are missing or damaged.
     fn fetch(&self) -> Result<()> {
         if let Some(list) = self.read("packages.sha256")?
             && self.drop_damaged(&Apt::new(&self.packages())?, &list)? == 0
@@ -220,7 +219,7 @@ impl Store {
         self.write("packages.sha256", &list)
     }
 
-    /// Removes packages that are there and not what they should be, and counts those that are to be fetched.
+    /// Removes damaged packages, and returns the number of packages to fetch.
     fn drop_damaged(&self, apt: &Apt, list: &str) -> Result<usize> {
         let damaged = verify::damaged(&apt.archives(), list)?;
         for file in &damaged {
@@ -273,7 +272,7 @@ fn remove_folder(path: &Path) -> Result<()> {
     if path.exists() { fs::remove_dir_all(path).context("removing", path) } else { Ok(()) }
 }
 
-/// Runs the download, and shows how far it is by what has arrived.
+/// Runs the download. Shows its progress by the bytes downloaded so far.
 fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
     let total: u64 = packages.iter().map(|package| package.size).sum();
     complain!("fetching {} packages, {} MiB", packages.len(), total.div_ceil(1 << 20));
@@ -297,7 +296,7 @@ fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
     Err(Error::new(format!("the download failed:\n{}\ntry again: what has arrived is kept", errors.trim())))
 }
 
-/// Bytes of packages that have arrived, whole or in part.
+/// Returns the bytes of packages downloaded, in whole or in part.
 fn arrived(archives: &Path) -> u64 {
     let sizes = |folder: &Path| -> u64 {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! QEMU: one that is installed, one that the user names, or one unpacked from packages.
+//! QEMU: an installed one, one named by the user, or one unpacked from packages.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,12 +8,11 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::process;
 
-/// The oldest QEMU that is used. Its emulation of AMD's virtualisation was mended up to this version; tests
-/// run with 7.2.
+/// The oldest supported QEMU: older ones lack fixes to AMD's virtualisation. The tests run with 7.2.
 const OLDEST: (u32, u32) = (6, 2);
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// A QEMU that can run Xen.
+/// A QEMU able to run Xen.
 #[derive(Clone, Debug)]
 pub struct Qemu {
     program: PathBuf,
@@ -30,16 +29,16 @@ impl fmt::Display for Qemu {
 }
 
 impl Qemu {
-    /// The one that the user names.
+    /// Returns the QEMU named by the user.
     ///
     /// # Errors
     ///
-    /// If it can't be run, is too old, or can't emulate what Xen needs.
+    /// If it can't be run, is too old, or can't emulate the features Xen needs.
     pub fn named(program: &Path) -> Result<Self> {
         Self::bare(program.to_owned()).probed()
     }
 
-    /// The one on the search path, if there is one that is fit. One that isn't is said, and left.
+    /// Returns the QEMU on the search path, if it is usable. An unusable one is reported and skipped.
     pub fn installed() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         let program =
@@ -53,7 +52,7 @@ impl Qemu {
         }
     }
 
-    /// The one in an unpacked file system, run by that system's own loader and libraries.
+    /// Returns the QEMU in an unpacked file system, run with the loader and libraries of that file system.
     ///
     /// # Errors
     ///
@@ -62,12 +61,12 @@ impl Qemu {
         Self::in_root(root).probed()
     }
 
-    /// The same, once it has been probed: `version` is what [`version`](Self::version) said then.
+    /// Returns the same QEMU without probing it again; `version` is the earlier result of [`version`](Self::version).
     pub fn known(root: &Path, version: &str) -> Self {
         Self { version: version.to_owned(), ..Self::in_root(root) }
     }
 
-    /// The version, as QEMU tells it.
+    /// Returns the version reported by QEMU.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -78,7 +77,7 @@ impl Qemu {
 
     fn in_root(root: &Path) -> Self {
         let program = root.join("usr/bin").join(PROGRAM);
-        // Not by lib64's link, which is absolute and leads to the host's.
+        // Avoid lib64's link: it is absolute and leads to the host's files.
         let libraries = ["lib", "usr/lib"].map(|folder| root.join(folder).join("x86_64-linux-gnu"));
         let Some(loader) =
             libraries.iter().map(|folder| folder.join("ld-linux-x86-64.so.2")).find(|file| file.is_file())
@@ -106,20 +105,20 @@ impl Qemu {
         }
     }
 
-    /// A command that runs it, ready for arguments.
+    /// Returns a command running this QEMU, ready for arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().cloned());
         command
     }
 
-    /// The environment that it needs, as a shell takes it.
+    /// Returns its environment variables, in shell syntax.
     pub fn environment_text(&self) -> String {
         let quoted = |value: &OsString| crate::machine::quoted(&value.to_string_lossy());
         self.environment.iter().map(|(name, value)| format!("{name}={} ", quoted(value))).collect()
     }
 
-    /// Asks it for its version and its abilities.
+    /// Queries its version and its abilities.
     fn probed(mut self) -> Result<Self> {
         let text = self.ask(&["--version"])?;
         let version =

@@ -1,4 +1,4 @@
-//! Checking files against a list of SHA-256 sums, in the format of `sha256sum`, by that program.
+//! Checks files against a list of SHA-256 sums, in the format of the `sha256sum` program, by running it.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::process;
 
-/// The files of `list` that are missing from `folder`, or differ.
+/// Returns the files of `list` that are missing from `folder`, or differ.
 ///
 /// # Errors
 ///
@@ -28,10 +28,10 @@ pub fn damaged(folder: &Path, list: &str) -> Result<Vec<String>> {
         .map_err(failed)?;
     let mut input = child.stdin.take();
     let text = list.to_owned();
-    // From a thread of its own: the list may be longer than a pipe holds.
+    // A separate thread writes the list, because it may be longer than a pipe holds.
     let writer = std::thread::spawn(move || input.as_mut().map(|input| input.write_all(text.as_bytes())));
     let output = child.wait_with_output().map_err(failed)?;
-    // If the child ended early its output says so: files that it didn't get to are not in it.
+    // If the child ended early, its output lacks the files it didn't reach.
     let _ = writer.join();
     let report = String::from_utf8_lossy(&output.stdout);
     let good: std::collections::HashSet<_> =
@@ -40,7 +40,7 @@ pub fn damaged(folder: &Path, list: &str) -> Result<Vec<String>> {
     Ok(names.filter(|name| !good.contains(name)).map(str::to_owned).collect())
 }
 
-/// Sums up every file below `folder`, as a list with sizes for [`sizes_match`].
+/// Returns the SHA-256 sums of all files below `folder`. From this list, [`sizes`] makes the one for [`sizes_match`].
 ///
 /// # Errors
 ///
@@ -63,8 +63,8 @@ pub fn manifest(folder: &Path) -> Result<String> {
     Ok(sums)
 }
 
-/// The sizes of the files of a manifest, a line each: enough to see at every start that nothing was cut short
-/// or removed.
+/// Returns the sizes of the files in a manifest, a line each. They are enough to notice, at every start, if files were
+/// truncated or removed.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ pub fn sizes(folder: &Path, manifest: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Whether every file has the size that [`sizes`] wrote down.
+/// Returns whether every file has the size recorded by [`sizes`].
 pub fn sizes_match(folder: &Path, sizes: &str) -> bool {
     sizes.lines().all(|line| {
         let Some((size, name)) = line.split_once(' ') else { return false };
@@ -105,11 +105,11 @@ fn walk(root: &Path, folder: &Path, files: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file that may not be there.
+/// Removes a file, if it exists.
 ///
 /// # Errors
 ///
-/// If it is there and can't be removed.
+/// If it exists and can't be removed.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("removing", path, &error)),
@@ -117,11 +117,11 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// A file's text; nothing if there is no such file.
+/// Returns a file's text, or `None` if there is no such file.
 ///
 /// # Errors
 ///
-/// If it is there and can't be read.
+/// If it exists and can't be read.
 pub fn read_if_there(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

@@ -1,4 +1,4 @@
-//! Xen's own file: found, unpacked, and looked at before QEMU is given it.
+//! Xen's own file: finds it, unpacks it, and checks it before QEMU loads it.
 
 use std::fs;
 use std::io::Read;
@@ -9,15 +9,15 @@ use flate2::read::GzDecoder;
 use crate::error::{Context, Error, Result};
 use crate::paths;
 
-/// A Xen that QEMU can load.
+/// A Xen for QEMU to load.
 #[derive(Clone, Debug)]
 pub struct Xen {
-    /// The hypervisor as an ELF file.
+    /// The hypervisor, an ELF file.
     pub path: PathBuf,
 }
 
 impl Xen {
-    /// The one that the user names: an ELF file, or a gzip of one as distributions install it.
+    /// Returns the Xen named by the user: an ELF file, or a gzip of one, as distributions install it.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Xen {
         Ok(Self { path: keep(&unpacked)? })
     }
 
-    /// The one that this system would boot, if it has one that is fit.
+    /// Returns the Xen this system would boot: the newest usable `/boot/xen-*.gz`.
     pub fn installed() -> Option<Self> {
         let mut files: Vec<_> = fs::read_dir("/boot").ok()?.flatten().map(|entry| entry.path()).collect();
         files.retain(|file| {
@@ -51,7 +51,7 @@ impl Xen {
         files.iter().rev().find_map(|file| Self::named(file).ok())
     }
 
-    /// The one in an unpacked file system.
+    /// Returns the Xen in an unpacked file system.
     ///
     /// # Errors
     ///
@@ -64,18 +64,18 @@ impl Xen {
     }
 }
 
-/// The numbers in a name, so that 4.9 comes before 4.17.
+/// Returns the numbers in a name, so that 4.9 sorts before 4.17.
 fn numbers(name: &str) -> Vec<u32> {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// Whether bytes are a Xen that QEMU's multiboot loader takes.
+/// Checks that the bytes are a Xen accepted by QEMU's multiboot loader.
 fn check(bytes: &[u8]) -> std::result::Result<(), &'static str> {
     const MULTIBOOT: [u8; 4] = 0x1bad_b002_u32.to_le_bytes();
     if !bytes.starts_with(b"\x7fELF") {
         return Err("it is no ELF file");
     }
-    // The multiboot specification wants the header, 4-byte aligned, in the first 8 KiB.
+    // The multiboot specification requires the header, 4-byte aligned, in the first 8 KiB.
     if !bytes[..bytes.len().min(8192)].as_chunks::<4>().0.contains(&MULTIBOOT) {
         return Err("it has no multiboot header");
     }
@@ -83,11 +83,11 @@ fn check(bytes: &[u8]) -> std::result::Result<(), &'static str> {
     if bytes.windows(needle.len()).any(|window| window == needle) { Ok(()) } else { Err("it isn't Xen") }
 }
 
-/// Puts the unpacked form into the cache, under a name that its contents give.
+/// Puts the unpacked file into the cache, under a name derived from its contents.
 fn keep(unpacked: &[u8]) -> Result<PathBuf> {
     let folder = paths::cache()?.join("xen");
     fs::create_dir_all(&folder).context("making", &folder)?;
-    // FNV-1a: files of the same name have the same contents, unless somebody means harm to their own cache.
+    // FNV-1a: the same name means the same contents, unless users tamper with their own cache.
     let hash = unpacked.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });

@@ -1,5 +1,5 @@
-//! Set-up, with a distribution of our own making: a few small packages, served as files or over HTTP on the
-//! loopback. What is fetched is as damaged, slow or absent as a test wants it.
+//! Tests set-up with our own distribution: a few small packages, served as files or over HTTP on the loopback. A test
+//! can make the packages damaged, slow or absent.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test each is a failure")]
 
@@ -70,7 +70,7 @@ fn a_cache_that_cannot_be_written_is_said() {
 }
 
 mod apt {
-    //! What needs apt and dpkg-deb.
+    //! Tests requiring apt and dpkg-deb.
 
     use super::repository::{Repository, Server};
     use super::{World, fs};
@@ -97,7 +97,7 @@ mod apt {
         world.setup().expect(0, &[]);
         let package = world.find(".deb");
         let good = fs::read(&package).unwrap();
-        // Of the same length, so that only its contents tell.
+        // Of the same length, so only the contents differ.
         let mut bad = good.clone();
         let middle = bad.len() / 2;
         bad[middle] ^= 0xff;
@@ -139,7 +139,7 @@ mod apt {
             world.setup().expect(0, &["QEMU 7.2.99", "Xen ("]);
             assert!(!fs::read(&note).unwrap().is_empty(), "{}", note.display());
         }
-        // A kill while unpacking leaves the half of it.
+        // A kill during unpacking leaves a partial result.
         fs::create_dir_all(world.folder.join("cache/qemu+xen/root.half/usr")).unwrap();
         fs::remove_dir_all(world.folder.join("cache/qemu+xen/root")).unwrap();
         world.setup().expect(0, &["QEMU 7.2.99", "Xen ("]);

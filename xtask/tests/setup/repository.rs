@@ -1,4 +1,4 @@
-//! A distribution of two packages, and a server that hands them out as badly as it is told to.
+//! A distribution of two packages, and a server with selectable faults.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::world::{World, qemu};
 
-/// The bytes that make a file look like Xen.
+/// The bytes of a file accepted as Xen.
 pub fn xen() -> Vec<u8> {
     let mut bytes = b"\x7fELF".to_vec();
     bytes.resize(64, 0);
@@ -19,7 +19,7 @@ pub fn xen() -> Vec<u8> {
     bytes
 }
 
-/// The packages, and the list of sources that apt is given.
+/// The packages, and apt's list of sources.
 pub struct Repository {
     folder: PathBuf,
     sources: PathBuf,
@@ -31,7 +31,7 @@ impl Repository {
         fs::create_dir_all(&folder).unwrap();
         fs::write(world.folder.join("apt.conf"), "Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\n").unwrap();
         let script = format!("#!/bin/sh\n{}\n", qemu("7.2.99", "tcg", "svm npt"));
-        // Something that doesn't compress, so that a half of the package is a half.
+        // Incompressible data, so half of the package is half of the data.
         let mut seed = 1u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -49,7 +49,7 @@ impl Repository {
         Self { folder, sources: world.folder.join("sources.list") }
     }
 
-    /// From files, copied as a download would be.
+    /// Offers files, copied like a download.
     pub fn offer_files(&self) {
         self.offer(&format!("copy:{}", self.folder.display()));
     }
@@ -58,7 +58,7 @@ impl Repository {
         self.offer(&format!("http://127.0.0.1:{}", server.port));
     }
 
-    /// From a port where nobody listens.
+    /// Offers a port without a listener.
     pub fn offer_nothing(&self) {
         self.offer("http://127.0.0.1:1");
     }
@@ -68,7 +68,7 @@ impl Repository {
     }
 }
 
-/// Builds a package of these files.
+/// Builds a package from these files.
 fn package(folder: &Path, name: &str, files: &[(&str, &[u8])]) {
     let root = folder.join(format!("{name}.root"));
     let control = format!(
@@ -88,7 +88,7 @@ fn package(folder: &Path, name: &str, files: &[(&str, &[u8])]) {
     run(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&root).arg(&deb));
 }
 
-/// Writes the list of packages that apt reads.
+/// Writes the package index for apt.
 fn index(folder: &Path) {
     let mut text = String::new();
     for name in ["qemu-system-x86", "xen-hypervisor-4.17-amd64"] {
@@ -111,7 +111,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A server of the repository's files on the loopback, for as long as the test runs.
+/// A server for the repository's files on the loopback, while the test runs.
 pub struct Server {
     port: u16,
     state: Arc<State>,
@@ -131,19 +131,19 @@ impl Server {
         let (folder, shared) = (repository.folder.clone(), Arc::clone(&state));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // A client that goes away ends its own connection and nothing else.
+                // A client leaving early ends only its own connection.
                 let _ = serve(stream, &folder, &shared);
             }
         });
         Self { port, state }
     }
 
-    /// Whether packages end after two thirds.
+    /// Sets whether packages are cut off after two thirds.
     pub fn cut_packages_short(&self, cut: bool) {
         self.state.cut_short.store(cut, Ordering::Relaxed);
     }
 
-    /// How many requests asked for the rest of a file.
+    /// Returns the number of requests for the rest of a file.
     pub fn resumed(&self) -> usize {
         self.state.resumed.load(Ordering::Relaxed)
     }
@@ -174,11 +174,11 @@ fn serve(mut stream: TcpStream, folder: &Path, state: &State) -> std::io::Result
     } else {
         "200 OK".to_owned()
     };
-    // A date, or apt would not believe that the rest belongs to the same file.
+    // Without a date, apt would not believe that the rest belongs to the same file.
     let date = "Last-Modified: Sun, 01 Nov 2026 00:00:00 GMT";
     write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {length}\r\n{date}\r\nConnection: close\r\n\r\n")?;
     let cut = name.ends_with(".deb") && state.cut_short.load(Ordering::Relaxed);
-    // While the line is bad only the first part of a file ever comes.
+    // While packages are cut short, only the first part of a file ever arrives.
     let end = if cut { start.max(bytes.len() * 2 / 3) } else { bytes.len() };
     stream.write_all(&bytes[start..end])
 }

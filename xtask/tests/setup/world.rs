@@ -1,4 +1,4 @@
-//! A folder for one test, and xtask run as if nothing were outside it.
+//! A folder for one test, and a way to run xtask isolated from everything outside it.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,14 +7,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder that goes with the test.
+/// A folder removed at the end of the test.
 pub struct World {
     pub folder: PathBuf,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        // What can't be removed is a temporary file of the system's own cleaning.
+        // Remaining files are temporary: the system removes them.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -27,21 +27,21 @@ impl World {
         Self { folder }
     }
 
-    /// A file of this name; gives its path.
+    /// Creates a file with this name; returns its path.
     pub fn file(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.folder.join(name);
         fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// A shell script of this name; gives its path.
+    /// Creates a shell script with this name; returns its path.
     pub fn script(&self, name: &str, body: &str) -> String {
         let path = self.file(name, format!("#!/bin/sh\n{body}\n").as_bytes());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
     }
 
-    /// A search path on which this script comes first.
+    /// Returns a search path with this script first.
     pub fn bin(&self, name: &str, body: &str) -> String {
         fs::create_dir_all(self.folder.join("bin")).unwrap();
         self.script(&format!("bin/{name}"), body);
@@ -73,7 +73,7 @@ impl World {
         Run { status: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
     }
 
-    /// The search path, without QEMU: a folder that has it is replaced by one of links to all else that is there.
+    /// Returns the search path without QEMU: a folder with QEMU is replaced by one of links to its other files.
     fn without_qemu(&self) -> OsString {
         let path = env::var_os("PATH").unwrap();
         let clean = env::split_paths(&path).enumerate().map(|(number, folder)| {
@@ -93,7 +93,7 @@ impl World {
         env::join_paths(clean).unwrap()
     }
 
-    /// The only file in the cache whose name ends so.
+    /// Returns the first file in the cache with a name ending in `end`.
     pub fn find(&self, end: &str) -> PathBuf {
         let mut files = files(&self.folder.join("cache"));
         files.retain(|file| file.to_str().is_some_and(|name| name.ends_with(end)));
@@ -101,7 +101,7 @@ impl World {
         files.into_iter().next().unwrap_or_else(|| panic!("no {end} in the cache"))
     }
 
-    /// How many files in the cache have names that end so.
+    /// Returns the number of files in the cache with names ending in `end`.
     pub fn count(&self, end: &str) -> usize {
         files(&self.folder.join("cache"))
             .iter()
@@ -110,7 +110,7 @@ impl World {
     }
 }
 
-/// What a run of xtask gave.
+/// The result of a run of xtask.
 pub struct Run {
     pub status: Option<i32>,
     pub text: String,
@@ -126,7 +126,7 @@ impl Run {
     }
 }
 
-/// A script that answers as QEMU does to what xtask asks.
+/// Returns a script answering xtask's queries like QEMU.
 pub fn qemu(version: &str, accelerators: &str, flags: &str) -> String {
     format!(
         "case \"$*\" in *--version*) echo 'QEMU emulator version {version}';; *-accel*) echo '{accelerators}';; \
