@@ -152,7 +152,8 @@ fn kernel() -> Vec<u8> {
     kernel_of(core::slice::from_ref(&(0x20_0000..0x20_3000)))
 }
 
-/// An image with these segments and a note. In the file, each segment consists of the image's own headers.
+/// An image with these segments and a note. In the file, each segment consists of the image's own headers, or of as many
+/// bytes of them as the segment has room for.
 fn kernel_of(segments: &[Range<u64>]) -> Vec<u8> {
     let count = 1 + segments.len() as u64;
     let offset = 64 + count * 56;
@@ -164,7 +165,7 @@ fn kernel_of(segments: &[Range<u64>]) -> Vec<u8> {
     [4, offset, 0, 0, 20, 20, 4].iter().for_each(|word| image.extend(word.to_le_bytes()));
     for segment in segments {
         let size = segment.end - segment.start;
-        let load = [1, 0, segment.start, segment.start, offset, size, 4096];
+        let load = [1, 0, segment.start, segment.start, offset.min(size), size, 4096];
         load.iter().for_each(|word| image.extend(word.to_le_bytes()));
     }
     [4, 4, 18, u32::from_le_bytes(*b"Xen\0"), 0x20_0000]
