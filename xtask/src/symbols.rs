@@ -1,44 +1,18 @@
 //! Resolves the addresses in a crash report to functions and lines.
 
-use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
-use addr2line::gimli::{self, EndianSlice, LittleEndian, SectionId};
-use object::elf::{FileHeader64, SHT_SYMTAB, STT_FUNC};
-use object::read::elf::{FileHeader, SectionHeader, Sym};
+use addr2line::{Loader, demangle_auto};
 
 use crate::paths;
 
-type Reader = EndianSlice<'static, LittleEndian>;
-
-/// The debugging information of an image, and its functions: assembly has no other symbols.
-pub struct Symbols {
-    context: addr2line::Context<Reader>,
-    functions: Vec<(Range<u64>, String)>,
-}
+/// The debugging information and the symbols of an image.
+pub struct Symbols(Loader);
 
 impl Symbols {
     /// Reads the symbols of an image. Returns `None` if there are none: a report without names is still a report.
     pub fn load(image: &Path) -> Option<Self> {
-        // xtask loads one image per boot and ends soon after, so the bytes may leak.
-        let bytes: &'static [u8] = fs::read(image).ok()?.leak();
-        let elf = FileHeader64::<object::LittleEndian>::parse(bytes).ok()?;
-        let sections = elf.sections(object::LittleEndian, bytes).ok()?;
-        let load = |id: SectionId| {
-            let section = sections.section_by_name(object::LittleEndian, id.name().as_bytes());
-            let data = section.and_then(|(_, section)| section.data(object::LittleEndian, bytes).ok());
-            Ok::<_, gimli::Error>(EndianSlice::new(data.unwrap_or_default(), LittleEndian))
-        };
-        let dwarf = gimli::Dwarf::load(load).ok()?;
-        let symbols = sections.symbols(object::LittleEndian, bytes, SHT_SYMTAB).ok()?;
-        let functions = symbols.iter().filter(|symbol| symbol.st_type() == STT_FUNC).map(|symbol| {
-            let start = symbol.st_value(object::LittleEndian);
-            let name = symbols.symbol_name(object::LittleEndian, symbol).unwrap_or_default();
-            let name = addr2line::demangle_auto(String::from_utf8_lossy(name), None).into_owned();
-            (start..start + symbol.st_size(object::LittleEndian), name)
-        });
-        Some(Self { context: addr2line::Context::from_dwarf(dwarf).ok()?, functions: functions.collect() })
+        Loader::new(image).ok().map(Self)
     }
 
     /// Returns a line of a crash report, with the code at its address. Other lines are unchanged.
@@ -55,7 +29,7 @@ impl Symbols {
     /// Returns the function at an address, and the functions it was inlined into.
     fn places(&self, address: u64) -> Vec<String> {
         let mut places = Vec::new();
-        let Ok(mut frames) = self.context.find_frames(address).skip_all_loads() else { return places };
+        let Ok(mut frames) = self.0.find_frames(address) else { return places };
         while let Ok(Some(frame)) = frames.next() {
             let name = frame.function.as_ref().and_then(|name| Some(name.demangle().ok()?.into_owned()));
             let location = frame.location.as_ref();
@@ -69,8 +43,9 @@ impl Symbols {
             });
         }
         if places.is_empty() {
-            let function = self.functions.iter().find(|(range, _)| range.contains(&address));
-            places.extend(function.map(|(_, name)| name.clone()));
+            // Assembly has symbols only.
+            let symbol = self.0.find_symbol(address);
+            places.extend(symbol.map(|name| demangle_auto(name.into(), None).into_owned()));
         }
         places
     }

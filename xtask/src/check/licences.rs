@@ -5,8 +5,18 @@ use std::process::Stdio;
 use crate::error::{Error, Result};
 
 /// Licences compatible with the project's own, MIT OR Apache-2.0.
-const ACCEPTED: &[&str] =
-    &["MIT", "Apache-2.0", "0BSD", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unlicense", "BSL-1.0"];
+const ACCEPTED: &[&str] = &[
+    "MIT",
+    "Apache-2.0",
+    "0BSD",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unlicense",
+    "BSL-1.0",
+    "Unicode-3.0",
+];
 
 /// Returns the third-party packages with any other licence, one readable line each.
 ///
@@ -35,13 +45,14 @@ pub fn unknown() -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Returns whether at least one alternative is accepted as a whole. `/` is an old way to write `OR`.
+/// Returns whether an SPDX expression can be met with accepted licences alone. `/` is an old way to write `OR`.
 fn is_accepted(licence: &str) -> bool {
-    let alternatives = licence.replace('/', " OR ");
-    alternatives.split(" OR ").any(|alternative| {
-        let parts = alternative.trim_matches(['(', ')', ' ']).split(" AND ");
-        parts.into_iter().all(|part| ACCEPTED.contains(&part.trim_matches(['(', ')', ' '])))
-    })
+    let accepted = |required: &spdx::LicenseReq| {
+        // An exception is a text of its own, and none is on the list.
+        required.addition.is_none() && required.license.id().is_some_and(|id| ACCEPTED.contains(&id.name))
+    };
+    let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX);
+    expression.is_ok_and(|expression| expression.evaluate(accepted))
 }
 
 #[cfg(test)]
@@ -55,7 +66,16 @@ mod tests {
         {
             assert!(is_accepted(good), "{good}");
         }
-        for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "MITTENS"] {
+        for bad in [
+            "",
+            "GPL-3.0",
+            "MIT AND GPL-3.0",
+            "MITTENS",
+            "GPL-3.0 AND (MIT OR ISC)",
+            "(MIT OR GPL-3.0) AND GPL-3.0",
+            "Apache-2.0 WITH LLVM-exception",
+            "MIT OR (",
+        ] {
             assert!(!is_accepted(bad), "{bad}");
         }
     }

@@ -1,43 +1,18 @@
-//! Checks files against a list of SHA-256 sums, in the format of the `sha256sum` program, by running it.
+//! Checks files against a list of SHA-256 sums, in the format of the program `sha256sum`.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::process::{Command, Stdio};
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
-use crate::process;
 
-/// Returns the files of `list` that are missing from `folder`, or differ.
-///
-/// # Errors
-///
-/// If `sha256sum` can't be run.
-pub fn damaged(folder: &Path, list: &str) -> Result<Vec<String>> {
-    let failed = |error: std::io::Error| Error::new(format!("cannot run sha256sum: {error}"));
-    let mut command = Command::new("sha256sum");
-    process::die_together(&mut command);
-    let mut child = command
-        .args(["--check", "-"])
-        .current_dir(folder)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    let mut input = child.stdin.take();
-    let text = list.to_owned();
-    // A separate thread writes the list, because it may be longer than a pipe holds.
-    let writer = std::thread::spawn(move || input.as_mut().map(|input| input.write_all(text.as_bytes())));
-    let output = child.wait_with_output().map_err(failed)?;
-    // If the child ended early, its output lacks the files it didn't reach.
-    let _ = writer.join();
-    let report = String::from_utf8_lossy(&output.stdout);
-    let good: std::collections::HashSet<_> =
-        report.lines().filter_map(|line| line.strip_suffix(": OK")).collect();
-    let names = list.lines().filter_map(|line| line.split_once("  ")).map(|(_, name)| name);
-    Ok(names.filter(|name| !good.contains(name)).map(str::to_owned).collect())
+/// Returns the files of `list` that are missing from `folder`, can't be read, or differ.
+pub fn damaged(folder: &Path, list: &str) -> Vec<String> {
+    let files = list.lines().filter_map(|line| line.split_once("  "));
+    let is_damaged = |&(sum, name): &(&str, &str)| sum_of(&folder.join(name)).ok().as_deref() != Some(sum);
+    files.filter(is_damaged).map(|(_, name)| name.to_owned()).collect()
 }
 
 /// Returns the SHA-256 sums of all files below `folder`. From this list, [`sizes`] makes the one for [`sizes_match`].
@@ -50,17 +25,17 @@ pub fn manifest(folder: &Path) -> Result<String> {
     walk(folder, folder, &mut files)?;
     files.sort();
     let mut sums = String::new();
-    for chunk in files.chunks(200) {
-        let mut command = Command::new("sha256sum");
-        process::die_together(&mut command);
-        let output = command.args(["--"]).args(chunk).current_dir(folder).output();
-        let output = output.map_err(|error| Error::new(format!("cannot run sha256sum: {error}")))?;
-        if !output.status.success() {
-            return Err(Error::new(format!("sha256sum: {}", String::from_utf8_lossy(&output.stderr))));
-        }
-        sums.push_str(&String::from_utf8_lossy(&output.stdout));
+    for name in files {
+        let path = folder.join(&name);
+        let sum = sum_of(&path).context("reading", &path)?;
+        sums.push_str(&format!("{sum}  {name}\n"));
     }
     Ok(sums)
+}
+
+/// Returns the sum of a file in hexadecimal digits.
+fn sum_of(path: &Path) -> io::Result<String> {
+    Ok(Sha256::digest(fs::read(path)?).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Returns the sizes of the files in a manifest, a line each. They are enough to notice, at every start, if files were
@@ -127,5 +102,31 @@ pub fn read_if_there(path: &Path) -> Result<Option<String>> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("reading", path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{damaged, manifest};
+    use std::fs;
+
+    #[test]
+    fn a_changed_file_and_a_missing_one_are_damaged() {
+        let folder = std::env::temp_dir().join(format!("granite-verify-{}", std::process::id()));
+        fs::create_dir_all(folder.join("below")).unwrap();
+        for (name, text) in [("a", "abc"), ("b", "b"), ("below/c", "c")] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        let list = manifest(&folder).unwrap();
+        // The sum of "abc" in FIPS 180-4's example.
+        assert!(
+            list.starts_with("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  a\n"),
+            "{list}"
+        );
+        assert!(damaged(&folder, &list).is_empty());
+        fs::write(folder.join("b"), "B").unwrap();
+        fs::remove_file(folder.join("below/c")).unwrap();
+        assert_eq!(damaged(&folder, &list), ["b", "below/c"]);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
