@@ -1,4 +1,4 @@
-//! Xen's own console, which the control domain may write to.
+//! Xen's own console. The control domain may write to it.
 
 use super::{Hypercall, Number};
 use crate::abi::XenErrno;
@@ -7,10 +7,10 @@ use crate::abi::XenErrno;
 ///
 /// # Errors
 ///
-/// A release build of Xen refuses every domain but the control domain.
+/// Xen's errno; a release build of Xen refuses every domain except the control domain.
 #[doc(alias = "CONSOLEIO_write")]
 pub fn write(xen: &impl Hypercall, text: &[u8]) -> Result<(), XenErrno> {
     let arguments = [xen_sys::CONSOLEIO_write.into(), text.len() as u64, text.as_ptr() as u64, 0, 0];
-    // SAFETY: Xen reads `len` bytes at the pointer, and both are those of one live slice.
+    // SAFETY: Xen reads `len` bytes at the pointer; pointer and length are of one live slice.
     unsafe { xen.call(Number::CONSOLE_IO, arguments) }.map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! Which hypervisor is under us, by CPUID.
+//! Detects the hypervisor by CPUID.
 
 use core::fmt;
 
@@ -10,12 +10,12 @@ use crate::abi::cpuid::{
 /// EAX, EBX, ECX and EDX of a CPUID leaf (subleaf 0).
 pub type Registers = [u32; 4];
 
-/// What CPUID says of a hypervisor.
+/// The hypervisor shown by CPUID.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hypervisor {
-    /// The processor claims to be real.
+    /// No hypervisor: the processor's hypervisor bit is clear.
     None,
-    /// Somebody else, with the signature that was found at the first leaf.
+    /// Another hypervisor, with its signature from the first leaf.
     Other([u8; 12]),
     /// Xen, with its leaves from `base` on.
     Xen {
@@ -36,13 +36,13 @@ impl fmt::Display for Hypervisor {
     }
 }
 
-/// Asks the processor.
+/// Reads a CPUID leaf of this processor.
 pub fn processor(leaf: u32) -> Registers {
     let result = core::arch::x86_64::__cpuid_count(leaf, 0);
     [result.eax, result.ebx, result.ecx, result.edx]
 }
 
-/// Finds the hypervisor. Xen may show Viridian leaves first, so each possible base is looked at.
+/// Finds the hypervisor. Xen may show Viridian leaves first, so this checks every possible base.
 pub fn hypervisor(cpuid: impl Fn(u32) -> Registers) -> Hypervisor {
     const HYPERVISOR_PRESENT: u32 = 1 << 31;
     if cpuid(1)[2] & HYPERVISOR_PRESENT == 0 {
@@ -62,12 +62,12 @@ fn signature([_, ebx, ecx, edx]: Registers) -> [u8; 12] {
     text
 }
 
-/// The MSR that takes the address of the hypercall page.
+/// Returns the number of the MSR for the hypercall page's address.
 pub fn hypercall_msr(base: u32, cpuid: impl Fn(u32) -> Registers) -> u32 {
     cpuid(base + LEAF_HYPERCALL)[1]
 }
 
-/// The number of this domain, if this Xen tells.
+/// Returns this domain's number, if this Xen shows it.
 pub fn domain(base: u32, cpuid: impl Fn(u32) -> Registers) -> Option<DomId> {
     let [flags, _, id, _] = cpuid(base + LEAF_HVM);
     (flags & HVM_DOMID_PRESENT != 0).then_some(DomId(id as u16))
@@ -78,7 +78,7 @@ mod tests {
     use super::{DomId, Hypervisor, Registers, domain, hypercall_msr, hypervisor};
     use std::string::ToString;
 
-    /// A processor with Xen's leaves at `base`, and others' before.
+    /// A processor with Xen's leaves at `base`, and another hypervisor's before.
     fn xen_at(base: u32) -> impl Fn(u32) -> Registers + Copy {
         move |leaf| match leaf {
             1 => [0, 0, 1 << 31, 0],

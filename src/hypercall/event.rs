@@ -1,4 +1,4 @@
-//! Event channels: the operations. [`crate::event`] has what owns them.
+//! Event channels: the hypercall's operations. [`crate::event`] has the types that own ports.
 
 use super::{Hypercall, Number};
 use crate::abi::event::{
@@ -11,81 +11,81 @@ use crate::abi::{DomId, XenErrno};
 ///
 /// # Safety
 ///
-/// `T` is the structure that Xen expects for the operation.
+/// `T` must be the operation's structure.
 unsafe fn call<T>(xen: &impl Hypercall, op: EventOp, argument: &mut T) -> Result<(), XenErrno> {
     let arguments = [op.0.into(), core::ptr::from_mut(argument) as u64, 0, 0, 0];
     // SAFETY: Xen reads and writes the structure at the pointer, which is borrowed here.
     unsafe { xen.call(Number::EVENT_CHANNEL_OP, arguments) }.map(drop)
 }
 
-/// Opens a port that `peer` may connect to.
+/// Opens a port for `peer` to connect to.
 ///
 /// # Errors
 ///
-/// What Xen says; `ENOSPC` where all ports are in use.
+/// `ENOSPC` if all ports are in use; otherwise Xen's errno.
 #[doc(alias = "EVTCHNOP_alloc_unbound")]
 pub fn alloc_unbound(xen: &impl Hypercall, peer: DomId) -> Result<Port, XenErrno> {
     let mut argument = AllocUnbound { dom: DomId::SELF, remote_dom: peer, port: Port(0) };
-    // SAFETY: it is the operation's.
+    // SAFETY: this is the operation's structure.
     unsafe { call(xen, EventOp::ALLOC_UNBOUND, &mut argument) }?;
     Ok(argument.port)
 }
 
-/// Connects to a port that `peer` has opened for us.
+/// Connects to a port opened by `peer` for this domain.
 ///
 /// # Errors
 ///
-/// What Xen says; `EINVAL` where it has opened no such port.
+/// `EINVAL` if `peer` has opened no such port; otherwise Xen's errno.
 #[doc(alias = "EVTCHNOP_bind_interdomain")]
 pub fn bind_interdomain(xen: &impl Hypercall, peer: DomId, port: Port) -> Result<Port, XenErrno> {
     let mut argument = BindInterdomain { remote_dom: peer, remote_port: port, local_port: Port(0) };
-    // SAFETY: it is the operation's.
+    // SAFETY: this is the operation's structure.
     unsafe { call(xen, EventOp::BIND_INTERDOMAIN, &mut argument) }?;
     Ok(argument.local_port)
 }
 
-/// Has a virtual interrupt come by a port. `vcpu` is 0 for one that is the domain's.
+/// Binds a virtual interrupt to a new port. `vcpu` is 0 for a domain-wide interrupt.
 ///
 /// # Errors
 ///
-/// What Xen says; `EEXIST` where it has a port already.
+/// `EEXIST` if the interrupt has a port already; otherwise Xen's errno.
 #[doc(alias = "EVTCHNOP_bind_virq")]
 pub fn bind_virq(xen: &impl Hypercall, virq: VirtualInterrupt, vcpu: u32) -> Result<Port, XenErrno> {
     let mut argument = BindVirq { virq, vcpu, port: Port(0) };
-    // SAFETY: it is the operation's.
+    // SAFETY: this is the operation's structure.
     unsafe { call(xen, EventOp::BIND_VIRQ, &mut argument) }?;
     Ok(argument.port)
 }
 
-/// Opens a port by which a vCPU of ours is reached.
+/// Opens a port for signals to one of this domain's vCPUs.
 ///
 /// # Errors
 ///
-/// What Xen says; `ENOENT` where there is no such vCPU.
+/// `ENOENT` if there is no such vCPU; otherwise Xen's errno.
 #[doc(alias = "EVTCHNOP_bind_ipi")]
 pub fn bind_ipi(xen: &impl Hypercall, vcpu: u32) -> Result<Port, XenErrno> {
     let mut argument = BindIpi { vcpu, port: Port(0) };
-    // SAFETY: it is the operation's.
+    // SAFETY: this is the operation's structure.
     unsafe { call(xen, EventOp::BIND_IPI, &mut argument) }?;
     Ok(argument.port)
 }
 
-/// Has a port's events come to another vCPU. Only those of a peer, and of the domain as a whole, can move.
+/// Moves a port's events to another vCPU. Only ports to a peer and ports of domain-wide interrupts can move.
 ///
 /// # Errors
 ///
-/// What Xen says; `EINVAL` for a port that can't move.
+/// `EINVAL` for a port that can't move; otherwise Xen's errno.
 #[doc(alias = "EVTCHNOP_bind_vcpu")]
 pub fn bind_vcpu(xen: &impl Hypercall, port: Port, vcpu: u32) -> Result<(), XenErrno> {
-    // SAFETY: it is the operation's.
+    // SAFETY: this is the operation's structure.
     unsafe { call(xen, EventOp::BIND_VCPU, &mut BindVcpu { port, vcpu }) }
 }
 
-/// What a port of ours is.
+/// Returns the state of one of this domain's ports.
 ///
 /// # Errors
 ///
-/// What Xen says; `EINVAL` for a port that there can't be.
+/// `EINVAL` for an impossible port number; otherwise Xen's errno.
 #[doc(alias = "EVTCHNOP_status")]
 pub fn status(xen: &impl Hypercall, port: Port) -> Result<PortStatus, XenErrno> {
     let mut argument = PortStatus {
@@ -96,7 +96,7 @@ pub fn status(xen: &impl Hypercall, port: Port) -> Result<PortStatus, XenErrno> 
         peer: DomId::SELF,
         peer_port: Port(0),
     };
-    // SAFETY: it is the operation's.
+    // SAFETY: this is the operation's structure.
     unsafe { call(xen, EventOp::STATUS, &mut argument) }?;
     Ok(argument)
 }
@@ -107,10 +107,10 @@ macro_rules! of_port {
         ///
         /// # Errors
         ///
-        /// What Xen says; `EINVAL` for a port that isn't open.
+        /// `EINVAL` for a port that isn't open; otherwise Xen's errno.
         #[doc(alias = $alias)]
         pub fn $name(xen: &impl Hypercall, port: Port) -> Result<(), XenErrno> {
-            // SAFETY: it is the operation's.
+            // SAFETY: this is the operation's structure.
             unsafe { call(xen, EventOp::$op, &mut OfPort { port }) }
         }
     )*};

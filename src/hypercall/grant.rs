@@ -1,7 +1,7 @@
-//! The grant table's hypercall: each operation in a form that can't be called with the wrong argument.
+//! The grant table's hypercall, with one typed function per operation, so that no call gets a wrong argument.
 //!
-//! A batch has a status for each element and one result for the call. Both are looked at: before a call every
-//! status is set to [`Status::UNANSWERED`], so that what Xen didn't write is no success.
+//! A batch has one status per element and one result for the call, and both are checked. Every status is set to
+//! [`Status::UNANSWERED`] before the call, so an element without an answer never counts as a success.
 
 use core::fmt;
 
@@ -17,11 +17,11 @@ use crate::abi::{DomId, XenErrno};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum OpError {
-    /// The call as a whole.
+    /// The call as a whole failed.
     Call(Op, XenErrno),
-    /// This one.
+    /// This element failed.
     Status(Op, Status),
-    /// Xen said success and wrote no status.
+    /// Xen reported success and wrote no status.
     Unanswered(Op),
 }
 
@@ -46,8 +46,8 @@ impl fmt::Display for OpError {
 impl core::error::Error for OpError {}
 
 impl OpError {
-    /// What an element's status and the call's result say together. A status that was written counts: of a
-    /// call that broke off, some elements may be done.
+    /// Combines an element's status with the call's result. A written status counts even if the call failed: an
+    /// interrupted call may have completed some elements.
     pub fn check(op: Op, call: Result<(), XenErrno>, status: Status) -> Result<(), Self> {
         match (status, call) {
             (Status::OKAY, _) => Ok(()),
@@ -62,10 +62,10 @@ impl OpError {
 ///
 /// # Safety
 ///
-/// It is the structure that Xen expects for the operation.
+/// The type must be the structure expected by Xen for the operation.
 unsafe trait Argument {
     const OP: Op;
-    /// Where its status is, if it has one.
+    /// Returns its status, if it has one.
     fn status(&mut self) -> Option<&mut Status>;
 }
 
@@ -104,7 +104,7 @@ arguments! {
 ///
 /// # Safety
 ///
-/// Whatever the operation does to memory, and what its structures point to, must be the caller's to change.
+/// The operation's effects on memory, and the targets of its structures' pointers, must be the caller's to change.
 unsafe fn call<T: Argument>(xen: &impl Hypercall, arguments: &mut [T]) -> Result<(), XenErrno> {
     for argument in &mut *arguments {
         if let Some(status) = argument.status() {
@@ -113,18 +113,18 @@ unsafe fn call<T: Argument>(xen: &impl Hypercall, arguments: &mut [T]) -> Result
     }
     let count = u32::try_from(arguments.len()).map_err(|_| XenErrno::INVAL)?;
     let registers = [T::OP.0.into(), arguments.as_mut_ptr() as u64, count.into(), 0, 0];
-    // SAFETY: Xen reads and writes `count` structures at the pointer, which are borrowed here; what they point
-    // to is the caller's word.
+    // SAFETY: Xen reads and writes `count` structures at the pointer, which are borrowed here; the caller vouches for
+    // their pointers.
     unsafe { xen.call(Number::GRANT_TABLE_OP, registers) }.map(drop)
 }
 
-/// Makes the call for one, and looks at both answers.
+/// Makes the call for one element, and checks both its status and the call's result.
 ///
 /// # Safety
 ///
 /// As [`call`].
 unsafe fn one<T: Argument>(xen: &impl Hypercall, argument: &mut T) -> Result<(), OpError> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     let called = unsafe { call(xen, core::slice::from_mut(argument)) };
     match argument.status().copied() {
         Some(status) => OpError::check(T::OP, called, status),
@@ -138,14 +138,14 @@ macro_rules! batches {
         ///
         /// # Errors
         ///
-        /// Of the call as a whole. Each element has its own status; [`OpError::check`] puts the two together.
+        /// Xen's errno for the whole call. Each element has its own status; [`OpError::check`] combines the two.
         ///
         /// # Safety
         ///
         #[doc = $safety]
         #[doc(alias = $alias)]
         pub unsafe fn $name(xen: &impl Hypercall, operations: &mut [$type]) -> Result<(), XenErrno> {
-            // SAFETY: the caller's word.
+            // SAFETY: guaranteed by the caller.
             unsafe { call(xen, operations) }
         }
     )*};
@@ -162,128 +162,130 @@ batches! {
         "The pages must be the caller's, and not be used again unless the status is [`Status::BAD_PAGE`].";
 }
 
-/// How large a domain's table is, and may become, in frames.
+/// Returns the present and the maximum size of a domain's table, in frames.
 ///
 /// # Errors
 ///
-/// [`OpError`]; only a privileged domain may ask for another.
+/// [`OpError`] if Xen refuses: only a privileged domain may ask about another.
 #[doc(alias = "GNTTABOP_query_size")]
 pub fn query_size(xen: &impl Hypercall, dom: DomId) -> Result<(u32, u32), OpError> {
     let mut query = QuerySize { dom, nr_frames: 0, max_nr_frames: 0, status: Status::UNANSWERED };
-    // SAFETY: it writes nothing but its argument.
+    // SAFETY: the call writes only its argument.
     unsafe { one(xen, &mut query) }?;
     Ok((query.nr_frames, query.max_nr_frames))
 }
 
-/// Grows a table to as many frames as `frames` has room for, and writes their numbers there. A PVH guest
-/// learns nothing of use from them (all ones, until it has placed the frames), and grows by placing.
+/// Grows a table to `frames.len()` frames, and writes their numbers to `frames`. A PVH guest can't use these numbers
+/// (all ones, until it has placed the frames); it grows its table by placing frames.
 ///
 /// # Errors
 ///
-/// [`OpError`]: general error for more frames than the table may have.
+/// [`OpError::Status`] with [`Status::GENERAL_ERROR`] if the table may not have so many frames; other [`OpError`]s if
+/// Xen refuses.
 #[doc(alias = "GNTTABOP_setup_table")]
 pub fn setup_table(xen: &impl Hypercall, dom: DomId, frames: &mut [u64]) -> Result<(), OpError> {
     let nr_frames = u32::try_from(frames.len()).unwrap_or(u32::MAX);
     let frame_list = frames.as_mut_ptr() as u64;
     let mut setup = SetupTable { dom, nr_frames, status: Status::UNANSWERED, frame_list };
-    // SAFETY: it writes its argument and `nr_frames` words at `frame_list`, which is borrowed here.
+    // SAFETY: the call writes its argument and `nr_frames` words at `frame_list`, which is borrowed here.
     unsafe { one(xen, &mut setup) }
 }
 
-/// Has Xen print a domain's table to its console. A PVH guest may not.
+/// Makes Xen print a domain's table to its console. Not for PVH guests.
 ///
 /// # Errors
 ///
-/// [`OpError`].
+/// [`OpError`] if Xen refuses.
 #[doc(alias = "GNTTABOP_dump_table")]
 pub fn dump_table(xen: &impl Hypercall, dom: DomId) -> Result<(), OpError> {
-    // SAFETY: it writes nothing but its argument.
+    // SAFETY: the call writes only its argument.
     unsafe { one(xen, &mut DumpTable { dom, status: Status::UNANSWERED }) }
 }
 
-/// Chooses the version of our entries, 1 or 2. Entries from 8 on are cleared.
+/// Sets the version of this domain's grant entries, 1 or 2. Clears the entries from 8 on.
 ///
 /// # Errors
 ///
-/// [`OpError`]: `EBUSY` while a grant is in use, `EINVAL` for another version.
+/// [`OpError::Call`]: `EBUSY` while a grant is in use, `EINVAL` for another version.
 ///
 /// # Safety
 ///
-/// Nobody may use the table: its layout changes.
+/// The table must not be in use: its layout changes.
 #[doc(alias = "GNTTABOP_set_version")]
 pub unsafe fn set_version(xen: &impl Hypercall, version: u32) -> Result<(), OpError> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { one(xen, &mut SetVersion { version }) }
 }
 
-/// The version of a domain's entries.
+/// Returns the version of a domain's entries.
 ///
 /// # Errors
 ///
-/// [`OpError`].
+/// [`OpError::Call`] if Xen refuses.
 #[doc(alias = "GNTTABOP_get_version")]
 pub fn get_version(xen: &impl Hypercall, dom: DomId) -> Result<u32, OpError> {
     let mut get = GetVersion { dom, pad: 0, version: 0 };
-    // SAFETY: it writes nothing but its argument.
+    // SAFETY: the call writes only its argument.
     unsafe { one(xen, &mut get) }?;
     Ok(get.version)
 }
 
-/// The frames of the status words. A PVH guest may not ask: it places them.
+/// Writes the numbers of the status frames to `frames`. Not for PVH guests: they place these frames.
 ///
 /// # Errors
 ///
-/// [`OpError`].
+/// [`OpError`] if Xen refuses.
 #[doc(alias = "GNTTABOP_get_status_frames")]
 pub fn status_frames(xen: &impl Hypercall, dom: DomId, frames: &mut [u64]) -> Result<(), OpError> {
     let nr_frames = u32::try_from(frames.len()).unwrap_or(u32::MAX);
     let frame_list = frames.as_mut_ptr() as u64;
     let mut get = GetStatusFrames { nr_frames, dom, status: Status::UNANSWERED, frame_list };
-    // SAFETY: it writes its argument and `nr_frames` words at `frame_list`, which is borrowed here.
+    // SAFETY: the call writes its argument and `nr_frames` words at `frame_list`, which is borrowed here.
     unsafe { one(xen, &mut get) }
 }
 
-/// Exchanges two of our entries.
+/// Exchanges two of this domain's entries.
 ///
 /// # Errors
 ///
-/// [`OpError`]; the general error where one is in use.
+/// [`OpError::Status`] with [`Status::GENERAL_ERROR`] if either entry is in use; other [`OpError`]s if Xen refuses.
 ///
 /// # Safety
 ///
-/// Both references must be the caller's, who takes care that what each grants is now behind the other.
+/// Both references must be the caller's, and the caller must account for the exchange: each reference now grants the
+/// other's page.
 #[doc(alias = "GNTTABOP_swap_grant_ref")]
 pub unsafe fn swap(xen: &impl Hypercall, ref_a: GrantRef, ref_b: GrantRef) -> Result<(), OpError> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { one(xen, &mut SwapGrantRef { ref_a, ref_b, status: Status::UNANSWERED }) }
 }
 
-/// Unmaps a mapping and puts another page in its place. Only PV guests may.
+/// Unmaps a mapping and puts another page in its place. For PV guests only.
 ///
 /// # Errors
 ///
-/// [`OpError`].
+/// [`OpError`] if Xen refuses.
 ///
 /// # Safety
 ///
-/// Nobody may use either page at its old address.
+/// Neither page may be in use at its old address.
 #[doc(alias = "GNTTABOP_unmap_and_replace")]
 pub unsafe fn unmap_and_replace(xen: &impl Hypercall, mut op: UnmapAndReplace) -> Result<(), OpError> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { one(xen, &mut op) }
 }
 
-/// Cleans or invalidates caches. Only on Arm.
+/// Cleans or invalidates caches. On Arm only.
 ///
 /// # Errors
 ///
-/// [`OpError`].
+/// [`OpError::Call`] if Xen refuses.
 ///
 /// # Safety
 ///
-/// To invalidate without cleaning loses what was written.
+/// The caller must accept the loss of written data if it invalidates without cleaning.
 #[doc(alias = "GNTTABOP_cache_flush")]
 pub unsafe fn cache_flush(xen: &impl Hypercall, mut op: CacheFlush) -> Result<(), OpError> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { one(xen, &mut op) }
 }

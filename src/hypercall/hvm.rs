@@ -1,15 +1,15 @@
-//! Parameters of a domain that Xen translates addresses for.
+//! Parameters of a domain with addresses translated by Xen.
 
 use super::{Hypercall, Number};
 use crate::abi::hvm::{CALLBACK_TYPE_SHIFT, CALLBACK_TYPE_VECTOR, PARAM_CALLBACK_IRQ, Param, SET_PARAM};
 use crate::abi::{DomId, XenErrno};
 
-/// Has Xen tell each vCPU of its events by an interrupt on this vector. No interrupt controller is in between,
-/// so nothing is to be acknowledged.
+/// Makes Xen signal events to each vCPU by an interrupt on `vector`. It bypasses the interrupt controller, so no
+/// acknowledgment is needed.
 ///
 /// # Errors
 ///
-/// What Xen says; `EINVAL` for a vector of the processor's own, below 32: its exceptions would be taken for events.
+/// `EINVAL` for a vector below 32: the processor's exceptions would be taken for events. Otherwise Xen's errno.
 #[doc(alias = "HVM_PARAM_CALLBACK_IRQ")]
 pub fn deliver_events_by(xen: &impl Hypercall, vector: u8) -> Result<(), XenErrno> {
     const FIRST_INTERRUPT: u8 = 32;
@@ -18,7 +18,7 @@ pub fn deliver_events_by(xen: &impl Hypercall, vector: u8) -> Result<(), XenErrn
     }
     let value = CALLBACK_TYPE_VECTOR << CALLBACK_TYPE_SHIFT | u64::from(vector);
     let argument = Param { domid: DomId::SELF, pad: 0, index: PARAM_CALLBACK_IRQ, value };
-    // SAFETY: Xen reads the argument, which lives until the call is over.
+    // SAFETY: Xen reads the argument, which outlives the call.
     unsafe { xen.call(Number::HVM_OP, [SET_PARAM.into(), &raw const argument as u64, 0, 0, 0]) }.map(drop)
 }
 
@@ -34,7 +34,7 @@ mod tests {
         for vector in [0, 14, 31] {
             assert_eq!(deliver_events_by(&xen, vector), Err(XenErrno::INVAL));
         }
-        // The fake has no such call.
+        // The fake doesn't implement this call.
         assert_eq!(deliver_events_by(&xen, 32), Err(XenErrno::NOSYS));
     }
 }

@@ -1,4 +1,4 @@
-//! The domain's memory: its map, and what is in it where.
+//! The domain's memory: its map, and the pages at its frames.
 
 use super::{Hypercall, Number};
 use crate::abi::memory::{
@@ -8,11 +8,11 @@ use crate::abi::memory::{
 };
 use crate::abi::{DomId, Gfn, XenErrno};
 
-/// Fills `entries` with the domain's memory map and returns the part that was filled.
+/// Fills `entries` with the domain's memory map and returns the filled part.
 ///
 /// # Errors
 ///
-/// What Xen says; `ENOSYS` where the domain has no map of its own.
+/// `ENOSYS` if the domain has no map of its own; otherwise Xen's errno.
 #[doc(alias = "XENMEM_memory_map")]
 pub fn memory_map<'e>(
     xen: &impl Hypercall,
@@ -21,22 +21,22 @@ pub fn memory_map<'e>(
     let room = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     let mut request = MemoryMap { nr_entries: room, buffer: entries.as_mut_ptr() as u64 };
     let arguments = [MEMORY_MAP.into(), &raw mut request as u64, 0, 0, 0];
-    // SAFETY: Xen reads and writes `request`, and at most `nr_entries` entries at `buffer`; both are
-    // borrowed here until the call is over.
+    // SAFETY: Xen reads and writes `request`, and at most `nr_entries` entries at `buffer`; both are borrowed here
+    // until the call is over.
     unsafe { xen.call(Number::MEMORY_OP, arguments) }?;
     let written = (request.nr_entries as usize).min(entries.len());
     Ok(&entries[..written])
 }
 
-/// Places a page of Xen's at a frame of ours.
+/// Places one of Xen's pages at one of this domain's frames.
 ///
 /// # Errors
 ///
-/// What Xen says; `EINVAL` for a page that there isn't.
+/// `EINVAL` if the page doesn't exist; otherwise Xen's errno.
 ///
 /// # Safety
 ///
-/// Whatever was at the frame is gone: it must be a free window, or what the same page was placed at before.
+/// The frame's previous page is lost: the frame must be a free window, or the place of the same page before.
 #[doc(alias = "XENMEM_add_to_physmap")]
 pub unsafe fn add_to_physmap(
     xen: &impl Hypercall,
@@ -45,65 +45,66 @@ pub unsafe fn add_to_physmap(
     gpfn: Gfn,
 ) -> Result<(), XenErrno> {
     let mut request = AddToPhysmap { domid: DomId::SELF, size: 0, space, idx, gpfn };
-    // SAFETY: Xen reads `request`; the frame is the caller's word.
+    // SAFETY: Xen reads `request`; the caller vouches for the frame.
     unsafe { xen.call(Number::MEMORY_OP, [ADD_TO_PHYSMAP.into(), &raw mut request as u64, 0, 0, 0]) }
         .map(drop)
 }
 
-/// Gives the page at a frame back to Xen. The frame is empty then.
+/// Returns the page at a frame to Xen and leaves the frame empty.
 ///
 /// # Errors
 ///
-/// What Xen says; `EINVAL` where it took none.
+/// `EINVAL` if Xen took no page; otherwise Xen's errno.
 ///
 /// # Safety
 ///
-/// Nobody may use the page.
+/// The page must not be in use.
 #[doc(alias = "XENMEM_decrease_reservation")]
 pub unsafe fn release_page(xen: &impl Hypercall, frame: Gfn) -> Result<(), XenErrno> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { reserve(xen, DECREASE_RESERVATION, frame) }
 }
 
-/// Has Xen put a page of memory at an empty frame.
+/// Populates an empty frame with a page of memory.
 ///
 /// # Errors
 ///
-/// What Xen says; `ENOMEM` where the domain may have no more.
+/// `ENOMEM` if the domain may have no more; otherwise Xen's errno.
 ///
 /// # Safety
 ///
 /// The frame must be empty.
 #[doc(alias = "XENMEM_populate_physmap")]
 pub unsafe fn populate(xen: &impl Hypercall, frame: Gfn) -> Result<(), XenErrno> {
-    // SAFETY: the caller's word.
+    // SAFETY: guaranteed by the caller.
     let populated = unsafe { reserve(xen, POPULATE_PHYSMAP, frame) };
     populated.map_err(|errno| if errno == XenErrno::INVAL { XenErrno::NOMEM } else { errno })
 }
 
 /// # Safety
 ///
-/// As the operation wants it.
+/// As the operation requires.
 unsafe fn reserve(xen: &impl Hypercall, op: u32, frame: Gfn) -> Result<(), XenErrno> {
     let extent_start = &raw const frame as u64;
     let mut request =
         Reservation { extent_start, nr_extents: 1, extent_order: 0, mem_flags: 0, domid: DomId::SELF };
-    // SAFETY: Xen reads `request` and the one frame number that it points to; the frame is the caller's word.
+    // SAFETY: Xen reads `request` and the one frame number at its pointer; the caller vouches for the frame.
     let done = unsafe { xen.call(Number::MEMORY_OP, [op.into(), &raw mut request as u64, 0, 0, 0]) }?;
-    // The answer is how many extents were done.
+    // The result is the number of extents done.
     if done == 1 { Ok(()) } else { Err(XenErrno::INVAL) }
 }
 
-/// Gives another domain memory: as many pages as `frames` says, each of 2^`order` frames of 4 KiB. Returns how many
-/// of them it got; the first that failed ends it. `flags` is 0 or [`POPULATE_ON_DEMAND`](crate::abi::memory::POPULATE_ON_DEMAND).
+/// Gives another domain memory: one page of 2^`order` frames of 4 KiB at each of `frames`. Stops at the first failure
+/// and returns the number of pages given. `flags` is 0 or
+/// [`POPULATE_ON_DEMAND`](crate::abi::memory::POPULATE_ON_DEMAND).
 ///
 /// # Errors
 ///
-/// What Xen says; `EPERM` where the caller doesn't control the domain.
+/// `EPERM` if the caller doesn't control the domain; otherwise Xen's errno.
 ///
 /// # Safety
 ///
-/// It is another domain, to which nothing is at these frames.
+/// `domain` must be another domain, with no pages at these frames.
 #[doc(alias = "XENMEM_populate_physmap")]
 pub unsafe fn give(
     xen: &impl Hypercall,
@@ -119,15 +120,15 @@ pub unsafe fn give(
         mem_flags: flags,
         domid: domain,
     };
-    // SAFETY: Xen reads `request` and the frame numbers, which are borrowed here; the memory is another domain's.
+    // SAFETY: Xen reads `request` and the frame numbers, all borrowed here; the memory is another domain's.
     unsafe { xen.call(Number::MEMORY_OP, [POPULATE_PHYSMAP.into(), &raw mut request as u64, 0, 0, 0]) }
 }
 
-/// Places pages of another domain's at frames of ours; each has its own result in `errors`, negative or 0.
+/// Places another domain's pages at this domain's frames. Each page has its own result in `errors`, negative or 0.
 ///
 /// # Errors
 ///
-/// What Xen says of the call as a whole; `EINVAL` for lists of different lengths.
+/// `EINVAL` for lists of different lengths, or too long for a `u16`; otherwise Xen's errno for the whole call.
 ///
 /// # Safety
 ///
@@ -153,51 +154,51 @@ pub unsafe fn map_foreign(
         gpfns: ours.as_ptr() as u64,
         errs: errors.as_mut_ptr() as u64,
     };
-    // SAFETY: Xen reads `request` and two lists, and writes one, which are borrowed here; the frames are the caller's
-    // word.
+    // SAFETY: Xen reads `request` and two lists, and writes one, all borrowed here; the caller vouches for the
+    // frames.
     unsafe { xen.call(Number::MEMORY_OP, [ADD_TO_PHYSMAP_BATCH.into(), &raw mut request as u64, 0, 0, 0]) }
         .map(drop)
 }
 
-/// Empties a frame of ours.
+/// Empties one of this domain's frames.
 ///
 /// # Errors
 ///
-/// What Xen says.
+/// Xen's errno.
 ///
 /// # Safety
 ///
-/// Nobody may use what is there.
+/// The page at the frame must not be in use.
 #[doc(alias = "XENMEM_remove_from_physmap")]
 pub unsafe fn remove(xen: &impl Hypercall, frame: Gfn) -> Result<(), XenErrno> {
     let mut request = RemoveFromPhysmap { domid: DomId::SELF, gpfn: frame };
-    // SAFETY: Xen reads `request`; the frame is the caller's word.
+    // SAFETY: Xen reads `request`; the caller vouches for the frame.
     unsafe { xen.call(Number::MEMORY_OP, [REMOVE_FROM_PHYSMAP.into(), &raw mut request as u64, 0, 0, 0]) }
         .map(drop)
 }
 
-/// How many pages this domain has, those that Xen placed for its own use included.
+/// Returns the domain's number of pages, including those placed by Xen for its own use.
 ///
 /// # Errors
 ///
-/// What Xen says.
+/// Xen's errno.
 #[doc(alias = "XENMEM_current_reservation")]
 pub fn current_reservation(xen: &impl Hypercall) -> Result<u64, XenErrno> {
     let domain = DomId::SELF;
-    // SAFETY: Xen reads the domain's number, which lives until the call is over.
+    // SAFETY: Xen reads the domain's number, which outlives the call.
     unsafe { xen.call(Number::MEMORY_OP, [CURRENT_RESERVATION.into(), &raw const domain as u64, 0, 0, 0]) }
 }
 
-/// Gives pages of this domain's back to Xen, each of 2^`order` frames, whether there is anything yet or not. Returns how
-/// many it took.
+/// Returns pages of this domain to Xen, each of 2^`order` frames, populated yet or not. Returns the number of pages
+/// taken by Xen.
 ///
 /// # Errors
 ///
-/// What Xen says.
+/// Xen's errno.
 ///
 /// # Safety
 ///
-/// Nobody may use the pages, from here on either.
+/// The pages must not be in use, now or later.
 #[doc(alias = "XENMEM_decrease_reservation")]
 pub unsafe fn give_up(xen: &impl Hypercall, frames: &[Gfn], order: u32) -> Result<u64, XenErrno> {
     let mut request = Reservation {
@@ -207,15 +208,15 @@ pub unsafe fn give_up(xen: &impl Hypercall, frames: &[Gfn], order: u32) -> Resul
         mem_flags: 0,
         domid: DomId::SELF,
     };
-    // SAFETY: Xen reads `request` and the frame numbers, which are borrowed here; the pages are the caller's word.
+    // SAFETY: Xen reads `request` and the frame numbers, all borrowed here; the caller vouches for the pages.
     unsafe { xen.call(Number::MEMORY_OP, [DECREASE_RESERVATION.into(), &raw mut request as u64, 0, 0, 0]) }
 }
 
-/// Says how many pages a domain really has of those that are populated on demand.
+/// Sets the number of pages backing a domain's memory populated on demand.
 ///
 /// # Errors
 ///
-/// What Xen says; `ENOMEM` without so much memory.
+/// `ENOMEM` if Xen has too little memory; otherwise Xen's errno.
 #[doc(alias = "XENMEM_set_pod_target")]
 pub fn set_pod_target(xen: &impl Hypercall, domain: DomId, pages: u64) -> Result<(), XenErrno> {
     let mut target =

@@ -1,5 +1,5 @@
-//! Floor 1: the seam to the hypervisor. One unsafe trait; [`Xen`] implements it on the machine and
-//! `FakeXen` in tests on the host. The functions of the submodules are the typed, safe forms.
+//! Floor 1: the seam to the hypervisor. One unsafe trait; [`Xen`] implements it on the machine, and `FakeXen` in
+//! tests on the host. The submodules' functions are its typed forms, safe where the call allows it.
 
 pub mod console;
 pub mod control;
@@ -23,37 +23,36 @@ pub use crate::abi::Number;
 use crate::abi::{DomId, XenErrno};
 use crate::sync::Vcpu;
 
-/// What the library asks of a hypervisor, which also knows which vCPU asks.
+/// The library's interface to a hypervisor. An implementation also knows the calling vCPU.
 ///
 /// # Safety
 ///
-/// An implementation reads and writes memory only as the Xen interface says for the call and its
-/// arguments.
+/// An implementation must read and write memory only as the Xen interface says for the call and its arguments.
 pub unsafe trait Hypercall: Vcpu {
-    /// The number of the domain that asks; [`DomId::SELF`] if it can't be known.
+    /// Returns the calling domain's number; [`DomId::SELF`] if it is unknown.
     fn domain(&self) -> DomId;
 
     /// Makes one call with up to five arguments; unused ones are zero.
     ///
     /// # Errors
     ///
-    /// The error number, if Xen returned a negative value.
+    /// The error number if Xen returned a negative value.
     ///
     /// # Safety
     ///
-    /// Each argument that the interface defines as a pointer must point to memory that is valid for
-    /// what that call reads and writes, for as long as Xen may use it.
+    /// Each argument defined as a pointer by the interface must point to memory valid for the call's reads and
+    /// writes, for as long as Xen may use it.
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno>;
 }
 
-// SAFETY: it is the same hypervisor.
+// SAFETY: the reference forwards to the same hypervisor.
 unsafe impl<X: Hypercall> Hypercall for &X {
     fn domain(&self) -> DomId {
         (**self).domain()
     }
 
     unsafe fn call(&self, number: Number, arguments: [u64; 5]) -> Result<u64, XenErrno> {
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { (**self).call(number, arguments) }
     }
 }

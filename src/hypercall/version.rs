@@ -1,4 +1,4 @@
-//! Which Xen this is, and what it can do.
+//! Xen's version and features.
 
 use core::fmt;
 
@@ -19,7 +19,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// What the builder put behind the number, such as `.5`; empty if it isn't text.
+    /// Returns the builder's suffix to the number, such as `.5`; empty if it isn't UTF-8.
     pub fn extra(&self) -> &str {
         let end = self.extra.iter().position(|&byte| byte == 0).unwrap_or(self.extra.len());
         core::str::from_utf8(&self.extra[..end]).unwrap_or("")
@@ -38,11 +38,11 @@ impl fmt::Debug for Version {
     }
 }
 
-/// Xen's version.
+/// Returns Xen's version.
 ///
 /// # Errors
 ///
-/// None from any known Xen: the call is allowed to all.
+/// Xen's errno; no known Xen refuses this call, since every domain may make it.
 #[doc(alias = "XENVER_version")]
 #[doc(alias = "XENVER_extraversion")]
 pub fn version(xen: &impl Hypercall) -> Result<Version, XenErrno> {
@@ -54,11 +54,11 @@ pub fn version(xen: &impl Hypercall) -> Result<Version, XenErrno> {
     Ok(Version { major: (number >> 16) as u16, minor: number as u16, extra })
 }
 
-/// The domain's handle: usually a UUID.
+/// Returns the domain's handle, usually a UUID.
 ///
 /// # Errors
 ///
-/// None from any known Xen.
+/// Xen's errno; no known Xen refuses this call.
 #[doc(alias = "XENVER_guest_handle")]
 pub fn handle(xen: &impl Hypercall) -> Result<DomainHandle, XenErrno> {
     let mut handle: DomainHandle = [0; _];
@@ -67,11 +67,11 @@ pub fn handle(xen: &impl Hypercall) -> Result<DomainHandle, XenErrno> {
     Ok(handle)
 }
 
-/// The first word of features.
+/// Returns the first word of Xen's feature bits.
 ///
 /// # Errors
 ///
-/// None from any known Xen.
+/// Xen's errno; no known Xen refuses this call.
 #[doc(alias = "XENVER_get_features")]
 pub fn features(xen: &impl Hypercall) -> Result<Features, XenErrno> {
     let mut info = FeatureInfo { submap_index: 0, submap: 0 };

@@ -1,4 +1,4 @@
-//! The real hypervisor: the hypercall page, and the one instruction sequence that enters it.
+//! The real hypervisor: the hypercall page, and the only instruction sequence that enters it.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use super::{Hypercall, Number};
 use crate::abi::DomId;
 use crate::sync::{Masked, PerVcpu, Vcpu, per_vcpu, this_vcpu};
 
-/// The hypervisor under us. Its existence says that the hypercall page is in place.
+/// The hypervisor. A value of this type exists only once the hypercall page is in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Xen {
-    // Not constructible outside: only `enable` may say that the page is there.
+    // Not constructible outside: only `enable` knows that the page is in place.
     _enabled: (),
 }
 
@@ -34,32 +34,32 @@ impl fmt::Debug for Xen {
     }
 }
 
-/// The hypercall page is in place.
+/// Whether the hypercall page is in place.
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// The domain's number, once it is enabled.
+/// The domain's number, once Xen is enabled.
 static DOMAIN: AtomicU16 = AtomicU16::new(DomId::SELF.0);
 
-/// Calls that each vCPU has made so far.
+/// Number of calls made so far by each vCPU.
 static CALLS: PerVcpu<AtomicU64> = per_vcpu!(AtomicU64::new(0));
 
 impl Xen {
-    /// The hypervisor, if [`enable`](Self::enable) found it.
+    /// Returns the hypervisor, if [`enable`](Self::enable) found it.
     pub fn enabled() -> Option<Self> {
         // Acquire: pairs with the Release in `enable`; the page is filled before it is called.
         ENABLED.load(Ordering::Acquire).then_some(Self { _enabled: () })
     }
 
-    /// Hypercalls that this domain has made so far, all vCPUs together.
+    /// Returns the number of hypercalls made so far by all vCPUs of this domain together.
     pub fn calls(self) -> u64 {
         CALLS.iter().map(|calls| calls.load(Ordering::Relaxed)).sum()
     }
 }
 
-/// There is no Xen to call.
+/// Xen was not found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotXen(
-    /// What CPUID shows instead.
+    /// The hypervisor shown by CPUID instead.
     pub Hypervisor,
 );
 
@@ -80,7 +80,7 @@ mod page {
 
     global_asm!(include_str!("../../boot/hypercall_page.S"));
 
-    /// Stubs of 32 bytes in a page.
+    /// Stubs of 32 bytes in the page.
     const STUBS: usize = 128;
 
     unsafe extern "C" {
@@ -89,7 +89,7 @@ mod page {
     }
 
     impl Xen {
-        /// Looks for Xen and has it fill the hypercall page.
+        /// Detects Xen and makes it fill the hypercall page.
         ///
         /// # Errors
         ///
@@ -101,9 +101,8 @@ mod page {
             };
             let msr = detect::hypercall_msr(base, detect::processor);
             let page = &raw const HYPERCALL_PAGE as u64;
-            // SAFETY: CPUID names this MSR as the one that takes the hypercall page's guest-physical
-            // address, which equals the virtual one (linker.ld). The page holds nothing else, so Xen
-            // overwrites nothing that is in use.
+            // SAFETY: CPUID names this MSR for the hypercall page's guest-physical address, which equals the virtual
+            // one (linker.ld). The page has no other content, so Xen overwrites no memory in use.
             unsafe { x86_64::registers::model_specific::Msr::new(msr).write(page) };
             // Release: pairs with the Acquire in `enabled`.
             ENABLED.store(true, Ordering::Release);
@@ -113,7 +112,7 @@ mod page {
             Ok(xen)
         }
 
-        /// The domain's number where CPUID doesn't tell it: a port that is open to the domain itself names it.
+        /// Finds the domain's number if CPUID doesn't show it, by the status of a port opened to the domain itself.
         fn number_by_a_port(self) -> Option<DomId> {
             let port = event::alloc_unbound(&self, DomId::SELF).ok()?;
             let status = event::status(&self, port);
@@ -137,13 +136,14 @@ mod page {
             // SAFETY: the index is in bounds; only the stub's address is used.
             let stub = unsafe { &raw const HYPERCALL_PAGE[index] };
             if let Some(calls) = CALLS.own() {
-                // A handler on this vCPU may count in between: one of the two is lost then. It is a figure for people.
+                // A handler on this vCPU may count in between, and one of the two counts is lost. The figure is for
+                // people only.
                 calls.store(calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             }
             let result: i64;
-            // SAFETY: `self` exists, so the page holds Xen's stubs. A stub takes its arguments in rdi,
-            // rsi, rdx, r10 and r8 (xen/include/public/arch-x86/xen-x86_64.h) and may change them, rax,
-            // rcx and r11. It uses the stack, so `nostack` is not given. The caller vouches for pointers.
+            // SAFETY: `self` exists, so the page holds Xen's stubs. A stub takes its arguments in rdi, rsi, rdx, r10
+            // and r8 (xen/include/public/arch-x86/xen-x86_64.h) and may change them, rax, rcx and r11. It uses the
+            // stack, so `nostack` is not given. The caller vouches for pointers.
             unsafe {
                 asm!(
                     "call {stub}",
@@ -169,7 +169,7 @@ mod absent {
     use crate::abi::XenErrno;
 
     impl Xen {
-        /// On the host there is none to enable, whatever the host itself runs on: a process may not ask.
+        /// Always fails: the host has no Xen to enable. A process may not call one, even if the host runs on Xen.
         ///
         /// # Errors
         ///
@@ -179,7 +179,7 @@ mod absent {
         }
     }
 
-    // SAFETY: touches no memory.
+    // SAFETY: it touches no memory.
     unsafe impl Hypercall for Xen {
         fn domain(&self) -> DomId {
             DomId(DOMAIN.load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! A spin lock that may be taken wherever an interrupt handler may take it too.
+//! A spin lock for data shared with interrupt handlers.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -6,32 +6,31 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{NO_VCPU, this_vcpu};
 
-/// A spin lock that masks interrupts on its vCPU while it is held, so that no handler can wait for the very
-/// code that it interrupted.
+/// A spin lock with interrupts masked on the holder's vCPU, so that no handler can wait for the code it interrupted.
 ///
-/// It is held for the length of a call, not of a guard's life: locks are released in the reverse order of
-/// being taken, and the last release unmasks what the first taking masked.
+/// Locked for the duration of a closure, not for a guard's life, so nested locks are released in reverse order, and the
+/// last release unmasks the interrupts masked by the first lock.
 pub struct IrqMutex<T: ?Sized> {
-    /// The number of the vCPU that holds it, plus 1, for that one to know its own mistake. 0 is none: a static lock of zeros
-    /// takes no place in the image.
+    /// The holder's vCPU number plus 1, so that the holder detects its own mistake. 0 means none: a static lock of
+    /// zeros takes no space in the image.
     holder: AtomicUsize,
     inner: spin::Mutex<T>,
 }
 
 impl<T> IrqMutex<T> {
-    /// An unlocked one.
+    /// Creates an unlocked mutex.
     pub const fn new(value: T) -> Self {
         Self { holder: AtomicUsize::new(0), inner: spin::Mutex::new(value) }
     }
 }
 
 impl<T: ?Sized> IrqMutex<T> {
-    /// Waits for the lock, and calls `access` with it held and interrupts masked. While it waits, interrupts
-    /// are as they were.
+    /// Waits for the lock, and calls `access` with it held and interrupts masked. While waiting, interrupts keep
+    /// their previous state.
     ///
     /// # Panics
     ///
-    /// If the vCPU that holds the lock takes it again, inside or in a handler: the wait would be for ever.
+    /// If the holder's vCPU takes the lock again, inside `access` or in a handler: it would wait for ever.
     #[track_caller]
     pub fn with<R>(&self, mut access: impl FnOnce(&mut T) -> R) -> R {
         loop {
@@ -39,7 +38,7 @@ impl<T: ?Sized> IrqMutex<T> {
                 Ok(result) => return result,
                 Err(not_called) => access = not_called,
             }
-            // Relaxed: what this vCPU stored it sees; what others store is never its own number.
+            // Relaxed: this vCPU sees its own stores, and other vCPUs never store its number.
             let own = this_vcpu::number();
             if own != NO_VCPU && self.holder.load(Ordering::Relaxed) == own + 1 {
                 again();
@@ -57,7 +56,8 @@ impl<T: ?Sized> IrqMutex<T> {
         Ok(result)
     }
 
-    /// The same if the lock is free. For reports of a crash, which may have come while it was held.
+    /// Calls `access` only if the lock is free; otherwise returns `None`. For crash reports: the crash may have come
+    /// while the lock was held.
     pub fn try_with<R>(&self, access: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.try_once(access).ok()
     }
@@ -76,18 +76,18 @@ fn again() -> ! {
     panic!("a lock is taken again by its holder")
 }
 
-/// Interrupts masked for as long as this lives, if they weren't masked before: on the vCPU that masked them, and with several
-/// as long as they are dropped in the reverse order.
+/// A guard that masks interrupts on its vCPU until it is dropped, unless they were masked before. Drop nested guards
+/// in reverse order.
 #[derive(Debug)]
 #[must_use = "dropping it unmasks"]
 pub struct Masked {
     was_enabled: bool,
-    // Neither sent nor shared: another vCPU's mask is another.
+    // Neither `Send` nor `Sync`: each vCPU has its own interrupt mask.
     _here: PhantomData<*mut ()>,
 }
 
 impl Masked {
-    /// Masks them on this vCPU.
+    /// Masks interrupts on this vCPU.
     pub fn mask() -> Self {
         // A host process may not mask interrupts, and has no handlers that would take a lock.
         let was_enabled = cfg!(granite_guest) && x86_64::instructions::interrupts::are_enabled();

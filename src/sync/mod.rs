@@ -1,5 +1,5 @@
-//! Floor 0: locks that interrupt handlers may take too, and what each vCPU has of its own. Atomics and lock-free sets
-//! are those of [`granite_core::sync`].
+//! Floor 0: locks shared with interrupt handlers, and per-vCPU data. Atomics and lock-free sets are those of
+//! [`granite_core::sync`].
 
 #[cfg(all(granite_guest, feature = "critical-section"))]
 #[allow(unsafe_code, reason = "a promise of one at a time")]

@@ -1,41 +1,41 @@
-//! One value for each vCPU, each in a cache line of its own: what one vCPU writes slows no other down.
+//! One value for each vCPU, each in its own cache line, so that a vCPU's writes don't slow the others down.
 
 use super::{MAX_VCPUS, this_vcpu};
 
-/// One value for each vCPU. `per_vcpu!` makes it, of the same value for each.
+/// One value for each vCPU. `per_vcpu!` creates it with the same value for each.
 #[derive(Debug)]
 pub struct PerVcpu<T>([Line<T>; MAX_VCPUS]);
 
-/// A value with its cache line to itself.
+/// A value in its own cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Line<T>(pub T);
 
 impl<T> PerVcpu<T> {
-    /// Of these values, in the vCPUs' order.
+    /// Creates it from these values, in the vCPUs' order.
     pub const fn new(values: [Line<T>; MAX_VCPUS]) -> Self {
         Self(values)
     }
 
-    /// That of a vCPU; `None` for a number that no vCPU has.
+    /// Returns a vCPU's value; `None` for a number that no vCPU can have.
     #[inline]
     pub fn get(&self, vcpu: usize) -> Option<&T> {
         self.0.get(vcpu).map(|Line(value)| value)
     }
 
-    /// That of the vCPU that runs the caller, in handlers too.
+    /// Returns the value of the caller's vCPU, in handlers too.
     #[inline]
     pub fn own(&self) -> Option<&T> {
         self.get(this_vcpu::number())
     }
 
-    /// All of them, in the vCPUs' order.
+    /// Returns all values, in the vCPUs' order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|Line(value)| value)
     }
 }
 
-/// The same value for each vCPU.
+/// Creates a [`PerVcpu`] with the same value for each vCPU.
 macro_rules! per_vcpu {
     ($value:expr) => {
         $crate::sync::PerVcpu::new([const { $crate::sync::Line($value) }; $crate::sync::MAX_VCPUS])

@@ -1,15 +1,15 @@
-//! What a vCPU knows of itself. In a guest it lies where the vCPU's GS register points, so that one
-//! instruction finds it; on the host threads stand in for vCPUs.
+//! The data of the running vCPU. In a guest, the vCPU's GS register points at it, so one instruction reads it; on the
+//! host, threads stand in for vCPUs.
 
 use core::cell::Cell;
 
 use super::NO_VCPU;
 
-/// vCPUs beyond this many are not used. Xen gives an HVM or PVH domain no more (`HVM_MAX_VCPUS`).
+/// Maximum number of vCPUs used. Xen gives an HVM or PVH domain no more (`HVM_MAX_VCPUS`).
 pub const MAX_VCPUS: usize = 128;
 
-/// One vCPU's own words. Only code that runs on it uses them, so they need no atomics: an interrupt handler
-/// puts back what it changes.
+/// One vCPU's own words. Only code on this vCPU uses them, so they need no atomics: an interrupt handler restores its
+/// changes.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct ThisVcpu {
@@ -20,32 +20,32 @@ pub struct ThisVcpu {
 }
 
 impl ThisVcpu {
-    /// Of a vCPU that isn't running yet.
+    /// Creates the words of a vCPU that isn't running yet.
     pub const fn new(number: usize) -> Self {
         Self { slot: Cell::new(number), number: Cell::new(number) }
     }
 }
 
-/// The vCPU's number, in handlers too.
+/// Returns the vCPU's number, in handlers too.
 #[inline]
 pub fn number() -> usize {
     here::number()
 }
 
-/// What per-vCPU data is found by: the vCPU's number, or [`NO_VCPU`] in an interrupt handler, which has
-/// interrupted whoever uses that data.
+/// Returns the index for per-vCPU data: the vCPU's number, or [`NO_VCPU`] in an interrupt handler, because the
+/// handler may have interrupted a user of this data.
 #[inline]
 pub fn slot() -> usize {
     here::slot()
 }
 
-/// Whether the caller is in an interrupt handler, or in what one called.
+/// Returns whether the caller is in an interrupt handler, or called by one.
 #[inline]
 pub fn is_handling() -> bool {
     slot() == NO_VCPU
 }
 
-/// Runs a handler, which may interrupt another.
+/// Runs a handler. Handlers may nest.
 pub fn handle<R>(handler: impl FnOnce() -> R) -> R {
     let outer = here::replace_slot(NO_VCPU);
     let result = handler();
@@ -63,7 +63,7 @@ mod here {
     #[inline]
     pub fn number() -> usize {
         let number;
-        // SAFETY: GS points at this vCPU's `ThisVcpu`, which is the first thing that a vCPU sets.
+        // SAFETY: GS points at this vCPU's `ThisVcpu`: a vCPU sets GS before it does anything else.
         unsafe {
             asm!(
                 "mov {}, gs:[{}]", out(reg) number, const offset_of!(ThisVcpu, number),
@@ -89,7 +89,7 @@ mod here {
     #[inline]
     pub fn replace_slot(new: usize) -> usize {
         let old = slot();
-        // SAFETY: as above; nobody else writes it, but handlers, which put it back.
+        // SAFETY: as above; only handlers write it too, and they restore it.
         unsafe {
             asm!(
                 "mov gs:[{}], {}", const offset_of!(ThisVcpu, slot), in(reg) new,
@@ -107,7 +107,7 @@ mod here {
     use super::super::{HostThread, Vcpu};
 
     std::thread_local! {
-        /// Nothing: the thread's number.
+        /// `None` means the thread's number.
         static SLOT: Cell<Option<usize>> = const { Cell::new(None) };
     }
 

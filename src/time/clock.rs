@@ -1,4 +1,4 @@
-//! The clock that Xen gives each vCPU: how its time-stamp counter becomes nanoseconds since boot.
+//! Each vCPU's clock from Xen: converts its time-stamp counter to nanoseconds since boot.
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -7,7 +7,7 @@ use crate::arch;
 use crate::mm::shared_info;
 use crate::sync::{Masked, this_vcpu};
 
-/// How a counter becomes time, as it was at one moment.
+/// The conversion from a counter to time, as of one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scale {
     timestamp: u64,
@@ -18,11 +18,11 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Reads it, and the counter with it: again for as long as Xen was writing.
+    /// Reads the scale together with the counter, and retries while Xen is writing.
     pub fn read(info: &VcpuTimeInfo, counter: impl Fn() -> u64) -> (Self, u64) {
         loop {
-            // Acquire: pairs with Xen's write barrier behind the first increment of the version: what follows is
-            // not read before.
+            // Acquire: pairs with Xen's write barrier after the first increment of the version: the reads below don't
+            // move before this one.
             let version = info.version.load(Ordering::Acquire);
             let scale = Self {
                 timestamp: info.tsc_timestamp.load(Ordering::Relaxed),
@@ -32,7 +32,7 @@ impl Scale {
                 stable: info.flags.load(Ordering::Relaxed) & TSC_STABLE != 0,
             };
             let counter = counter();
-            // Acquire: pairs with Xen's write barrier before the second increment: what came before was read before
+            // Acquire: pairs with Xen's write barrier before the second increment: the reads above are done before
             // the version is read again.
             fence(Ordering::Acquire);
             if version.is_multiple_of(2) && info.version.load(Ordering::Relaxed) == version {
@@ -42,10 +42,10 @@ impl Scale {
         }
     }
 
-    /// The time of a counter, in nanoseconds since boot. Source: `xen/include/public/xen.h`, `vcpu_time_info`.
+    /// Converts a counter to nanoseconds since boot. Source: `xen/include/public/xen.h`, `vcpu_time_info`.
     pub fn time(&self, counter: u64) -> u64 {
-        // Modulo 2^64: a domain's counter begins when the domain does, and the timestamp may be from before. The
-        // counter may also be behind, where another processor made the timestamp.
+        // Modulo 2^64: a domain's counter starts with the domain, and the timestamp may be from before. The counter
+        // may also be less than the timestamp, if another processor took the timestamp.
         let ticks = (counter.wrapping_sub(self.timestamp) as i64).max(0) as u64;
         let ticks = match u32::from(self.shift.unsigned_abs()) {
             left if self.shift >= 0 => ticks.checked_shl(left).unwrap_or(0),
@@ -56,13 +56,13 @@ impl Scale {
     }
 }
 
-/// The latest time that any vCPU was told.
+/// The latest time returned to any vCPU.
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
-/// Nanoseconds since Xen booted. Without a Xen, ticks of the processor.
+/// Returns nanoseconds since Xen booted. Without Xen, returns processor ticks.
 pub fn now() -> u64 {
-    // An interrupt between the counter and its use would only make the time older; but it would tell a later one
-    // first.
+    // An interrupt between reading the counter and using it would only make the time older. But its handler would
+    // read a later time before this call returns.
     let _masked = Masked::mask();
     let Some(info) = shared_info::of_vcpu(this_vcpu::number()) else { return without_xen() };
     let (scale, counter) = Scale::read(&info.time, arch::time_stamp);
@@ -70,7 +70,7 @@ pub fn now() -> u64 {
     if scale.stable {
         return now;
     }
-    // vCPUs need not agree to the nanosecond; Relaxed: the word itself is all that is agreed on.
+    // The vCPUs' clocks need not agree to the nanosecond. Relaxed: they share only this one word.
     LATEST.fetch_max(now, Ordering::Relaxed).max(now)
 }
 
@@ -98,14 +98,14 @@ mod tests {
 
     #[test]
     fn ticks_are_scaled_either_way() {
-        // 2 GHz: half a nanosecond a tick.
+        // 2 GHz: half a nanosecond per tick.
         assert_eq!(scale(1 << 31, 0).time(3000), 5_001_000);
         assert_eq!(scale(1 << 31, 1).time(3000), 5_002_000);
         assert_eq!(scale(1 << 31, -1).time(3000), 5_000_500);
         assert_eq!(scale(1 << 31, 0).time(10), 5_000_000, "a counter that is behind");
         let before_the_domain = Scale { timestamp: 1000u64.wrapping_sub(3000), ..scale(1 << 31, 0) };
         assert_eq!(before_the_domain.time(1000), 5_001_500);
-        // Whatever a Xen may say is no panic.
+        // No value from Xen causes a panic.
         for shift in [i8::MIN, -64, 64, i8::MAX] {
             scale(u32::MAX, shift).time(u64::MAX);
         }
@@ -123,7 +123,7 @@ mod tests {
                 1 => {}                                        // it is odd, and stays so: that read is void
                 2 => info.version.store(4, Ordering::Relaxed), // it was odd before
                 3 => {
-                    // Xen writes between our reads.
+                    // Xen writes between the two reads of the version.
                     info.system_time.store(9, Ordering::Relaxed);
                     info.version.store(6, Ordering::Relaxed);
                 }

@@ -1,39 +1,39 @@
-//! When a wait ends without what it waits for.
+//! The end of a wait that hasn't succeeded.
 
 use core::fmt;
 use core::time::Duration;
 
 use super::Instant;
 
-/// When a wait ends without what it waits for.
+/// The time when an unsuccessful wait ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// Never.
+    /// No deadline.
     pub const NEVER: Self = Self(None);
 
-    /// So long from now.
+    /// Returns the deadline at `duration` from now.
     pub fn after(duration: Duration) -> Self {
         Self(Some(Instant::now() + duration))
     }
 
-    /// Then.
+    /// Returns the deadline at `instant`.
     pub const fn at(instant: Instant) -> Self {
         Self(Some(instant))
     }
 
-    /// When it is; nothing for never.
+    /// Returns its time; `None` for [`NEVER`](Self::NEVER).
     pub const fn instant(self) -> Option<Instant> {
         self.0
     }
 
-    /// Whether it has passed.
+    /// Returns whether it has passed.
     pub fn has_passed(self) -> bool {
         self.0.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// The earlier of the two.
+    /// Returns the earlier of the two.
     pub fn or_earlier(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(own), Some(other)) => Self(Some(own.min(other))),

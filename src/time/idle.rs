@@ -1,14 +1,14 @@
-//! What a vCPU does before it halts: work that no event announces, and giving back what it keeps for itself.
+//! A vCPU's work before it halts: polling for work without events, and giving back its private caches.
 
 use core::time::Duration;
 
 use spin::Once;
 
-/// Work that is done before a vCPU halts, outside of interrupt handlers. Returns in how long to look again, if something
-/// is left to do that no event announces.
+/// Work done before a vCPU halts, outside interrupt handlers. Returns the delay until the next poll, if work remains
+/// that no event announces.
 pub type Work = fn() -> Option<Duration>;
 
-/// How many there may be.
+/// Maximum number of functions.
 const MAX: usize = 4;
 
 static WORK: [Once<Work>; MAX] = [const { Once::new() }; MAX];
@@ -17,16 +17,16 @@ static WORK: [Once<Work>; MAX] = [const { Once::new() }; MAX];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooMuch;
 
-/// Has every vCPU do this before it halts.
+/// Makes every vCPU do this work before it halts.
 ///
 /// # Errors
 ///
-/// [`TooMuch`], if four do something already.
+/// [`TooMuch`] if four functions are registered already.
 pub fn before_halt(work: Work) -> Result<(), TooMuch> {
     super::claim(&WORK, work).map(drop).ok_or(TooMuch)
 }
 
-/// Does all of it. Returns in how long to look again, if that is to be.
+/// Does all the work. Returns the delay until the next poll, if one is needed.
 pub(super) fn work() -> Option<Duration> {
     WORK.iter().map_while(Once::get).filter_map(|work| work()).min()
 }

@@ -4,28 +4,28 @@ use core::fmt;
 use core::ops::{Add, Sub};
 use core::time::Duration;
 
-/// A point in time, in nanoseconds since Xen booted. It never goes back, whichever vCPU asks.
+/// A point in time, in nanoseconds since Xen booted. It never goes back, on any vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// Now.
+    /// Returns the current time.
     #[inline]
     pub fn now() -> Self {
         Self(super::clock::now())
     }
 
-    /// So many nanoseconds after the boot of Xen.
+    /// Returns the time this many nanoseconds after Xen booted.
     pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
         Self(nanoseconds)
     }
 
-    /// Nanoseconds since the boot of Xen.
+    /// Returns the nanoseconds since Xen booted.
     pub const fn nanoseconds(self) -> u64 {
         self.0
     }
 
-    /// How long ago it was; nothing if it is to come.
+    /// Returns the time since this instant; zero if it is in the future.
     pub fn elapsed(self) -> Duration {
         Self::now() - self
     }
@@ -34,7 +34,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
-    /// Later; the end of time for what lies beyond it.
+    /// Returns the later instant; `u64::MAX` nanoseconds on overflow.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
@@ -43,7 +43,7 @@ impl Add<Duration> for Instant {
 impl Sub for Instant {
     type Output = Duration;
 
-    /// How much later it is; nothing if it isn't.
+    /// Returns how much later `self` is; zero if it isn't later.
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -1,28 +1,28 @@
-//! Work that a vCPU does while it waits.
+//! Work done by a vCPU while it waits.
 
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::sync::{PerVcpu, per_vcpu};
 
-/// Work to do, which says whether there was some.
+/// Work for a waiting vCPU; returns whether there was any.
 type Work<'w> = RefCell<&'w mut dyn FnMut() -> bool>;
 
-/// What each vCPU does while it waits, in a [`meanwhile`] of its own.
+/// The work of each vCPU while it waits, set by its innermost [`meanwhile`].
 static WORK: PerVcpu<AtomicPtr<Work<'static>>> = per_vcpu!(AtomicPtr::new(core::ptr::null_mut()));
 
-/// Runs `run`. Whenever it waits on this vCPU, `work` is done first, again and again for as long as that says that there was
-/// something to do. So one vCPU can be both ends of a ring.
+/// Runs `run`. Whenever `run` waits on this vCPU, `work` is called first, again and again until it returns `false`
+/// because no work was left. So one vCPU can serve both ends of a ring.
 pub fn meanwhile<R>(mut work: impl FnMut() -> bool, run: impl FnOnce() -> R) -> R {
     let Some(own) = WORK.own() else { return run() };
     let cell: Work<'_> = RefCell::new(&mut work);
-    // Relaxed: only this vCPU looks at it.
+    // Relaxed: only this vCPU accesses it.
     let before = own.swap((&raw const cell).cast_mut().cast(), Ordering::Relaxed);
     let _restored = Restored(own, before);
     run()
 }
 
-/// Puts back what was before, also when `run` panics.
+/// Restores the previous work, also when `run` panics.
 struct Restored<'a>(&'a AtomicPtr<Work<'static>>, *mut Work<'static>);
 
 impl Drop for Restored<'_> {
@@ -31,13 +31,13 @@ impl Drop for Restored<'_> {
     }
 }
 
-/// Does the work, outside of interrupt handlers. Returns whether there was some.
+/// Does the work, outside interrupt handlers. Returns whether there was any.
 pub(super) fn work() -> bool {
     let Some(work) = WORK.own().map(|own| own.load(Ordering::Relaxed)) else { return false };
-    // SAFETY: null, or the cell of a `meanwhile` of this vCPU's, which is further up this very stack: it puts the pointer
-    // back before it returns.
+    // SAFETY: the pointer is null, or points to the cell of a `meanwhile` on this vCPU, further up this very stack;
+    // `meanwhile` restores the previous pointer before it returns.
     let Some(work) = (unsafe { work.as_ref() }) else { return false };
-    // Work that waits itself doesn't begin again.
+    // Work that waits itself isn't started again.
     work.try_borrow_mut().is_ok_and(|mut work| work())
 }
 

@@ -1,7 +1,7 @@
-//! Floor 3: time. Each vCPU's clock by its time-stamp counter (`clock`), the wall clock ([`wall_clock`]), each vCPU's
-//! one-shot timer ([`timer`]), and waiting, which always has a deadline ([`wait_until`]).
+//! Floor 3: time. It has each vCPU's clock, based on its time-stamp counter (`clock`), the wall clock
+//! ([`wall_clock`]), each vCPU's one-shot timer ([`timer`]), and waiting, always with a deadline ([`wait_until`]).
 //!
-//! A Xen is needed for all of it. Without one, an [`Instant`] counts ticks of the processor.
+//! All of it needs Xen. Without Xen, an [`Instant`] counts processor ticks.
 
 pub(crate) mod clock;
 mod deadline;
@@ -20,7 +20,7 @@ pub use meanwhile::meanwhile;
 pub use wait::{pause, sleep, wait_until};
 pub use wall::wall_clock;
 
-/// Puts a value into the first place that has none yet, and returns which; `None` if all have one.
+/// Stores a value in the first free place and returns the place's index; `None` if all are taken.
 fn claim<T>(places: &[spin::Once<T>], value: T) -> Option<usize> {
     let mut value = Some(value);
     places.iter().position(|place| {

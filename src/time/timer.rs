@@ -1,5 +1,5 @@
-//! Each vCPU's one-shot timer. Xen has one for each; a wait on the vCPU uses it, and so does whoever wants an
-//! alarm: it fires no later than the earlier of the two, and is set again if it fires too early.
+//! Each vCPU's one-shot timer. Xen has one per vCPU, shared by the vCPU's waits and alarms: it fires no later than
+//! the earliest of them, and is set again if it fires too early.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,10 +9,10 @@ use super::{Deadline, Instant};
 use crate::hypercall::{Xen, vcpu};
 use crate::sync::{Masked, PerVcpu, per_vcpu, this_vcpu};
 
-/// Nothing is set.
+/// No time is set.
 const NEVER: u64 = u64::MAX;
 
-/// A time in nanoseconds since boot, kept as its complement: so one that is [`NEVER`] takes no room in the image.
+/// A time in nanoseconds since boot, stored as its complement, so that [`NEVER`] takes no space in the image.
 struct At(AtomicU64);
 
 impl At {
@@ -29,13 +29,13 @@ impl At {
     }
 }
 
-/// One vCPU's. Only that vCPU uses it, with interrupts masked.
+/// One vCPU's timer. Only that vCPU uses it, with interrupts masked.
 struct Timer {
     wait: At,
     alarms: [At; ALARMS],
-    /// 1 once the time that is waited for has come.
+    /// 1 once the awaited time has come.
     fired: AtomicU64,
-    /// When Xen's will fire.
+    /// When Xen's timer will fire.
     set: At,
 }
 
@@ -46,12 +46,12 @@ static TIMERS: PerVcpu<Timer> = per_vcpu!(Timer {
     set: At::never(),
 });
 
-/// Users of alarms there may be.
+/// Maximum number of alarm users.
 const ALARMS: usize = 2;
 
 static HANDLERS: [Once<fn()>; ALARMS] = [const { Once::new() }; ALARMS];
 
-/// An alarm of each vCPU.
+/// An alarm on each vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Alarm(usize);
 
@@ -67,17 +67,17 @@ impl core::fmt::Display for NoAlarm {
 
 impl core::error::Error for NoAlarm {}
 
-/// An alarm of every vCPU, which `handler` handles in the interrupt's handler.
+/// Allocates an alarm on every vCPU. The timer interrupt's handler calls `handler`.
 ///
 /// # Errors
 ///
-/// [`NoAlarm`], if two have one already.
+/// [`NoAlarm`] if both alarms have a user already.
 pub fn on_alarm(handler: fn()) -> Result<Alarm, NoAlarm> {
     super::claim(&HANDLERS, handler).map(Alarm).ok_or(NoAlarm)
 }
 
 impl Alarm {
-    /// Sets this vCPU's alarm, in place of what it was set to.
+    /// Sets this vCPU's alarm, replacing its previous deadline.
     pub fn set(self, deadline: Deadline) {
         with_own(|timer, xen| {
             timer.alarms[self.0].store(nanoseconds(deadline), Ordering::Relaxed);
@@ -86,8 +86,8 @@ impl Alarm {
     }
 }
 
-/// Sees to it that an interrupt comes to this vCPU at the deadline. `now` is the time, if the caller has read it. Returns
-/// `false` without a timer.
+/// Requests an interrupt of this vCPU at the deadline. `now` is the current time, if the caller has read it. Returns
+/// `false` if no timer could be set.
 pub(super) fn interrupt_at(deadline: Deadline, now: Option<Instant>) -> bool {
     with_own(|timer, xen| {
         timer.wait.store(nanoseconds(deadline), Ordering::Relaxed);
@@ -97,17 +97,17 @@ pub(super) fn interrupt_at(deadline: Deadline, now: Option<Instant>) -> bool {
     .unwrap_or(false)
 }
 
-/// Whether the interrupt came that [`interrupt_at`] was told to bring.
+/// Returns whether the interrupt requested by [`interrupt_at`] has come.
 pub(super) fn wait_has_fired() -> bool {
     with_own(|timer, _| timer.fired.load(Ordering::Relaxed) != 0).unwrap_or(true)
 }
 
-/// The wait is over.
+/// Ends the wait: its deadline needs no interrupt any more.
 pub(super) fn wait_is_over() {
     with_own(|timer, _| timer.wait.store(NEVER, Ordering::Relaxed));
 }
 
-/// To be called when this vCPU's timer has fired.
+/// Handles this vCPU's timer interrupt.
 pub(crate) fn fired() {
     let now = Instant::now().nanoseconds();
     let alarmed = with_own(|timer, xen| {
@@ -133,7 +133,7 @@ pub(crate) fn fired() {
 }
 
 fn nanoseconds(deadline: Deadline) -> u64 {
-    // Xen's time is a signed number: what that can't say has passed, for Xen.
+    // Xen's time is signed: Xen would take a value beyond `i64::MAX` for a past time, so here it is never.
     deadline.instant().map(Instant::nanoseconds).filter(|&at| i64::try_from(at).is_ok()).unwrap_or(NEVER)
 }
 
@@ -143,15 +143,15 @@ fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {
     Some(access(TIMERS.own()?, xen))
 }
 
-/// Sets the timer to what comes first. Tells whether Xen agreed.
+/// Sets the timer to the earliest time. Returns whether Xen accepted it.
 ///
-/// One that fires too early is harmless: when it does it is set again. So a wait that ends in time, and the next one,
-/// make no call for their deadlines.
+/// An early interrupt is harmless: the timer is then set again. So a wait that ends in time, and the next one, make
+/// no hypercall for their deadlines.
 fn program(timer: &Timer, xen: Xen, now: Option<Instant>) -> bool {
     let alarms = timer.alarms.iter().map(|alarm| alarm.load(Ordering::Relaxed));
     let next = alarms.fold(timer.wait.load(Ordering::Relaxed), u64::min);
     let set = timer.set.load(Ordering::Relaxed);
-    // One that should have fired, and of which nobody heard, is set anew.
+    // A timer is set anew if it should have fired but raised no interrupt.
     let is_to_come = |at| at != NEVER && at > now.unwrap_or_else(Instant::now).nanoseconds();
     if next == NEVER || (set <= next && is_to_come(set)) {
         return true;

@@ -7,21 +7,21 @@ use crate::arch;
 use crate::hypercall::{Xen, sched};
 use crate::sync::this_vcpu;
 
-/// Waits until `ready` gives something. It is asked again after each interrupt of this vCPU, and for the last time
-/// before the processor halts with interrupts masked, so that what comes in between is not slept over.
+/// Waits until `ready` returns a value. Calls it again after each interrupt of this vCPU. The last call before the
+/// processor halts is made with interrupts masked, so that no event in between is missed.
 ///
-/// Where interrupts are masked, as in a handler, they stay so, and `ready` is asked over and over.
+/// If interrupts are masked, as in a handler, they stay masked, and `ready` is polled.
 ///
 /// # Errors
 ///
-/// [`TimedOut`] after the deadline. `ready` is asked once in any case.
+/// [`TimedOut`] after the deadline. `ready` is called at least once.
 pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -> Result<T, TimedOut> {
     let mut armed = false;
     let result = loop {
         if let Some(result) = ready() {
             break Ok(result);
         }
-        // The timer is that of whoever was interrupted: a wait in a handler leaves it alone.
+        // The timer belongs to the interrupted code: a wait in a handler leaves it alone.
         if this_vcpu::is_handling() || !arch::interrupts_are_enabled() {
             if deadline.has_passed() {
                 break Err(TimedOut);
@@ -36,7 +36,7 @@ pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -
             continue;
         }
         let look_again = idle::work();
-        // The clock is read once each time: under Xen that can be thousands of instructions.
+        // Read the clock only once per round: under Xen that can take thousands of instructions.
         let now =
             if deadline == Deadline::NEVER && look_again.is_none() { None } else { Some(Instant::now()) };
         if let (Some(at), Some(now)) = (deadline.instant(), now)
@@ -66,13 +66,13 @@ pub fn wait_until<T>(deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -
     result
 }
 
-/// Waits for so long. Other handlers run meanwhile, and other domains.
+/// Sleeps for `duration`. Other handlers and other domains run meanwhile.
 pub fn sleep(duration: Duration) {
-    // Nothing is ready ever: it ends by the deadline.
+    // Never ready: the wait ends by its deadline.
     let _: Result<(), TimedOut> = wait_until(Deadline::after(duration), || None);
 }
 
-/// Lets others run for a moment, in a loop that waits for what no interrupt announces.
+/// Yields for a moment, in a loop polling a condition that raises no interrupt.
 pub fn pause() {
     core::hint::spin_loop();
     match Xen::enabled() {

@@ -7,13 +7,13 @@ use super::Instant;
 use crate::abi::shared_info::SharedInfo;
 use crate::mm::shared_info;
 
-/// Time since 1970, as Xen has it, without leap seconds. Nothing without a Xen.
+/// Returns the time since 1970 from Xen, without leap seconds; `None` without Xen.
 pub fn wall_clock() -> Option<Duration> {
     let since_boot = Duration::from_nanos(Instant::now().nanoseconds());
     shared_info::page().map(|page| at_boot(page).saturating_add(since_boot))
 }
 
-/// The wall clock's time when Xen booted.
+/// Returns the wall clock's time when Xen booted.
 fn at_boot(page: &SharedInfo) -> Duration {
     loop {
         // Acquire, here and in the fence: as in `Scale::read`, with the wall clock's own version.
@@ -24,7 +24,7 @@ fn at_boot(page: &SharedInfo) -> Duration {
         fence(Ordering::Acquire);
         if version.is_multiple_of(2) && page.wc_version.load(Ordering::Relaxed) == version {
             let seconds = u64::from(high) << 32 | u64::from(low);
-            // A sum, since nobody says that there are less than 10^9 of them.
+            // A sum, since no specification says that the nanoseconds are below 10^9.
             return Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanoseconds.into()));
         }
         core::hint::spin_loop();

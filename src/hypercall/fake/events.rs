@@ -1,5 +1,5 @@
-//! Event channels, as Xen has them. All domains of the process have their bits in one page, so a port's number is no other
-//! domain's; there are no interrupts: who waits looks at the bits.
+//! Event channels, as in Xen. All domains of the process have their bits in one page, so no two domains have a port
+//! with the same number. There are no interrupts: waiters poll the bits.
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::abi::event::{AllocUnbound, BindInterdomain, EventOp, OfPort, Port, Po
 use crate::abi::shared_info::{MAX_PORTS, SharedInfo};
 use crate::abi::{DomId, XenErrno};
 
-/// The page with the bits of all ports.
+/// Returns the page with the bits of all ports.
 pub fn shared_info() -> &'static SharedInfo {
     static PAGE: OnceLock<&'static SharedInfo> = OnceLock::new();
     PAGE.get_or_init(|| {
@@ -21,7 +21,7 @@ pub fn shared_info() -> &'static SharedInfo {
     })
 }
 
-/// A port that is open.
+/// An open port.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     machine: usize,
@@ -39,13 +39,13 @@ enum End {
 
 static PORTS: Mutex<BTreeMap<u32, Open>> = Mutex::new(BTreeMap::new());
 
-/// The lowest number that no port has.
+/// Returns the lowest unused port number.
 fn free(ports: &BTreeMap<u32, Open>) -> Result<Port, XenErrno> {
     (1..MAX_PORTS).find(|number| !ports.contains_key(number)).map(Port).ok_or(XenErrno::NOSPC)
 }
 
 fn set_pending(port: Port) {
-    // SeqCst: as Xen's own, which pairs with what a guest does at its bits.
+    // SeqCst: as in Xen, whose store pairs with the guest's operations on its bits.
     shared_info().evtchn_pending[(port.0 / 64) as usize].fetch_or(1 << (port.0 % 64), Ordering::SeqCst);
 }
 
@@ -66,7 +66,7 @@ impl FakeXen {
 
     /// # Safety
     ///
-    /// The argument points to what the operation wants.
+    /// `argument` must point to the operation's structure.
     pub(super) unsafe fn event_op(&self, op: EventOp, argument: u64) -> Result<u64, XenErrno> {
         let machine = self.machine_number();
         let mut ports = lock(&PORTS);
@@ -76,7 +76,7 @@ impl FakeXen {
         };
         match op {
             EventOp::ALLOC_UNBOUND => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let request = unsafe { &mut *(argument as *mut AllocUnbound) };
                 request.port = free(&ports)?;
                 clear_bits(request.port);
@@ -84,7 +84,7 @@ impl FakeXen {
                 ports.insert(request.port.0, Open { machine, owner: self.domain, end });
             }
             EventOp::BIND_INTERDOMAIN => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let request = unsafe { &mut *(argument as *mut BindInterdomain) };
                 let peer = self.resolve(request.remote_dom);
                 let theirs = ports.get_mut(&request.remote_port.0).ok_or(XenErrno::INVAL)?;
@@ -100,18 +100,18 @@ impl FakeXen {
                 let end = End::Interdomain(peer, request.remote_port);
                 ports.insert(port.0, Open { machine, owner: self.domain, end });
                 request.local_port = port;
-                // As Xen does: something may have been sent before.
+                // As in Xen: the peer may have sent an event before the connection.
                 set_pending(port);
             }
             EventOp::SEND => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let port = unsafe { (*(argument as *const OfPort)).port };
                 if let End::Interdomain(_, theirs) = own(&ports, port)?.end {
                     set_pending(theirs);
                 }
             }
             EventOp::STATUS => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let request = unsafe { &mut *(argument as *mut PortStatus) };
                 (request.status, request.vcpu) = (PortState::CLOSED, 0);
                 match own(&ports, request.port).map(|open| open.end) {
@@ -124,13 +124,13 @@ impl FakeXen {
                 }
             }
             EventOp::CLOSE => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let port = unsafe { (*(argument as *const OfPort)).port };
                 own(&ports, port)?;
                 close(&mut ports, port);
             }
             EventOp::UNMASK => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let port = unsafe { (*(argument as *const OfPort)).port };
                 own(&ports, port)?;
                 let (word, bit) = ((port.0 / 64) as usize, 1 << (port.0 % 64));
@@ -141,13 +141,13 @@ impl FakeXen {
         Ok(0)
     }
 
-    /// How many ports the domain has open.
+    /// Returns the number of ports open in the domain.
     pub fn open_ports(&self) -> usize {
         let (machine, owner) = (self.machine_number(), self.domain);
         lock(&PORTS).values().filter(|open| open.machine == machine && open.owner == owner).count()
     }
 
-    /// Closes what a domain that is destroyed has open.
+    /// Closes all ports of a destroyed domain.
     pub(super) fn close_ports(&self) {
         let mut ports = lock(&PORTS);
         let is_ours = |open: &Open| open.machine == self.machine_number() && open.owner == self.domain;
@@ -157,7 +157,7 @@ impl FakeXen {
     }
 }
 
-/// Closes a port: a peer's end waits for another connection.
+/// Closes a port. The peer's end then waits for another connection.
 fn close(ports: &mut BTreeMap<u32, Open>, port: Port) {
     clear_bits(port);
     let Some(Open { owner, end: End::Interdomain(_, theirs), .. }) = ports.remove(&port.0) else { return };

@@ -1,6 +1,6 @@
-//! Memory of the fake's: pages of one file, mapped where each domain has them. A domain's guest-physical
-//! address is the address at which this process has the page, so code under test follows pointers as it does
-//! in a guest, and a page that two domains have is one page.
+//! The fake's memory: pages of one file, mapped at each domain's addresses. A domain's guest-physical address is the
+//! page's address in this process, so code under test follows pointers as it does in a guest, and a page shared by
+//! two domains is one page.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -15,17 +15,17 @@ use crate::abi::memory::{
 };
 use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
 
-/// Pages of RAM that a domain has.
+/// Pages of RAM per domain.
 pub const RAM_PAGES: u64 = 1024;
-/// Pages of address space behind them that are empty.
+/// Empty pages of address space after the RAM.
 pub const WINDOW_PAGES: u64 = 4096;
-/// Pages of address space of a domain, a guard of nothing behind it.
+/// Pages of a domain's address space, including the unmapped guard at its end.
 const SPAN: u64 = RAM_PAGES + WINDOW_PAGES + 16;
-/// Domains a machine may have.
+/// Maximum number of domains per machine.
 const DOMAINS: u64 = 4;
 /// Pages of the machine.
 const PAGES: u64 = DOMAINS * (RAM_PAGES + 256);
-/// Where address spaces are looked for: frame numbers there have less than 32 bits.
+/// The range searched for address spaces: frame numbers there fit into 32 bits.
 const FIRST_BASE: u64 = 1 << 40;
 const LAST_BASE: u64 = 15 << 40;
 
@@ -33,14 +33,14 @@ const LAST_BASE: u64 = 15 << 40;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Mfn(pub u64);
 
-/// What a domain has at a frame.
+/// The contents of a domain's frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Slot {
-    /// A page of its own.
+    /// A page of the domain itself.
     Ram(Mfn),
     /// A page of Xen's.
     Xen(Mfn),
-    /// Another domain's page, by this handle.
+    /// Another domain's page, mapped with this handle.
     Grant(Mfn, u32),
 }
 
@@ -56,7 +56,7 @@ impl Slot {
 #[derive(Debug)]
 pub struct Machine {
     file: OwnedFd,
-    /// Xen's own view of all pages.
+    /// Address of Xen's own mapping of all pages.
     all: u64,
     base: u64,
     state: Mutex<State>,
@@ -73,27 +73,27 @@ pub(super) struct Domain {
     pub base: u64,
     pub dead: Option<&'static str>,
     pub p2m: BTreeMap<u64, Slot>,
-    /// Pages that the domain had and nobody has any more.
+    /// Number of pages lost by the domain and owned by no domain now.
     pub leaked: u64,
     pub table: Table,
 }
 
 impl Machine {
-    /// One without domains.
+    /// Creates a machine without domains.
     ///
     /// # Panics
     ///
-    /// If the host has no memory for it.
+    /// If the host has too little memory.
     pub fn new() -> Arc<Self> {
-        // SAFETY: the name is a C string, and the descriptor is nobody else's.
+        // SAFETY: the name is a C string, and the descriptor has no other owner.
         let file = unsafe {
             let file = libc::memfd_create(c"granite-fake".as_ptr(), 0);
             assert!(file >= 0, "memfd_create: {}", std::io::Error::last_os_error());
             OwnedFd::from_raw_fd(file)
         };
-        // SAFETY: it is a file of ours.
+        // SAFETY: the file belongs to this function.
         assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), (PAGES * PAGE_SIZE) as i64) }, 0);
-        // SAFETY: a new mapping at a place of the system's choice touches nothing that exists.
+        // SAFETY: a new mapping at an address chosen by the system touches no existing one.
         let all = unsafe {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
             libc::mmap(
@@ -114,7 +114,7 @@ impl Machine {
     ///
     /// # Panics
     ///
-    /// If there are too many.
+    /// If the machine has its maximum of domains.
     pub fn domain(self: &Arc<Self>) -> FakeXen {
         let mut state = lock(&self.state);
         let number = state.domains.len() as u16 + 1;
@@ -131,19 +131,19 @@ impl Machine {
         FakeXen::new(self.clone(), DomId(number))
     }
 
-    /// The addresses of a domain's RAM, and of the empty space behind.
+    /// Returns the address ranges of a domain's RAM and of the empty space after it.
     pub fn layout(&self, domain: DomId) -> [core::ops::Range<u64>; 2] {
         let base = self.with(|state| state.domains[&domain.0].base);
         let ram = base + RAM_PAGES * PAGE_SIZE;
         [base..ram, ram..ram + WINDOW_PAGES * PAGE_SIZE]
     }
 
-    /// Whether a domain did what real Xen ends it for.
+    /// Returns whether a domain is dead: destroyed, or ended for misuse as under real Xen.
     pub fn is_dead(&self, domain: DomId) -> bool {
         self.with(|state| state.domains[&domain.0].dead.is_some())
     }
 
-    /// Pages that a domain lost by mapping over them.
+    /// Returns the number of pages lost by a domain because it mapped over them.
     pub fn leaked(&self, domain: DomId) -> u64 {
         self.with(|state| state.domains[&domain.0].leaked)
     }
@@ -152,12 +152,12 @@ impl Machine {
         access(&mut lock(&self.state))
     }
 
-    /// Xen's own address of a page.
+    /// Returns Xen's own address of a page.
     pub(super) fn page(&self, mfn: Mfn) -> *mut u8 {
         (self.all + mfn.0 * PAGE_SIZE) as *mut u8
     }
 
-    /// A page that nobody has, zeroed.
+    /// Allocates a zeroed page without an owner.
     pub(super) fn new_page(&self, state: &mut State) -> Mfn {
         let mfn = Mfn(state.next_page);
         assert!(mfn.0 < PAGES, "the machine is out of pages");
@@ -165,7 +165,7 @@ impl Machine {
         mfn
     }
 
-    /// Puts something at a frame of a domain's, and returns what was there.
+    /// Puts a page at a frame of a domain, or empties the frame, and returns the previous contents.
     pub(super) fn place(&self, domain: &mut Domain, gfn: Gfn, slot: Option<Slot>) -> Option<Slot> {
         self.map_pages(gfn.address(), slot.map(Slot::mfn), 1);
         match slot {
@@ -174,7 +174,7 @@ impl Machine {
         }
     }
 
-    /// Whether a frame is in the domain's address space at all.
+    /// Returns whether a frame is in the domain's address space at all.
     pub(super) fn has(domain: &Domain, gfn: Gfn) -> bool {
         (domain.base / PAGE_SIZE..domain.base / PAGE_SIZE + SPAN - 16).contains(&gfn.0)
     }
@@ -184,7 +184,7 @@ impl Machine {
             Some(mfn) => (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, self.file.as_raw_fd(), mfn.0),
             None => (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0),
         };
-        // SAFETY: the addresses are of a domain's space, which was reserved for this alone.
+        // SAFETY: the addresses are in a domain's space, which is reserved for these mappings.
         let mapped = unsafe {
             libc::mmap(
                 address as *mut _,
@@ -200,16 +200,16 @@ impl Machine {
 
     /// # Safety
     ///
-    /// The argument points to what the operation wants.
+    /// `argument` must point to the operation's structure.
     pub(super) unsafe fn memory_op(&self, domain: DomId, op: u32, argument: u64) -> Result<u64, XenErrno> {
         self.with(|state| match op {
             ADD_TO_PHYSMAP => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let request = unsafe { *(argument as *const AddToPhysmap) };
                 self.add_to_physmap(state, domain, request).map(|()| 0)
             }
             REMOVE_FROM_PHYSMAP => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let request = unsafe { *(argument as *const RemoveFromPhysmap) };
                 let domain = state.domains.get_mut(&domain.0).ok_or(XenErrno::SRCH)?;
                 match domain.p2m.get(&request.gpfn.0) {
@@ -219,9 +219,9 @@ impl Machine {
                 Ok(0)
             }
             POPULATE_PHYSMAP | DECREASE_RESERVATION => {
-                // SAFETY: the caller's word.
+                // SAFETY: guaranteed by the caller.
                 let request = unsafe { *(argument as *const Reservation) };
-                // SAFETY: as above; it names so many frames.
+                // SAFETY: as above; the list has `nr_extents` frames.
                 let frames = unsafe {
                     core::slice::from_raw_parts(
                         request.extent_start as *const Gfn,
@@ -257,7 +257,7 @@ impl Machine {
         if !Self::has(domain, request.gpfn) {
             return Err(XenErrno::INVAL);
         }
-        // A page of Xen's is in one place: it moves.
+        // A page of Xen's has only one place, so it moves.
         let old = domain.p2m.iter().find(|(_, slot)| **slot == Slot::Xen(mfn)).map(|(&gfn, _)| Gfn(gfn));
         if let Some(old) = old {
             self.place(domain, old, None);
@@ -273,7 +273,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // SAFETY: both are of this machine, and all domains are gone: they keep the machine alive.
+        // SAFETY: both mappings are this machine's, and all domains are gone, since each keeps the machine alive.
         unsafe {
             libc::munmap(self.all as *mut _, (PAGES * PAGE_SIZE) as usize);
             libc::munmap(self.base as *mut _, (DOMAINS * SPAN * PAGE_SIZE) as usize);
@@ -281,12 +281,12 @@ impl Drop for Machine {
     }
 }
 
-/// Addresses that nothing else in the process has.
+/// Reserves addresses unused by the rest of the process.
 fn reserve_space(bytes: u64) -> u64 {
     let bytes = bytes.next_multiple_of(1 << 30);
     let candidates: Vec<u64> = (FIRST_BASE..LAST_BASE).step_by(bytes as usize).collect();
     let found = candidates.into_iter().find(|&base| {
-        // SAFETY: with MAP_FIXED_NOREPLACE, what exists stays.
+        // SAFETY: MAP_FIXED_NOREPLACE keeps existing mappings.
         let mapped = unsafe {
             libc::mmap(
                 base as *mut _,
@@ -298,7 +298,7 @@ fn reserve_space(bytes: u64) -> u64 {
             )
         };
         if mapped != libc::MAP_FAILED && mapped as u64 != base {
-            // SAFETY: an old kernel put it elsewhere; it is ours.
+            // SAFETY: an old kernel put the mapping elsewhere; it belongs to this function.
             unsafe { libc::munmap(mapped, bytes as usize) };
         }
         mapped as u64 == base

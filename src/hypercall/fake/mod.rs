@@ -1,7 +1,7 @@
-//! A Xen for tests on the host. A [`FakeXen`] is one domain's view of a [`Machine`], on which there may be
-//! several. What real Xen was seen to do, this one does, down to the status; where misuse ends a domain or
-//! corrupts its counts, this one says that the domain is [dead](FakeXen::is_dead); and what isn't mapped
-//! can't be touched: the process gets a SIGSEGV.
+//! A Xen for tests on the host. A [`FakeXen`] is one domain's view of a [`Machine`], which may hold several domains.
+//! The fake reproduces the behaviour observed in real Xen, down to the status. If misuse would end a domain or
+//! corrupt its counts, the fake marks the domain as [dead](FakeXen::is_dead). An unmapped page can't be accessed: the
+//! process gets a SIGSEGV.
 
 mod events;
 mod grants;
@@ -26,56 +26,55 @@ use crate::sync::{HostThread, Vcpu};
 pub use events::shared_info;
 pub use machine::{Machine, RAM_PAGES, WINDOW_PAGES};
 
-/// Something that goes wrong.
+/// A fault to inject.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// The next call, whatever it is.
+    /// Fails the next call of any kind.
     Call(XenErrno),
-    /// The next call of a grant operation, which does nothing and writes no status.
+    /// Fails the next call of a grant operation, with no effect and no status written.
     Op(Op, XenErrno),
-    /// The next call of a grant operation does nothing, writes no status, and says success.
+    /// Makes the next call of a grant operation report success, with no effect and no status written.
     Silence(Op),
-    /// The next element of a grant operation, which isn't done.
+    /// Fails the next element of a grant operation with this status, without performing it.
     Status(Op, Status),
-    /// The next element of a grant operation is done as ever, and so is every one until the call's answer,
-    /// which says this all the same.
+    /// Makes the next call of a grant operation return this error, although all its elements are performed as usual.
     Lie(Op, XenErrno),
-    /// The next operation on event channels.
+    /// Fails the next operation on event channels.
     Event(XenErrno),
-    /// The next placement or release of a page.
+    /// Fails the next placement or release of a page.
     Memory(XenErrno),
-    /// The next placement or release of a page works: the one after it is the next.
+    /// Lets the next placement or release of a page succeed; a later fault applies to the one after it.
     MemoryWorks,
 }
 
-/// What is done in the middle of things.
+/// A callback for the middle of an operation.
 pub(crate) type Hook = Box<dyn FnOnce() + Send>;
 
-/// One domain, as it sees Xen: what it is answered, and what it has told.
+/// One domain's view of Xen: the answers for the domain, and a record of its requests.
 pub struct FakeXen {
-    /// Version as major, minor and what follows.
+    /// Major version, minor version and suffix.
     pub version: (u16, u16, &'static str),
     /// Features of submap 0.
     pub features: Features,
-    /// The memory map, or none: `ENOSYS`.
+    /// The memory map; without one, the call fails with `ENOSYS`.
     pub memory_map: Option<Vec<E820Entry>>,
-    /// How many vCPUs there are.
+    /// Number of vCPUs.
     pub vcpus: u64,
-    /// Whether `console_io` is for us.
+    /// Whether the domain may call `console_io`.
     pub console_allowed: bool,
-    /// Whether it is a PV domain, which may call what PVH guests may not.
+    /// Whether it is a PV domain, which may make calls denied to PVH guests.
     pub pv: bool,
-    /// What will go wrong; the first that fits is taken.
+    /// Faults to inject; each check takes the first match.
     pub faults: Mutex<VecDeque<Fault>>,
-    /// What was written to the console.
+    /// Text written to the console.
     pub console: Mutex<String>,
-    /// Why the domain was ended.
+    /// The domain's shutdown reason, once it has shut down.
     pub shutdown: Mutex<Option<Shutdown>>,
-    /// How often it called for a grant operation.
+    /// The grant operations called so far.
     pub calls: Mutex<Vec<Op>>,
-    /// How long it takes to place a page.
+    /// Delay of each placement of a page.
     pub(crate) placing: Mutex<Duration>,
-    /// Done before the next grant operation.
+    /// Called before the next grant operation.
     pub(crate) hook: Mutex<Option<Hook>>,
     pub(crate) machine: Arc<Machine>,
     pub(crate) domain: DomId,
@@ -93,7 +92,7 @@ impl core::fmt::Debug for FakeXen {
     }
 }
 
-/// Takes a lock that a failed test may have left behind.
+/// Takes a lock, even one poisoned by a failed test.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -118,54 +117,54 @@ impl FakeXen {
         }
     }
 
-    /// The domain's number.
+    /// Returns the domain's number.
     pub fn dom_id(&self) -> DomId {
         self.domain
     }
 
-    /// The machine that it runs on.
+    /// Returns the domain's machine.
     pub fn machine(&self) -> &Arc<Machine> {
         &self.machine
     }
 
-    /// Whether it did what real Xen ends a domain for.
+    /// Returns whether the domain is dead: destroyed, or ended for misuse as under real Xen.
     pub fn is_dead(&self) -> bool {
         self.machine.is_dead(self.domain)
     }
 
-    /// Ends the domain from outside, as a toolstack does: its mappings and its ports are gone, and all that it asks for
-    /// fails. What it has mapped must not be touched any more.
+    /// Ends the domain from outside, as a toolstack does: unmaps its mappings, closes its ports and fails all its
+    /// later calls. The caller must not access its former mappings any more.
     pub fn destroy(&self) {
         self.machine.destroy(self.domain);
         self.close_ports();
     }
 
-    /// Has something go wrong once.
+    /// Injects a fault, once.
     pub fn fail(&self, fault: Fault) {
         lock(&self.faults).push_back(fault);
     }
 
-    /// Nothing goes wrong any more that was to.
+    /// Cancels all pending faults.
     pub fn heal(&self) {
         lock(&self.faults).clear();
     }
 
-    /// How many grant operations were called for.
+    /// Returns the number of grant operations called so far.
     pub fn grant_calls(&self) -> usize {
         lock(&self.calls).len()
     }
 
-    /// Has something done before the next grant operation.
+    /// Calls `hook` before the next grant operation.
     pub fn before_next(&self, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.hook) = Some(Box::new(hook));
     }
 
-    /// Has it take so long to place a page.
+    /// Delays each placement of a page by `duration`.
     pub fn delay_placing(&self, duration: Duration) {
         *lock(&self.placing) = duration;
     }
 
-    /// Takes the first fault that fits.
+    /// Takes the first matching fault.
     fn fault<T>(&self, fits: impl Fn(&Fault) -> Option<T>) -> Option<T> {
         let mut faults = lock(&self.faults);
         let (at, found) = faults.iter().enumerate().find_map(|(at, fault)| Some((at, fits(fault)?)))?;
@@ -174,7 +173,7 @@ impl FakeXen {
     }
 }
 
-// SAFETY: a thread has its number as long as it lives.
+// SAFETY: a thread keeps its number as long as it lives.
 unsafe impl Vcpu for FakeXen {
     fn index(&self) -> usize {
         HostThread.index()
@@ -185,7 +184,7 @@ unsafe impl Vcpu for FakeXen {
     }
 }
 
-// SAFETY: each arm reads and writes only what the interface defines for that call.
+// SAFETY: each arm reads and writes only the memory defined by the interface for its call.
 unsafe impl Hypercall for FakeXen {
     fn domain(&self) -> DomId {
         self.domain
@@ -219,7 +218,7 @@ unsafe impl Hypercall for FakeXen {
             }
             (Number::MEMORY_OP, op) if op == u64::from(MEMORY_MAP) => {
                 let map = self.memory_map.as_ref().ok_or(XenErrno::NOSYS)?;
-                // SAFETY: the caller gives a pointer to a MemoryMap, whose buffer holds `nr_entries`.
+                // SAFETY: the caller gives a pointer to a MemoryMap with room for `nr_entries` in its buffer.
                 let request = unsafe { &mut *(second as *mut MemoryMap) };
                 let count = map.len().min(request.nr_entries as usize);
                 // SAFETY: as above; at most `nr_entries` are written.
@@ -235,7 +234,7 @@ unsafe impl Hypercall for FakeXen {
                 };
                 self.fault(memory_fails).unwrap_or(Ok(()))?;
                 std::thread::sleep(*lock(&self.placing));
-                // SAFETY: the caller gives a pointer to what the operation wants.
+                // SAFETY: the caller gives a pointer to the operation's argument.
                 unsafe { self.machine.memory_op(self.domain, op as u32, second) }
             }
             (Number::GRANT_TABLE_OP, op) => {
@@ -245,7 +244,7 @@ unsafe impl Hypercall for FakeXen {
                 if let Some(hook) = hook {
                     hook();
                 }
-                // SAFETY: the caller gives a pointer to `third` of what the operation wants.
+                // SAFETY: the caller gives a pointer to `third` structures of the operation.
                 unsafe { self.grant_op(op, second, third as usize) }
             }
             (Number::CONSOLE_IO, 0) if self.console_allowed => {
@@ -273,10 +272,10 @@ unsafe impl Hypercall for FakeXen {
                     _ => None,
                 };
                 self.fault(event_fails).map_or(Ok(()), Err)?;
-                // SAFETY: the caller gives a pointer to what the operation wants.
+                // SAFETY: the caller gives a pointer to the operation's argument.
                 unsafe { self.event_op(EventOp(op as u32), second) }
             }
-            // Whatever is waited for, it may have come.
+            // A poll may return early: after a moment, the event may have arrived.
             (Number::SCHED_OP, op) if op == u64::from(xen_sys::SCHEDOP_poll) => {
                 std::thread::sleep(Duration::from_micros(20));
                 Ok(0)

@@ -1,4 +1,4 @@
-//! The hypercall: each operation's structures, and the faults that a test asked for.
+//! The hypercall: the structures of each operation, and injected faults.
 
 use super::super::machine::{Machine, State};
 use super::super::{FakeXen, Fault};
@@ -12,7 +12,7 @@ use crate::abi::grant::{GrantHandle, Status};
 impl FakeXen {
     /// # Safety
     ///
-    /// `argument` points to `count` structures of the operation.
+    /// `argument` must point to `count` structures of the operation.
     pub(in super::super) unsafe fn grant_op(
         &self,
         op: Op,
@@ -37,7 +37,7 @@ impl FakeXen {
             None => {}
         }
         let (machine, own) = (self.machine(), self.dom_id().0);
-        // SAFETY: the caller's word, for the structure that belongs to each operation.
+        // SAFETY: guaranteed by the caller, for each operation's structure.
         unsafe {
             match op {
                 Op::MAP => self.each::<MapGrantRef>(
@@ -122,11 +122,11 @@ impl FakeXen {
         }
     }
 
-    /// Does an operation for each element, unless a fault wants a status for it.
+    /// Performs an operation for each element, unless an injected fault sets the element's status.
     ///
     /// # Safety
     ///
-    /// `argument` points to `count` elements.
+    /// `argument` must point to `count` elements.
     unsafe fn each<T>(
         &self,
         op: Op,
@@ -135,7 +135,7 @@ impl FakeXen {
         mut run: impl FnMut(&mut State, &mut T),
         set: impl Fn(&mut T, Status),
     ) -> Result<u64, XenErrno> {
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         let elements = unsafe { core::slice::from_raw_parts_mut(argument as *mut T, count) };
         for element in elements {
             let wanted = |fault: &Fault| match *fault {

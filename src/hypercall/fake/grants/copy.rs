@@ -6,7 +6,7 @@ use crate::abi::grant::Status;
 use crate::abi::grant::op::{CopyEnd, CopyFlags, GrantCopy};
 use crate::abi::{DomId, PAGE_SIZE};
 
-/// One end of a copy, found.
+/// One end of a copy, resolved to a page.
 struct End {
     mfn: Mfn,
     part: Option<(u16, u16)>,

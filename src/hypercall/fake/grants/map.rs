@@ -8,7 +8,7 @@ use crate::abi::grant::{GrantHandle, Status};
 use crate::abi::{DomId, Gfn};
 
 impl Machine {
-    /// Ends a domain, and all that it has mapped of others.
+    /// Ends a domain, and all its mappings of granted pages.
     pub(in crate::hypercall::fake) fn destroy(&self, own: DomId) {
         self.with(|state| {
             let Some(domain) = state.domains.get_mut(&own.0) else { return };
@@ -51,7 +51,7 @@ impl Machine {
         let Some(domain) = state.domains.get_mut(&own) else { return Status::BAD_DOMAIN };
         let handle = domain.table.next_handle;
         domain.table.next_handle += 1;
-        // A domain has a page of its own at one place: the other one is gone.
+        // A domain's own page has one place only: its old frame is now empty.
         let alias = (op.dom.0 == own && home != gfn).then_some(home);
         if let Some(home) = alias {
             self.place(domain, home, None);

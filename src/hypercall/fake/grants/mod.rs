@@ -1,5 +1,5 @@
-//! Grants, as Xen has them: pin counts, flags that are set by a compare-and-exchange on the entry's word,
-//! handles, and the statuses that were measured on Xen 4.17.
+//! Grants, as in Xen: pin counts, flags set by a compare-and-exchange on the entry's word, handles, and the statuses
+//! observed on Xen 4.17.
 
 mod call;
 mod copy;
@@ -16,19 +16,19 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use super::machine::{Machine, Mfn, State};
 use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
 
-/// Frames that a table may have.
+/// Maximum frames of a table, unless limited further.
 const MAX_FRAMES: usize = 8;
-/// Mappings that a domain may have.
+/// Maximum mappings of a domain, unless limited further.
 const MAX_MAPPINGS: usize = 600;
 
-/// A domain's grant table, and what it has mapped of others.
+/// A domain's grant table, and its mappings of granted pages.
 #[derive(Debug)]
 pub(super) struct Table {
     pub version: u32,
     pub frames: Vec<Mfn>,
     pub status: Vec<Mfn>,
     pub max_frames: usize,
-    /// How often each entry is in use, for reading and for writing.
+    /// Number of uses of each entry, for reading and for writing.
     pins: BTreeMap<u32, [u32; 2]>,
     mappings: BTreeMap<u32, Mapping>,
     next_handle: u32,
@@ -56,11 +56,11 @@ struct Mapping {
     gref: u32,
     writing: bool,
     at: Gfn,
-    /// Where the granter had the page, if it was this domain itself and lost it there.
+    /// The granter's frame of the page, if the granter is this domain itself, which lost the page there.
     alias: Option<Gfn>,
 }
 
-/// The words of an entry, as Xen sees them.
+/// The words of an entry, as seen by Xen.
 struct Words {
     word: &'static AtomicU32,
     part: &'static AtomicU32,
@@ -74,29 +74,29 @@ impl Words {
             self.part.store(frame as u32, Ordering::Relaxed);
             return;
         }
-        // SAFETY: an entry of version 2 has the frame behind its first two words.
+        // SAFETY: an entry of version 2 has the frame after its first two words.
         let word = unsafe { &*self.word.as_ptr().cast::<AtomicU64>().add(1) };
         word.store(frame, Ordering::Relaxed);
     }
 }
 
 impl Machine {
-    /// Has a domain's table so many frames at most.
+    /// Limits a domain's table to `most` frames.
     pub fn limit_frames(&self, domain: DomId, most: usize) {
         self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_frames = most);
     }
 
-    /// Has a domain so many mappings at most.
+    /// Limits a domain to `most` mappings.
     pub fn limit_mappings(&self, domain: DomId, most: usize) {
         self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_mappings = most);
     }
 
-    /// How many pages of others a domain has mapped.
+    /// Returns the number of granted pages mapped by a domain.
     pub fn mappings(&self, domain: DomId) -> usize {
         self.with(|state| state.domains[&domain.0].table.mappings.len())
     }
 
-    /// The page of a table's frame; the table grows up to it.
+    /// Returns the page of a table's frame; grows the table up to it.
     pub(super) fn table_frame(
         &self,
         state: &mut State,
@@ -106,7 +106,7 @@ impl Machine {
     ) -> Result<Mfn, XenErrno> {
         let index = usize::try_from(index).map_err(|_| XenErrno::INVAL)?;
         let table = &state.domains.get(&id.0).ok_or(XenErrno::SRCH)?.table;
-        // A frame of status words serves eight of entries.
+        // One frame of status words serves eight frames of entries.
         let needed = if is_status { index * 8 + 1 } else { index + 1 };
         if needed > table.max_frames || (is_status && table.version != 2) {
             return Err(XenErrno::INVAL);
@@ -136,8 +136,8 @@ impl Machine {
         let (size, index) = if table.version == 1 { (8, gref as usize) } else { (16, gref as usize) };
         let per_frame = PAGE_SIZE as usize / size;
         let entry = self.page(*table.frames.get(index / per_frame)?) as usize + index % per_frame * size;
-        // SAFETY: the address is that of an entry, in a page of the machine's that lives as long as it does;
-        // all accesses are atomic. `'static` is a lie that stays inside a call.
+        // SAFETY: the address is an entry's, in a page of the machine's that lives as long as the machine; all
+        // accesses are atomic. `'static` is too long, but no reference outlives the current call.
         unsafe {
             let word = &*(entry as *const AtomicU32);
             let part = &*((entry + 4) as *const AtomicU32);

@@ -1,4 +1,4 @@
-//! Grants in use: pin counts, and the flags in the entry's word that say so.
+//! Grants in use: pin counts, and the flags of entries that show use.
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -6,26 +6,26 @@ use super::super::machine::{Machine, Mfn, State};
 use crate::abi::grant::{EntryFlags, Status};
 use crate::abi::{DomId, Gfn};
 
-/// A page that a grant gave, and that is in use by it now.
+/// A granted page, pinned by a use of its grant.
 pub(super) struct Pinned {
     pub mfn: Mfn,
-    /// Where its owner has it.
+    /// Its frame in the granter.
     pub home: Gfn,
-    /// First byte and length, where only a part is granted.
+    /// First byte and length, if only a part is granted.
     pub part: Option<(u16, u16)>,
 }
 
 impl Machine {
-    /// Uses a grant as a mapping does, without mapping: a peer at the worst moment.
+    /// Pins a grant as a mapping does, but doesn't map the page: simulates a peer at the worst moment.
     ///
     /// # Errors
     ///
-    /// The status that a map would have.
+    /// The status of a failed map.
     pub fn pin(&self, granter: DomId, gref: u32, peer: DomId, writing: bool) -> Result<(), Status> {
         self.with(|state| self.acquire(state, granter.0, gref, peer.0, writing, true).map(drop))
     }
 
-    /// Ends such a use.
+    /// Ends a use begun with [`pin`](Self::pin).
     pub fn unpin(&self, granter: DomId, gref: u32, writing: bool) {
         self.with(|state| self.release(state, granter.0, gref, writing));
     }
@@ -56,7 +56,7 @@ impl Machine {
                 return Err(Status::GENERAL_ERROR);
             }
             if let Some(status) = words.status {
-                // As Xen does: it shows the use first, and then looks whether it is still granted. The fence pairs with the
+                // As in Xen: first show the use, then check that the page is still granted. The fence pairs with the
                 // one in `Entry::end_access`.
                 status.fetch_or(wanted.bits(), Ordering::SeqCst);
                 fence(Ordering::SeqCst);
@@ -101,7 +101,7 @@ impl Machine {
         self.show_use(state, granter, gref);
     }
 
-    /// Clears the flags of uses that there are no more.
+    /// Clears the flags of uses that have ended.
     fn show_use(&self, state: &State, granter: u16, gref: u32) {
         let Some(domain) = state.domains.get(&granter) else { return };
         let [readers, writers] = domain.table.pins.get(&gref).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A table's version and size, and the order of its entries.
+//! A table's version and size, and exchanging its entries.
 
 use core::sync::atomic::Ordering;
 use std::vec::Vec;
@@ -34,7 +34,7 @@ impl Machine {
         domain.table.version = version;
         let frames = domain.table.frames.clone();
         for mfn in frames {
-            // SAFETY: the page is Xen's, and nobody uses the table meanwhile.
+            // SAFETY: the page is Xen's, and the table is not in use meanwhile.
             unsafe { self.page(mfn).write_bytes(0, PAGE_SIZE as usize) };
         }
         let count = domain.table.frames.len();
@@ -90,7 +90,7 @@ impl Machine {
             return Status::GENERAL_ERROR;
         }
         let size = if a.status.is_none() { 8 } else { 16 };
-        // SAFETY: both are entries of this size, in use by nobody.
+        // SAFETY: both are entries of this size, and neither is in use.
         unsafe {
             let (a, b) = (a.word.as_ptr().cast::<u8>(), b.word.as_ptr().cast::<u8>());
             core::ptr::swap_nonoverlapping(a, b, if a == b { 0 } else { size });

@@ -1,4 +1,4 @@
-//! Pages that change their owner.
+//! Transfers of pages to a new owner.
 
 use core::sync::atomic::Ordering;
 
@@ -8,11 +8,11 @@ use crate::abi::grant::{EntryFlags, Status};
 use crate::abi::{DomId, Gfn};
 
 impl Machine {
-    /// Begins a transfer into a slot, up to the moment when the page is still to come.
+    /// Begins a transfer into an entry, up to the moment before the page arrives.
     ///
     /// # Errors
     ///
-    /// The status.
+    /// [`Status::BAD_GNTREF`] if there is no such entry, or it doesn't accept a transfer from `from`.
     pub fn commit_transfer(&self, to: DomId, gref: u32, from: DomId) -> Result<(), Status> {
         self.with(|state| {
             let words = self.words(state, to.0, gref).ok_or(Status::BAD_GNTREF)?;
@@ -24,11 +24,11 @@ impl Machine {
         })
     }
 
-    /// Completes a transfer that was begun, with a new page that holds `text`.
+    /// Completes a begun transfer, with a new page containing `text`.
     pub fn complete_transfer(&self, to: DomId, gref: u32, text: &[u8]) {
         self.with(|state| {
             let mfn = self.new_page(state);
-            // SAFETY: the page is Xen's, and the text is shorter than a page.
+            // SAFETY: the page is Xen's, and at most a page of the text is copied.
             unsafe { self.page(mfn).copy_from_nonoverlapping(text.as_ptr(), text.len().min(4096)) };
             self.deliver(state, to.0, gref, mfn);
         });
