@@ -31,16 +31,16 @@ fn count() {
 
 /// Returns the ticks per call, over [`TIMES`] calls. Reading the counter traps to Xen; that cost is subtracted.
 fn cost(mut work: impl FnMut()) -> f64 {
-    let mut least = u64::MAX;
+    let mut min = u64::MAX;
     for _ in 0..ROUNDS {
         let empty = time_stamp();
         let start = time_stamp();
         for _ in 0..TIMES {
             work();
         }
-        least = least.min((time_stamp() - start).saturating_sub(start - empty));
+        min = min.min((time_stamp() - start).saturating_sub(start - empty));
     }
-    least as f64 / TIMES as f64
+    min as f64 / TIMES as f64
 }
 
 fn main(platform: &'static Platform) -> ExitCode {

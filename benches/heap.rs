@@ -99,13 +99,13 @@ fn measure(heap: &impl GlobalAlloc, live: usize) -> (f64, u128) {
 }
 
 fn main() {
-    let most = if std::env::args().any(|argument| argument == "--bench") { LIVE.len() } else { 1 };
+    let max = if std::env::args().any(|argument| argument == "--bench") { LIVE.len() } else { 1 };
     println!("ns for a free and an allocation, mean (longest), by how many objects are alive\n");
     println!("{:>8} {:>24} {:>24}  ratio", "", "Granite (TLSF)", "linked_list_allocator");
     let mut worst = f64::INFINITY;
     let mut first = 0.0;
     let mut last = 0.0;
-    for &live in &LIVE[..most] {
+    for &live in &LIVE[..max] {
         let (ours, longest) = measure(&Heap::new(block()), live);
         let Block { next, .. } = block();
         // SAFETY: the block is leaked and has no other user.

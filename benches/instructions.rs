@@ -63,7 +63,7 @@ fn counter() -> u64 {
 
 /// Returns the instructions and hypercalls per call, over `times` calls.
 fn cost(times: u64, mut work: impl FnMut()) -> (f64, f64) {
-    let mut least = u64::MAX;
+    let mut min = u64::MAX;
     let mut calls = 0;
     for _ in 0..ROUNDS {
         let empty = counter();
@@ -73,9 +73,9 @@ fn cost(times: u64, mut work: impl FnMut()) -> (f64, f64) {
             work();
         }
         calls = CALLS.load(Ordering::Relaxed) - calls;
-        least = least.min((counter() - start).saturating_sub(start - empty));
+        min = min.min((counter() - start).saturating_sub(start - empty));
     }
-    (least as f64 / times as f64, calls as f64 / times as f64)
+    (min as f64 / times as f64, calls as f64 / times as f64)
 }
 
 fn print(what: &str, (instructions, calls): (f64, f64)) {

@@ -1,5 +1,5 @@
 //! The cost of a 4 KiB block request between two domains, on each data path, one at a time and 32 at once:
-//! `cargo xtask bench --rig twin`. QEMU counts the instructions of both domains and of Xen between them.
+//! `cargo xtask bench --rig pair`. QEMU counts the instructions of both domains and of Xen between them.
 
 #![cfg_attr(granite_guest, no_std, no_main)]
 
@@ -12,19 +12,19 @@ use alloc::vec;
 
 use granite::arch::time_stamp;
 use granite::driver::block::{
-    BlockError, DataPath, Limits, Offer, RamDisk, Served, connect_back, connect_front,
+    BackStats, BlockError, DataPath, Limits, Offer, RamDisk, connect_back, connect_front,
 };
 use granite::driver::connector::ConnectError;
 use granite::hypercall::Xen;
+use granite::pair::{Child, ChildEnd, LinkConnector, LinkError, PairError, Parent};
 use granite::prelude::*;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{Child, ChildEnd, LinkConnector, LinkError, Parent, TwinError};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 granite::entry!(main);
 
-const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 352 }];
+const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { max: 352 }];
 const DEPTHS: [u32; 2] = [1, 32];
 
 /// Requests before the measurement, to map the persistent grants, and measured requests.
@@ -35,11 +35,11 @@ const REQUEST: usize = 4096;
 const AT_ONCE: usize = 32;
 
 /// Emulation is slow when it counts instructions.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 fn soon() -> Deadline {
-    Deadline::after(PATIENCE)
+    Deadline::after(TIMEOUT)
 }
 
 /// The front end's report of a run.
@@ -74,17 +74,17 @@ fn ask(platform: &'static Platform, xen: Xen, parent: &Child) -> Result<(), Benc
     for _ in PATHS {
         for depth in DEPTHS {
             let mut connector = LinkConnector::new(parent);
-            let limits = Limits { segments: 1, depth, patience: PATIENCE, ..Limits::default() };
+            let limits = Limits { segments: 1, depth, patience: TIMEOUT, ..Limits::default() };
             let mut front = connect_front(&mut connector, grants, 0, limits, soon())?;
             let mut read = |requests: u64| -> Result<Front, BenchError> {
-                let before = (time_stamp(), xen.calls(), front.counts().notifications);
+                let before = (time_stamp(), xen.calls(), front.stats().notifications);
                 for _ in 0..requests / AT_ONCE as u64 {
                     front.read(0, &mut data)?;
                 }
                 Ok(Front {
                     ticks: time_stamp() - before.0,
                     calls: xen.calls() - before.1,
-                    notifications: front.counts().notifications - before.2,
+                    notifications: front.stats().notifications - before.2,
                 })
             };
             read(WARM)?;
@@ -97,11 +97,11 @@ fn ask(platform: &'static Platform, xen: Xen, parent: &Child) -> Result<(), Benc
 }
 
 fn serve(platform: &'static Platform, xen: Xen) -> Result<bool, BenchError> {
-    let Some(&kernel) = platform.modules().first() else { return Err(TwinError::OutOfMemory.into()) };
-    let toolstack = Toolstack::new(xen).map_err(TwinError::from)?;
+    let Some(&kernel) = platform.modules().first() else { return Err(PairError::OutOfMemory.into()) };
+    let toolstack = Toolstack::new(xen).map_err(PairError::from)?;
     let config = Config { kernel, processor: Some(0), ..Config::default() };
-    let mut child = Parent::start(platform, &toolstack, &config, PATIENCE)?;
-    let mut disk = RamDisk::new(AT_ONCE * REQUEST / 512).ok_or(TwinError::OutOfMemory)?;
+    let mut child = Parent::start(platform, &toolstack, &config, TIMEOUT)?;
+    let mut disk = RamDisk::new(AT_ONCE * REQUEST / 512).ok_or(PairError::OutOfMemory)?;
     println!("a read of 4 KiB        instructions        hypercalls     notifications");
     println!("                                    front   back    both");
     let mut is_good = true;
@@ -112,7 +112,7 @@ fn serve(platform: &'static Platform, xen: Xen) -> Result<bool, BenchError> {
                 connect_back(&mut connector, platform.grants()?, Offer { disk: &mut disk, path }, soon())?;
             // The start and the end of the measured part, as seen by this side.
             let (mut begin, mut end) = (None, None);
-            back.serve_to_the_end(&mut connector, LOOK, |served: Served| {
+            back.serve_until_closed(&mut connector, POLL_INTERVAL, |served: BackStats| {
                 let now = (xen.calls(), served.notifications);
                 if served.requests >= WARM {
                     begin.get_or_insert(now);
@@ -140,7 +140,7 @@ fn serve(platform: &'static Platform, xen: Xen) -> Result<bool, BenchError> {
             }
         }
     }
-    let end = child.wait(soon()).map_err(TwinError::from)?;
+    let end = child.wait(soon()).map_err(PairError::from)?;
     Ok(is_good && end == ChildEnd::Success)
 }
 
@@ -155,7 +155,7 @@ fn wanted(what: &str, figure: f64) -> bool {
 #[derive(Debug)]
 #[expect(dead_code, reason = "it is printed")]
 enum BenchError {
-    Twin(TwinError),
+    Pair(PairError),
     Block(BlockError),
     Message,
 }
@@ -170,4 +170,4 @@ macro_rules! from {
     )*};
 }
 
-from! { TwinError => Twin, LinkError => Twin, GrantError => Twin, BlockError => Block, ConnectError => Block }
+from! { PairError => Pair, LinkError => Pair, GrantError => Pair, BlockError => Block, ConnectError => Block }

@@ -13,14 +13,14 @@ use granite::driver::block::{
     BlockError, BlockFront, DataPath, Limits, Offer, RamDisk, connect_back, connect_front,
 };
 use granite::embassy::{Executor, Spawner, task};
+use granite::pair::{Child, LinkConnector, PairError, Parent};
 use granite::prelude::*;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{Child, LinkConnector, Parent, TwinError};
 
 granite::entry!(main);
 
-const PATIENCE: core::time::Duration = core::time::Duration::from_secs(5);
+const TIMEOUT: core::time::Duration = core::time::Duration::from_secs(5);
 
 static TICKS: AtomicU32 = AtomicU32::new(0);
 static DONE: AtomicBool = AtomicBool::new(false);
@@ -66,7 +66,7 @@ async fn clock() {
 
 fn use_disk(platform: &'static Platform, parent: &Child) -> Result<ExitCode, BlockError> {
     let mut connector = LinkConnector::new(parent);
-    let deadline = || Deadline::after(PATIENCE);
+    let deadline = || Deadline::after(TIMEOUT);
     let front = connect_front(&mut connector, platform.grants()?, 0, Limits::default(), deadline())?;
     let mut front = Some(front);
     let start = |spawner: Spawner| {
@@ -80,24 +80,24 @@ fn use_disk(platform: &'static Platform, parent: &Child) -> Result<ExitCode, Blo
     Ok(if RIGHT.load(Ordering::Relaxed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn serve_disk(platform: &'static Platform) -> Result<ExitCode, TwinError> {
+fn serve_disk(platform: &'static Platform) -> Result<ExitCode, PairError> {
     let (Some(xen), Some(&kernel)) = (platform.xen(), platform.modules().first()) else {
         error!("the image for the second domain is missing: cargo xtask run --example async_disk gives it");
         return Ok(ExitCode::FAILURE);
     };
     let toolstack = Toolstack::new(xen)?;
     let config = Config { kernel, processor: Some(0), ..Config::default() };
-    let mut child = Parent::start(platform, &toolstack, &config, PATIENCE)?;
+    let mut child = Parent::start(platform, &toolstack, &config, TIMEOUT)?;
     let mut connector = LinkConnector::new(&child);
-    let disk = RamDisk::new(200).ok_or(TwinError::OutOfMemory)?;
-    let offer = Offer { disk, path: DataPath::Persistent { most: 32 } };
+    let disk = RamDisk::new(200).ok_or(PairError::OutOfMemory)?;
+    let offer = Offer { disk, path: DataPath::Persistent { max: 32 } };
     let served =
-        connect_back(&mut connector, platform.grants()?, offer, Deadline::after(PATIENCE)).and_then(|back| {
-            back.serve_to_the_end(&mut connector, core::time::Duration::from_millis(20), |_| {})
+        connect_back(&mut connector, platform.grants()?, offer, Deadline::after(TIMEOUT)).and_then(|back| {
+            back.serve_until_closed(&mut connector, core::time::Duration::from_millis(20), |_| {})
         });
     // The other domain just ends, without closing: the result shows this.
     println!("served: {served:?}");
-    let end = child.wait(Deadline::after(PATIENCE))?;
+    let end = child.wait(Deadline::after(TIMEOUT))?;
     println!("{end}");
     Ok(end.exit_code())
 }

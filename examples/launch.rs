@@ -41,7 +41,7 @@ fn launch(platform: &Platform) -> Result<ExitCode, ToolstackError> {
     let failed = lines.iter().any(|line| line.starts_with("granite: end: failure"));
     let reason = match end {
         Ok(end) => end.reason,
-        Err(ToolstackError::StillRunning) => return Ok(ExitCode::CHILD_SILENT),
+        Err(ToolstackError::StillRunning) => return Ok(ExitCode::CHILD_TIMED_OUT),
         Err(error) => return Err(error),
     };
     println!("it ended by {reason}");

@@ -14,11 +14,11 @@ use core::time::Duration;
 use granite::abi::event::Port;
 use granite::abi::grant::GrantRef;
 use granite::event::{Event, Interdomain, Unbound};
+use granite::pair::{Child, PairError, Parent};
 use granite::prelude::*;
 use granite::ring::{Back, Front, Protocol, Ring, RingError};
 use granite::time::{Deadline, TimedOut};
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{Child, Parent, TwinError};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 granite::entry!(main);
@@ -50,14 +50,14 @@ fn soon() -> Deadline {
 
 /// The asking domain: it owns the page of the ring, and allocates the port.
 fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
-    let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
+    let page = Page::zeroed().ok_or(PairError::OutOfMemory)?;
     let page = platform.grants()?.grant::<ReadWrite>(page, parent.parent()).map_err(|failed| failed.error)?;
-    let port = Unbound::new(platform.xen().ok_or(TwinError::NoParent)?, parent.parent())?;
+    let port = Unbound::new(platform.xen().ok_or(PairError::NoParent)?, parent.parent())?;
     // Initialise the ring before the peer gets its page.
     let mut ring = Ring::<Front, Echo, _>::new(page)?;
     parent.link().send([ring.memory().gref().0, port.port().0].as_bytes(), soon())?;
     parent.link().receive(soon())?; // it is connected
-    let bell = port.accept().map_err(|(error, _)| error)?;
+    let channel = port.accept().map_err(|(error, _)| error)?;
 
     let (mut asked, mut answered, mut told, mut heard) = (0, 0, 0, None::<Event<'_>>);
     while answered < WORDS {
@@ -74,12 +74,12 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
         }
         if ring.publish().is_needed() {
             told += 1;
-            bell.send()?;
+            channel.send()?;
         }
         if answered < WORDS && !ring.arm()? {
             // A request is in flight, so a response will come. The port is unmasked only now, with the work done.
             drop(heard.take());
-            heard = Some(bell.wait(soon())?);
+            heard = Some(channel.wait(soon())?);
         }
     }
     println!("asked {WORDS} words and got them back; told the other side {told} times");
@@ -91,7 +91,8 @@ fn answer(platform: &'static Platform, child: &Parent<'_>) -> Result<(), EchoErr
     let message = child.receive(soon())?;
     let [gref, port] = <[u32; 2]>::read_from_bytes(&message).map_err(|_| EchoError::Message)?;
     let page = platform.grants()?.map::<ReadWrite>(child.child(), GrantRef(gref))?;
-    let bell = Interdomain::connect(platform.xen().ok_or(TwinError::NoParent)?, child.child(), Port(port))?;
+    let channel =
+        Interdomain::connect(platform.xen().ok_or(PairError::NoParent)?, child.child(), Port(port))?;
     let mut ring = Ring::<Back, Echo, _>::attach(page)?;
     child.send(b"connected", soon())?;
 
@@ -103,11 +104,11 @@ fn answer(platform: &'static Platform, child: &Parent<'_>) -> Result<(), EchoErr
         }
         if ring.publish().is_needed() {
             told += 1;
-            bell.send()?;
+            channel.send()?;
         }
         if answered < WORDS && !ring.arm()? {
             drop(heard.take());
-            heard = Some(bell.wait(soon())?);
+            heard = Some(channel.wait(soon())?);
         }
     }
     println!("answered {answered} words; told the other side {told} times");
@@ -131,11 +132,11 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, EchoError> {
         error!("the image for the second domain is missing: cargo xtask run --example ring_echo gives it");
         return Ok(ExitCode::FAILURE);
     };
-    let toolstack = Toolstack::new(xen).map_err(TwinError::Toolstack)?;
+    let toolstack = Toolstack::new(xen).map_err(PairError::Toolstack)?;
     let config = Config { kernel, processor: Some(0), ..Config::default() };
     let mut child = Parent::start(platform, &toolstack, &config, Duration::from_secs(5))?;
     answer(platform, &child)?;
-    let end = child.wait(soon()).map_err(TwinError::Toolstack)?;
+    let end = child.wait(soon()).map_err(PairError::Toolstack)?;
     println!("{end}");
     Ok(end.exit_code())
 }
@@ -144,7 +145,7 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, EchoError> {
 #[derive(Debug)]
 #[expect(dead_code, reason = "it is printed")]
 enum EchoError {
-    Twin(TwinError),
+    Pair(PairError),
     Ring(RingError),
     TimedOut(TimedOut),
     Message,
@@ -162,6 +163,6 @@ macro_rules! from {
 }
 
 from! {
-    TwinError => Twin, GrantError => Twin, granite::event::EventError => Twin, granite::twin::LinkError => Twin,
+    PairError => Pair, GrantError => Pair, granite::event::EventError => Pair, granite::pair::LinkError => Pair,
     RingError => Ring, granite::ring::PeerBroke => Ring, TimedOut => TimedOut,
 }

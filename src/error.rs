@@ -1,4 +1,4 @@
-//! Floor 10: one error type for an application; every other error converts to it by `?`.
+//! Layer 10: one error type for an application; every other error converts to it by `?`.
 
 use thiserror::Error as Derive;
 
@@ -12,11 +12,11 @@ use crate::hypercall::NotXen;
 use crate::hypercall::grant::OpError;
 use crate::loader::BadOption;
 use crate::mm::shared::OutOfBounds;
+use crate::pair::{LinkError, PairError};
 use crate::ring::{PeerBroke, RingError};
 use crate::time::TimedOut;
 use crate::toolstack::ToolstackError;
 use crate::toolstack::kernel::KernelError;
-use crate::twin::{LinkError, TwinError};
 use crate::vcpu::{NotSpawned, Refused, StartError, StopError};
 
 /// Any error of Granite or the application. `?` converts every error of Granite, and every `&'static str`, to it.
@@ -72,7 +72,7 @@ pub enum Error {
     Kernel(#[from] KernelError),
     /// The pair of domains doesn't connect.
     #[error(transparent)]
-    Twin(#[from] TwinError),
+    Pair(#[from] PairError),
     /// A message through the page shared by the pair of domains was not sent or received.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -144,5 +144,5 @@ macro_rules! reasons {
 
 reasons! {
     [] Error, [] &'static str, [] PeerBroke, [T] Failed<T>, [F] Refused<F>,
-    [] GrantError, [] BatchError, [] EventError, [] TimedOut, [] RingError, [] StreamError, [] BlockError, [] DiskError, [] ConnectError, [] ToolstackError, [] KernelError, [] TwinError, [] LinkError, [] StartError, [] StopError, [] NotSpawned, [] BadOption<'static, 'static>, [] OutOfBounds, [] NotXen, [] OpError, [] XenErrno,
+    [] GrantError, [] BatchError, [] EventError, [] TimedOut, [] RingError, [] StreamError, [] BlockError, [] DiskError, [] ConnectError, [] ToolstackError, [] KernelError, [] PairError, [] LinkError, [] StartError, [] StopError, [] NotSpawned, [] BadOption<'static, 'static>, [] OutOfBounds, [] NotXen, [] OpError, [] XenErrno,
 }

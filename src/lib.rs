@@ -49,7 +49,7 @@
 //!     let disk = RamDisk::new(2048).ok_or("no memory for a disk")?;
 //!     let offer = Offer { disk, path: DataPath::Copy };
 //!     let back = connect_back(way, platform.grants()?, offer, Deadline::after(Duration::from_secs(5)))?;
-//!     back.serve_to_the_end(way, Duration::from_millis(100), |_| ())?;
+//!     back.serve_until_closed(way, Duration::from_millis(100), |_| ())?;
 //!     Ok(())
 //! }
 //!
@@ -64,7 +64,7 @@
 //!
 //! ## Start a second domain
 //!
-//! [`toolstack`] builds and watches PVH domains; [`twin`] starts the running image a second time and links the two
+//! [`toolstack`] builds and watches PVH domains; [`pair`] starts the running image a second time and links the two
 //! domains.
 //!
 //! ```
@@ -105,30 +105,30 @@
 //!
 //! Use [`testing`] and `cargo xtask test`.
 //!
-//! # Floors
+//! # Layers
 //!
-//! A room uses only rooms on lower floors. `cargo xtask check` reads this table and enforces it.
+//! A room uses only rooms on lower layers. `cargo xtask check` reads this table and enforces it.
 //!
 //! ```text
-//! testing      tests that run in guests                               floor 11
-//! start        bring-up: from the first instruction to main           floor 10
-//! error        the single error type of an application                floor 10
-//! twin         a pair of domains: Parent, Child, Link                 floor 9
-//! rt           entry!, Platform, panic, exit                          floor 8
-//! driver       console, block devices, connecting two ends            floor 7
-//! toolstack    other domains: build, watch, destroy                   floor 7
-//! embassy      tasks (feature `embassy`)                              floor 6
-//! ring         memory for requests and responses                      floor 6
-//! grant        the grant table, owned grants and mappings             floor 5
-//! vcpu         SMP: start vCPUs, call them, run jobs                  floor 5
-//! event        event channels                                         floor 4
-//! random       random numbers (feature `random`)                      floor 4
-//! time         clocks, deadlines, timers, waiting                     floor 3
-//! loader       start info, options, modules, memory map               floor 3
-//! mm           frames, page tables, heap, pages, windows              floor 2
-//! hypercall    one unsafe trait, with Xen and a fake                  floor 1
-//! arch         segments, traps, stacks, paging register               floor 1
-//! sync         locks, per-vCPU data                                   floor 0
+//! testing      tests that run in guests                               layer 11
+//! start        bring-up: from the first instruction to main           layer 10
+//! error        the single error type of an application                layer 10
+//! pair         a pair of domains: Parent, Child, Link                 layer 9
+//! rt           entry!, Platform, panic, exit                          layer 8
+//! driver       console, block devices, connecting two ends            layer 7
+//! toolstack    other domains: build, watch, destroy                   layer 7
+//! embassy      tasks (feature `embassy`)                              layer 6
+//! ring         memory for requests and responses                      layer 6
+//! grant        the grant table, owned grants and mappings             layer 5
+//! vcpu         SMP: start vCPUs, call them, run jobs                  layer 5
+//! event        event channels                                         layer 4
+//! random       random numbers (feature `random`)                      layer 4
+//! time         clocks, deadlines, timers, waiting                     layer 3
+//! loader       start info, options, modules, memory map               layer 3
+//! mm           frames, page tables, heap, pages, windows              layer 2
+//! hypercall    one unsafe trait, with Xen and a fake                  layer 1
+//! arch         segments, traps, stacks, paging register               layer 1
+//! sync         locks, per-vCPU data                                   layer 0
 //! ```
 //!
 //! The crate [`granite_core`] lies below and needs no machine: it has the [`abi`], grant entries, the freelist and
@@ -161,6 +161,7 @@ pub mod hypercall;
 pub mod loader;
 #[allow(unsafe_code, reason = "memory")]
 pub mod mm;
+pub mod pair;
 #[cfg(feature = "random")]
 #[allow(unsafe_code, reason = "instructions that a processor may not have, and getrandom's memory")]
 pub mod random;
@@ -174,7 +175,6 @@ pub mod testing;
 pub mod time;
 #[allow(unsafe_code, reason = "other domains' memory")]
 pub mod toolstack;
-pub mod twin;
 #[allow(unsafe_code, reason = "vCPUs run what they are told")]
 pub mod vcpu;
 

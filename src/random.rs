@@ -1,4 +1,4 @@
-//! Floor 4: random numbers, good enough for keys, with the feature `random`.
+//! Layer 4: random numbers, good enough for keys, with the feature `random`.
 //!
 //! Xen gives a guest no random numbers, so they come from the processor: RDSEED and RDRAND. [`fill`] mixes their
 //! output with the time-stamp counter, its jitter, and the domain's handle into a key of ChaCha20. It replaces the

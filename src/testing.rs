@@ -1,4 +1,4 @@
-//! Floor 11: tests that run in a guest, for `cargo xtask test`: a table of cases, each with one verdict. If a case
+//! Layer 11: tests that run in a guest, for `cargo xtask test`: a table of cases, each with one verdict. If a case
 //! ends the guest, the next boot continues with the following case.
 //!
 //! `tests/NAME.rs` of an application:

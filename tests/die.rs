@@ -117,7 +117,7 @@ fn vcpus_end(platform: &'static Platform) -> Result<(), &'static str> {
     let lasting = vcpu::spawn(2, || {
         sleep(Duration::from_millis(50));
         // The others have ended by now: a call waits for none of them.
-        let called = vcpu::on_all(&|_| (), Deadline::after(Duration::from_secs(5)));
+        let called = vcpu::call_all(&|_| (), Deadline::after(Duration::from_secs(5)));
         if called.is_ok() { 5 } else { 6 }
     })
     .map_err(|_| "no job")?;
@@ -142,7 +142,7 @@ fn vcpus_end(platform: &'static Platform) -> Result<(), &'static str> {
         }
     }
     // A call waits for none of them, and an event that would have come to one comes here.
-    vcpu::on_all(&|_| (), soon()).map_err(|_| "a call waits for a vCPU that ended")?;
+    vcpu::call_all(&|_| (), soon()).map_err(|_| "a call waits for a vCPU that ended")?;
     sends.send().map_err(|_| "it can't be sent")?;
     drop(listens.wait(soon()).map_err(|_| "an event went to a vCPU that ended")?);
     if listens.bind_to(1).is_ok() {
@@ -166,7 +166,7 @@ fn elsewhere(platform: &'static Platform, case: &str) {
             }
             assert!(!dies, "the panic of vCPU {number}");
             // With interrupts masked, so that nothing but an interrupt that can't be masked stops it.
-            let _masked = granite::sync::Masked::mask();
+            let _masked = granite::sync::InterruptGuard::mask();
             loop {
                 core::hint::spin_loop();
             }

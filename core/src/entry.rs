@@ -7,7 +7,7 @@
 
 use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::abi::{DomId, Gfn};
-use crate::sync::primitive::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 /// An entry of a live table.
 #[derive(Clone, Copy)]

@@ -10,15 +10,15 @@
 //! | [`block`] | the block protocol of `io/blkif.h`, and the checks of a request |
 //! | [`sync`] | the atomics of all these, and [`Vcpu`](sync::Vcpu), by which a kernel identifies the calling vCPU |
 //!
-//! A module uses only modules on lower floors:
+//! A module uses only modules on lower layers:
 //!
 //! ```text
-//! block        the block protocol                                     floor 2
-//! entry        one grant entry                                        floor 1
-//! freelist     free references                                        floor 1
-//! ring         requests, responses, bytes                             floor 1
-//! sync         atomics, vCPUs                                         floor 0
-//! abi          Xen's data                                             floor 0
+//! block        the block protocol                                     layer 2
+//! entry        one grant entry                                        layer 1
+//! freelist     free references                                        layer 1
+//! ring         requests, responses, bytes                             layer 1
+//! sync         atomics, vCPUs                                         layer 0
+//! abi          Xen's data                                             layer 0
 //! ```
 //!
 //! # Using it

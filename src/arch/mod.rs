@@ -1,13 +1,13 @@
-//! Floor 1: the processor. Descriptor tables, traps, stacks, ports and the page-table register.
+//! Layer 1: the processor. Descriptor tables, traps, stacks, ports and the page-table register.
 
 pub(crate) mod backtrace;
+#[cfg(granite_guest)]
+mod gdt;
 mod idle;
 #[cfg(any(granite_guest, test))]
-mod interrupt_table;
+mod idt;
 pub(crate) mod paging;
 pub(crate) mod port;
-#[cfg(granite_guest)]
-mod segments;
 pub mod stack;
 pub mod trap;
 #[cfg(granite_guest)]
@@ -29,7 +29,7 @@ pub(crate) fn load_tables(report: trap::Report) {
     // In this order: the interrupt table names stacks that the task segment holds.
     vcpu::load_first();
     trap::report_with(report);
-    interrupt_table::load();
+    idt::load();
 }
 
 /// To be called where there is no Xen, which gives a PVH guest no such controllers.

@@ -24,12 +24,12 @@ pub(crate) fn write_debug_console(bytes: &[u8]) {
 pub(crate) fn write_serial(bytes: &[u8]) {
     const LINE_STATUS: u16 = 5;
     const TRANSMITTER_EMPTY: u8 = 1 << 5;
-    const PATIENCE: u32 = 100_000;
+    const TIMEOUT: u32 = 100_000;
     let mut data = PortWriteOnly::new(SERIAL);
     let mut status: PortReadOnly<u8> = PortReadOnly::new(SERIAL + LINE_STATUS);
     for &byte in bytes {
         // SAFETY: reading the line status has no effect that matters to anyone else.
-        let ready = (0..PATIENCE).any(|_| unsafe { status.read() } & TRANSMITTER_EMPTY != 0);
+        let ready = (0..TIMEOUT).any(|_| unsafe { status.read() } & TRANSMITTER_EMPTY != 0);
         if !ready {
             return;
         }

@@ -63,7 +63,7 @@ pub(crate) type BootStack = GuardedStack<{ BOOT_STACK_KIB << 10 }>;
 pub(crate) static BOOT_STACK: BootStack = BootStack::new();
 
 /// Which stack an exception runs on: the index of its IST slot. Each kind that can come while another is being handled
-/// has its own. Interrupts run on the stack that they interrupt; `interrupt_table` says why.
+/// has its own. Interrupts run on the stack that they interrupt; `idt` says why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum TrapStack {

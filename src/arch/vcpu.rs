@@ -6,8 +6,8 @@ use x86_64::VirtAddr;
 use x86_64::registers::control::Cr3;
 use x86_64::registers::model_specific::GsBase;
 
-use super::segments::Tables;
-use super::{interrupt_table, segments, stack};
+use super::gdt::Tables;
+use super::{gdt, idt, stack};
 use crate::abi::vcpu::{MODE_64B, VcpuContext};
 use crate::sync::MAX_VCPUS;
 use crate::sync::this_vcpu::ThisVcpu;
@@ -36,7 +36,7 @@ unsafe fn own(words: *const ThisVcpu) {
 pub(super) fn load_first() {
     // SAFETY: this is the first vCPU, which alone comes here.
     unsafe { own(&raw const FIRST.0) };
-    segments::first().load();
+    gdt::first().load();
 }
 
 /// What another vCPU starts with. It stays for ever: a vCPU that is down still points here.
@@ -83,6 +83,6 @@ extern "sysv64" fn enter(start: &'static Start) -> ! {
     // SAFETY: the words were made for this vCPU.
     unsafe { own(&raw const start.words) };
     start.tables.load();
-    interrupt_table::load();
+    idt::load();
     (start.main)()
 }

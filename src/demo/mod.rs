@@ -14,15 +14,15 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use granite::driver::block::{BlockError, DataPath};
+use granite::pair::{Child, LinkError, PairError};
 use granite::prelude::*;
 use granite::toolstack::{Toolstack, ToolstackError};
-use granite::twin::{Child, LinkError, TwinError};
 
 /// The timeout of each side when it waits for the other.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The data paths shown.
-const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 352 }];
+const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { max: 352 }];
 
 /// The size of the disk in sectors, unless the option `sectors` sets it.
 const SECTORS: u32 = 2048;
@@ -30,7 +30,7 @@ const SECTORS: u32 = 2048;
 /// The errors of the demo.
 #[derive(Debug)]
 enum DemoError {
-    Twin(TwinError),
+    Pair(PairError),
     Block(BlockError),
     /// The option `path` names no data path.
     NoPath,
@@ -50,7 +50,7 @@ enum DemoError {
 impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Twin(error) => error.fmt(f),
+            Self::Pair(error) => error.fmt(f),
             Self::Block(error) => error.fmt(f),
             Self::NoPath => f.write_str("option path: it is map, copy or persistent"),
             Self::NoImage => f.write_str(
@@ -74,7 +74,7 @@ macro_rules! from {
 }
 
 from! {
-    TwinError => Twin, ToolstackError => Twin, LinkError => Twin, BlockError => Block, GrantError => Block,
+    PairError => Pair, ToolstackError => Pair, LinkError => Pair, BlockError => Block, GrantError => Block,
     granite::driver::connector::ConnectError => Block,
 }
 
@@ -87,7 +87,7 @@ pub fn run(platform: &'static Platform) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         error!("{error}");
-        if let DemoError::Twin(error) = error { error.exit_code() } else { ExitCode::FAILURE }
+        if let DemoError::Pair(error) = error { error.exit_code() } else { ExitCode::FAILURE }
     })
 }
 

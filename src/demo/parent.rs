@@ -5,18 +5,18 @@ use core::time::Duration;
 use alloc::format;
 use alloc::vec::Vec;
 
-use granite::driver::block::{Disk, ImageDisk, Offer, RamDisk, Served, connect_back};
+use granite::driver::block::{BackStats, Disk, ImageDisk, Offer, RamDisk, connect_back};
+use granite::pair::{ChildEnd, LinkConnector, PairError, Parent};
 use granite::prelude::*;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{ChildEnd, LinkConnector, Parent, TwinError};
 use zerocopy::FromBytes;
 
 use super::table::{self, Before, Left, Row};
-use super::{DemoError, PATIENCE, paths, sectors};
+use super::{DemoError, TIMEOUT, paths, sectors};
 
 /// The interval for checking whether the other side wants to close.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCode, DemoError> {
     let kernel = platform.modules().first().copied().ok_or(DemoError::NoImage)?;
@@ -26,27 +26,27 @@ pub fn run(platform: &'static Platform, toolstack: &Toolstack) -> Result<ExitCod
     let option = |name| options.get(name).map_or_else(Default::default, |value| format!(" {name}={value}"));
     let command_line = format!("{}{}", option("child"), option("path"));
     let config = Config { kernel, command_line: &command_line, processor: Some(0), ..Config::default() };
-    let mut parent = Parent::start(platform, toolstack, &config, PATIENCE)?;
+    let mut parent = Parent::start(platform, toolstack, &config, TIMEOUT)?;
     println!("domain {} runs: the same image, and a page and an event channel between us", parent.child());
 
     // A file passed along with the image is the disk.
     let served = match platform.modules().get(1) {
         Some(file) => serve(platform, &parent, ImageDisk(file)),
         None => {
-            let disk = RamDisk::new(sectors(platform) as usize).ok_or(TwinError::OutOfMemory)?;
+            let disk = RamDisk::new(sectors(platform) as usize).ok_or(PairError::OutOfMemory)?;
             serve(platform, &parent, disk)
         }
     };
     if let Err(error) = &served {
         error!("{error}");
     }
-    let end = parent.wait(Deadline::after(PATIENCE)).map_err(TwinError::from)?;
+    let end = parent.wait(Deadline::after(TIMEOUT)).map_err(PairError::from)?;
     let child = parent.child();
     if end != ChildEnd::Success || served.is_err() {
-        let lines = parent.console().map_err(TwinError::from)?;
+        let lines = parent.console().map_err(PairError::from)?;
         lines.iter().for_each(|line| println!("domain {child} said: {line}"));
     }
-    let gone = parent.destroy(Deadline::after(PATIENCE)).map_err(TwinError::from)?;
+    let gone = parent.destroy(Deadline::after(TIMEOUT)).map_err(PairError::from)?;
     if end != ChildEnd::Success {
         error!("{end}");
         return Ok(end.exit_code());
@@ -75,7 +75,7 @@ fn serve(
     mut disk: impl Disk,
 ) -> Result<(Rows, Left), DemoError> {
     let (Some(xen), grants) = (platform.xen(), platform.grants()?) else { return Err(DemoError::NoImage) };
-    let soon = || Deadline::after(PATIENCE);
+    let soon = || Deadline::after(TIMEOUT);
     let mut rows = Vec::new();
     for path in paths(platform)? {
         let mut connector = LinkConnector::new(parent);
@@ -86,7 +86,7 @@ fn serve(
         println!("{path}: mapped the ring of domain {}: {} slots", parent.child(), back.slots());
         let calls = xen.calls();
         let mut quarters = 0;
-        let done = back.serve_to_the_end(&mut connector, LOOK, |served: Served| {
+        let done = back.serve_until_closed(&mut connector, POLL_INTERVAL, |served: BackStats| {
             let now = served.bytes / 256 / total.max(1);
             if now > quarters {
                 quarters = now;
@@ -94,7 +94,7 @@ fn serve(
             }
         })?;
         let calls = xen.calls() - calls;
-        let Served { requests, bytes, notifications, kept, .. } = done;
+        let BackStats { requests, bytes, notifications, kept, .. } = done;
         let back = Row { requests, bytes, notifications, grants: kept, calls };
         let front = parent.receive(soon())?;
         let front = Row::read_from_bytes(&front).map_err(|_| DemoError::NoReport)?;

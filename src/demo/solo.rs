@@ -4,7 +4,7 @@
 use alloc::rc::Rc;
 
 use granite::driver::block::{
-    Back, BlockError, Counts, DataPath, Disk, Front, Geometry, ImageDisk, Limits, RamDisk, Served,
+    Back, BackStats, BlockError, DataPath, Disk, Front, FrontStats, Geometry, ImageDisk, Limits, RamDisk,
 };
 use granite::event::{Interdomain, Unbound};
 use granite::prelude::*;
@@ -12,7 +12,7 @@ use granite::ring::Ring;
 use granite::time::meanwhile;
 
 use super::table::{self, Before, Row};
-use super::{DemoError, PATIENCE, check, sectors};
+use super::{DemoError, TIMEOUT, check, sectors};
 
 /// Runs both ends, on a file or on a disk in memory.
 pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<ExitCode, DemoError> {
@@ -30,7 +30,7 @@ pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<
     let listens = Unbound::new(xen, own).map_err(BlockError::Event)?;
     let channel = Interdomain::connect(xen, own, listens.port()).map_err(BlockError::Event)?;
     let mut back = Back::new(memory, channel, grants, own, disk, DataPath::Copy, true)?;
-    let limits = Limits { patience: PATIENCE, ..Limits::default() };
+    let limits = Limits { patience: TIMEOUT, ..Limits::default() };
     let channel = listens.accept().map_err(|(error, _)| BlockError::Event(error))?;
     let mut front = Front::new(ring, channel, grants, own, geometry, limits);
 
@@ -38,8 +38,8 @@ pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<
     // The front end sees the errors of the back end.
     meanwhile(|| back.serve().is_ok_and(|served| served > 0), || check::check(&mut front, 0))?;
     let calls = xen.calls() - calls;
-    let Counts { requests, bytes, notifications, grants: lent, .. } = front.counts();
-    let Served { requests: answered, bytes: moved, notifications: told, kept, .. } = back.served();
+    let FrontStats { requests, bytes, notifications, grants: lent, .. } = front.stats();
+    let BackStats { requests: answered, bytes: moved, notifications: told, kept, .. } = back.served();
     drop(front);
     drop(back);
     table::head();

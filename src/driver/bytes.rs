@@ -6,12 +6,12 @@ use core::time::Duration;
 
 use crate::event::{EventError, Interdomain};
 use crate::mm::Guest;
-use crate::ring::flex::{End, Stream};
+use crate::ring::stream::{End, Stream};
 use crate::ring::{Notify, PeerBroke, RingMemory};
 use crate::time::Deadline;
 
 /// Interval for checking whether the peer is still there: it sends no event when it goes away.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a stream can't move bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +24,7 @@ pub enum StreamError {
     /// The peer's domain, or its end of the channel, is gone.
     Gone,
     /// The peer neither read nor wrote before the timeout.
-    Silent,
+    TimedOut,
 }
 
 impl fmt::Display for StreamError {
@@ -33,7 +33,7 @@ impl fmt::Display for StreamError {
             Self::Ring(broke) => broke.fmt(f),
             Self::Event(error) => error.fmt(f),
             Self::Gone => f.write_str("the other end of the stream is gone"),
-            Self::Silent => f.write_str("the other end of the stream neither reads nor writes"),
+            Self::TimedOut => f.write_str("the other end of the stream neither reads nor writes"),
         }
     }
 }
@@ -60,7 +60,7 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
     ///
     /// # Errors
     ///
-    /// [`StreamError::Silent`] if none come in time; [`StreamError::Gone`] if the peer has left;
+    /// [`StreamError::TimedOut`] if none come in time; [`StreamError::Gone`] if the peer has left;
     /// [`StreamError::Ring`] if it broke the ring; [`StreamError::Event`] if it can't be notified.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
         self.moved(into.is_empty(), |stream| stream.read(into))
@@ -71,7 +71,7 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
     ///
     /// # Errors
     ///
-    /// [`StreamError::Silent`] if no room comes in time; [`StreamError::Gone`] if the peer has left;
+    /// [`StreamError::TimedOut`] if no room comes in time; [`StreamError::Gone`] if the peer has left;
     /// [`StreamError::Ring`] if it broke the ring; [`StreamError::Event`] if it can't be notified.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
         self.moved(bytes.is_empty(), |stream| stream.write(bytes))
@@ -91,11 +91,11 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> ByteStream<E, X, I, D> {
                 return Ok(count);
             }
             if deadline.has_passed() {
-                return Err(StreamError::Silent);
+                return Err(StreamError::TimedOut);
             }
             // Dropping the event lets further events through, so it is held until here.
             drop(heard.take());
-            heard = channel.wait(deadline.or_earlier(Deadline::after(LOOK))).ok();
+            heard = channel.wait(deadline.or_earlier(Deadline::after(POLL_INTERVAL))).ok();
             has_waited = true;
         }
     }
@@ -164,7 +164,7 @@ mod traits {
                 Self::Ring(_) => ErrorKind::InvalidData,
                 Self::Event(_) => ErrorKind::NotConnected,
                 Self::Gone => ErrorKind::BrokenPipe,
-                Self::Silent => ErrorKind::TimedOut,
+                Self::TimedOut => ErrorKind::TimedOut,
             }
         }
     }

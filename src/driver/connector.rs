@@ -1,5 +1,5 @@
 //! The handshake between the two ends of a device: each end has a state and some keys, and the other end reads them.
-//! Linux calls this xenbus when it goes through xenstore; `twin` does it through its own page.
+//! Linux calls this xenbus when it goes through xenstore; `pair` does it through its own page.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ use crate::time::Deadline;
 #[non_exhaustive]
 pub enum ConnectError {
     /// The other end didn't reach the wanted state before the deadline.
-    Silent {
+    TimedOut {
         /// Its last known state.
         state: State,
     },
@@ -36,7 +36,7 @@ pub enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent { state } => write!(f, "the other end is not there before the deadline: {state}"),
+            Self::TimedOut { state } => write!(f, "the other end is not there before the deadline: {state}"),
             Self::Closed { state } => write!(f, "the other end does not go on: {state}"),
             Self::Gone => f.write_str("the other domain is gone"),
             Self::BadKey(key) => write!(f, "the other end's key {key} is missing or makes no sense"),
@@ -57,7 +57,7 @@ pub trait Connector {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Silent`] after the deadline; [`ConnectError::Gone`] if the other domain is gone;
+    /// [`ConnectError::TimedOut`] after the deadline; [`ConnectError::Gone`] if the other domain is gone;
     /// [`ConnectError::Unreachable`] if it can't be notified; [`ConnectError::Nonsense`] if its message is malformed.
     fn publish(
         &mut self,
@@ -80,7 +80,7 @@ pub trait Connector {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Silent`] after the deadline; [`ConnectError::Gone`] if the other domain is gone;
+    /// [`ConnectError::TimedOut`] after the deadline; [`ConnectError::Gone`] if the other domain is gone;
     /// [`ConnectError::Nonsense`] if its message is malformed.
     fn changed(&mut self, deadline: Deadline) -> Result<State, ConnectError>;
 
@@ -92,26 +92,26 @@ pub trait Connector {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Silent`] after the deadline, or an error of [`state`](Self::state) or
+    /// [`ConnectError::TimedOut`] after the deadline, or an error of [`state`](Self::state) or
     /// [`changed`](Self::changed).
-    fn wait_for(&mut self, wanted: &[State], deadline: Deadline) -> Result<State, ConnectError> {
+    fn wait_for_any(&mut self, wanted: &[State], deadline: Deadline) -> Result<State, ConnectError> {
         let mut state = self.state()?;
         while !wanted.contains(&state) {
             if deadline.has_passed() {
-                return Err(ConnectError::Silent { state });
+                return Err(ConnectError::TimedOut { state });
             }
             state = self.changed(deadline)?;
         }
         Ok(state)
     }
 
-    /// Like [`wait_for`](Self::wait_for), for another end that has begun: closing is an error.
+    /// Like [`wait_for_any`](Self::wait_for_any), for another end that has begun: closing is an error.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Closed`] if the other end closes instead, or an error of [`wait_for`](Self::wait_for).
-    fn wait_on(&mut self, wanted: State, deadline: Deadline) -> Result<(), ConnectError> {
-        match self.wait_for(&[wanted, State::CLOSING, State::CLOSED], deadline)? {
+    /// [`ConnectError::Closed`] if the other end closes instead, or an error of [`wait_for_any`](Self::wait_for_any).
+    fn expect(&mut self, wanted: State, deadline: Deadline) -> Result<(), ConnectError> {
+        match self.wait_for_any(&[wanted, State::CLOSING, State::CLOSED], deadline)? {
             state if state == wanted => Ok(()),
             state => Err(ConnectError::Closed { state }),
         }

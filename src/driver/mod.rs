@@ -1,4 +1,4 @@
-//! Floor 7: device drivers and streams to other domains.
+//! Layer 7: device drivers and streams to other domains.
 
 pub mod block;
 pub mod bytes;

@@ -66,6 +66,6 @@ fn pender(context: *mut ()) {
     signal.pending.store(true, Ordering::Release);
     if signal.vcpu != vcpu::current() {
         // The vCPU may be halted. The error is ignored: a vCPU that no longer runs has no tasks to run either.
-        let _ = vcpu::kick(signal.vcpu);
+        let _ = vcpu::wake(signal.vcpu);
     }
 }

@@ -6,10 +6,10 @@ use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-use super::bits;
-use super::delivery::{self, have_told, release};
-use super::slot::{Handler, Slot};
-use super::slots;
+use super::port::{Handler, LocalPort};
+use super::ports;
+use super::two_level;
+use super::upcall::{self, have_told, release};
 use crate::abi::XenErrno;
 use crate::abi::event::{Port, PortState};
 use crate::abi::sched::MAX_POLL;
@@ -56,7 +56,7 @@ kinds! {
 pub struct Channel<K: Kind, X: Hypercall + Copy = Xen> {
     pub(super) xen: X,
     pub(super) page: &'static SharedInfo,
-    pub(super) slot: &'static Slot,
+    pub(super) slot: &'static LocalPort,
     pub(super) port: Port,
     pub(super) _kind: core::marker::PhantomData<K>,
 }
@@ -116,7 +116,7 @@ pub(super) fn first_vcpu() -> usize {
 pub struct Event<'c, X: Hypercall + Copy = Xen> {
     xen: X,
     page: &'static SharedInfo,
-    slot: &'static Slot,
+    slot: &'static LocalPort,
     port: Port,
     _channel: core::marker::PhantomData<&'c ()>,
 }
@@ -148,7 +148,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         vcpu: usize,
         handler: Option<Handler>,
     ) -> Result<Self, EventError> {
-        let (Some(page), Some(slot)) = (page(), slots::make(port)) else {
+        let (Some(page), Some(slot)) = (page(), ports::make(port)) else {
             let _ = event::close(&xen, port);
             return Err(EventError::NoEvents);
         };
@@ -170,12 +170,12 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
     /// Takes an event. Returns `None` if none has come.
     pub fn take(&self) -> Option<Event<'_, X>> {
         // With interrupts masked no handler sets the mark, so check the pending bit. A masked port waits.
-        let unmarked = || !self.is_masked() && bits::is_pending(self.page, self.port) && self.claim();
+        let unmarked = || !self.is_masked() && two_level::is_pending(self.page, self.port) && self.claim();
         (self.slot.take_mark() || unmarked()).then(|| self.event())
     }
 
     fn claim(&self) -> bool {
-        delivery::claim(self.page, self.slot, self.port, |port| have_told(self.xen, port))
+        upcall::claim(self.page, self.slot, self.port, |port| have_told(self.xen, port))
     }
 
     fn event(&self) -> Event<'_, X> {
@@ -211,8 +211,12 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
 
     /// Returns when to check again for a mark set by another vCPU.
     fn next_look(&self, deadline: Deadline) -> Deadline {
-        const LOOK: Duration = Duration::from_millis(1);
-        if self.comes_here() { deadline } else { deadline.or_earlier(Deadline::at(Instant::now() + LOOK)) }
+        const POLL_INTERVAL: Duration = Duration::from_millis(1);
+        if self.comes_here() {
+            deadline
+        } else {
+            deadline.or_earlier(Deadline::at(Instant::now() + POLL_INTERVAL))
+        }
     }
 
     /// Waits in Xen for an event. Interrupts may be masked, and stay masked; in this case no other event is handled
@@ -226,8 +230,8 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         let mut masked_here = false;
         loop {
             // Mask it again: an event on another vCPU may have unmasked it.
-            masked_here |= bits::mask(self.page, self.port);
-            if self.slot.take_mark() || bits::take_pending(self.page, self.port) {
+            masked_here |= two_level::mask(self.page, self.port);
+            if self.slot.take_mark() || two_level::take_pending(self.page, self.port) {
                 return Ok(self.event());
             }
             if deadline.has_passed() {
@@ -252,7 +256,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
     /// Masks the port until [`unmask`](Self::unmask). Events stay pending meanwhile.
     pub fn mask(&self) {
         self.slot.hold(true);
-        bits::mask(self.page, self.port);
+        two_level::mask(self.page, self.port);
     }
 
     /// Ends a [`mask`](Self::mask), and unmasks the port. Pending events are delivered.
@@ -267,7 +271,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
 
     /// Returns whether the port is masked.
     pub fn is_masked(&self) -> bool {
-        bits::is_masked(self.page, self.port)
+        two_level::is_masked(self.page, self.port)
     }
 
     pub(super) fn transmit(&self) -> Result<(), EventError> {
@@ -275,14 +279,14 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
     }
 
     pub(super) fn move_to(&self, vcpu: usize) -> Result<(), EventError> {
-        Ok(delivery::move_to(self.xen, self.page, self.slot, self.port, vcpu)?)
+        Ok(upcall::move_to(self.xen, self.page, self.slot, self.port, vcpu)?)
     }
 }
 
 impl<K: Kind, X: Hypercall + Copy> Drop for Channel<K, X> {
     fn drop(&mut self) {
         // The order matters: once Xen has closed the port, another channel may get it.
-        bits::mask(self.page, self.port);
+        two_level::mask(self.page, self.port);
         self.slot.close();
         let closed = event::close(&self.xen, self.port);
         debug_assert!(closed.is_ok(), "{}: {closed:?}", self.port);

@@ -1,5 +1,5 @@
-//! Floor 4: event channels. Xen announces all events of a vCPU by one interrupt (`delivery`); two levels of bits name
-//! the ports (`bits`).
+//! Layer 4: event channels. Xen announces all events of a vCPU by one interrupt (`upcall`); two levels of bits name
+//! the ports (`two_level`).
 //!
 //! A [`Channel`] owns a port, and closes it when dropped. The interrupt's handler only marks an event, and masks its
 //! port. The [`Event`] is the work left to do: the port stays masked until the work is done and the event is dropped.
@@ -12,14 +12,14 @@
 //! | [`Ipi`] | us | to its vCPU |
 //! | [`VirtualIrq`] | us | |
 //!
-//! FIFO channels, offered by Xen for more than 4096 ports, are not used: they would replace `bits` only.
+//! FIFO channels, offered by Xen for more than 4096 ports, are not used: they would replace `two_level` only.
 
-pub(crate) mod bits;
+mod bind;
 mod channel;
+mod port;
+mod ports;
+pub(crate) mod two_level;
 #[allow(unsafe_code, reason = "a handler is installed")]
-pub(crate) mod delivery;
-mod open;
-mod slot;
-mod slots;
+pub(crate) mod upcall;
 
 pub use channel::{Channel, Event, EventError, Interdomain, Ipi, Kind, Unbound, VirtualIrq, poll_any};

@@ -1,4 +1,4 @@
-//! Floor 5: the grant table. With it a domain lets its peers map and copy its pages, and receives pages.
+//! Layer 5: the grant table. With it a domain lets its peers map and copy its pages, and receives pages.
 //!
 //! [`GrantTable`] is the table. It hands out values, each the owner of a resource:
 //!
@@ -17,12 +17,12 @@
 //!
 //! No action of Xen or a peer causes a panic here: it comes back as a [`GrantError`].
 
-#[allow(unsafe_code, reason = "owners that are taken apart")]
-mod access;
 #[allow(unsafe_code, reason = "Xen writes pages")]
 mod copy;
 mod dump;
 mod error;
+#[allow(unsafe_code, reason = "owners that are taken apart")]
+mod granted;
 #[doc = include_str!("header.md")]
 pub mod header {}
 #[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
@@ -37,9 +37,9 @@ mod table;
 mod transfer;
 
 pub use self::{
-    access::{Ended, Grant},
     copy::{CopyOp, Dest, Source},
     dump::Dump,
+    granted::{Ended, Grant},
     map::{ForeignMapping, Mapped},
     reserve::Reserve,
     table::{Config, GrantTable, Stats, Version},

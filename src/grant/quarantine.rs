@@ -57,12 +57,12 @@ impl<X: Hypercall> GrantTable<X> {
         let _ = self.list.park(reference);
     }
 
-    /// Polls up to `most` grants in quarantine, and frees page and reference of those whose peer is done. Returns the
+    /// Polls up to `max` grants in quarantine, and frees page and reference of those whose peer is done. Returns the
     /// number of references freed. Every allocation polls a few.
-    pub fn reap(&self, most: u32) -> u32 {
+    pub fn reap(&self, max: u32) -> u32 {
         let mut freed = 0;
         // No more than there are now: a later call looks at those added meanwhile.
-        for _ in 0..most.min(self.quarantine.count()) {
+        for _ in 0..max.min(self.quarantine.count()) {
             let Some(reference) = self.list.unpark() else { break };
             if self.release(&reference) {
                 self.quarantine.count.fetch_sub(1, Ordering::Relaxed);
@@ -95,8 +95,8 @@ impl<X: Hypercall> GrantTable<X> {
         let waits_for = |gref: GrantRef| {
             let entry = self.entry_of(gref);
             let waits_alone = entry.flags().entry_type() == EntryFlags::INVALID;
-            let told_by = GrantRef(entry.frame().0 as u32);
-            let entry = if waits_alone && self.has(told_by) { self.entry_of(told_by) } else { entry };
+            let ring = GrantRef(entry.frame().0 as u32);
+            let entry = if waits_alone && self.has(ring) { self.entry_of(ring) } else { entry };
             entry.domain()
         };
         self.list.parked().filter(|&gref| waits_for(gref) == peer).count() as u32

@@ -1,9 +1,9 @@
-//! Floor 1: the seam to the hypervisor. One unsafe trait; [`Xen`] implements it on the machine, and `FakeXen` in
+//! Layer 1: the seam to the hypervisor. One unsafe trait; [`Xen`] implements it on the machine, and `FakeXen` in
 //! tests on the host. The submodules' functions are its typed forms, safe where the call allows it.
 
 pub mod console;
-pub mod control;
-pub(crate) mod detect;
+pub(crate) mod cpuid;
+pub mod domctl;
 pub mod event;
 pub mod grant;
 pub(crate) mod hvm;

@@ -3,10 +3,10 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
-use super::detect::Hypervisor;
+use super::cpuid::Hypervisor;
 use super::{Hypercall, Number};
 use crate::abi::DomId;
-use crate::sync::{Masked, PerVcpu, Vcpu, per_vcpu, this_vcpu};
+use crate::sync::{InterruptGuard, PerVcpu, Vcpu, per_vcpu, this_vcpu};
 
 /// The hypervisor. A value of this type exists only once the hypercall page is in place.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ unsafe impl Vcpu for Xen {
     }
 
     fn masked<R>(&self, run: impl FnOnce() -> R) -> R {
-        let _masked = Masked::mask();
+        let _masked = InterruptGuard::mask();
         run()
     }
 }
@@ -75,7 +75,7 @@ impl core::error::Error for NotXen {}
 mod page {
     use super::{CALLS, DOMAIN, DomId, ENABLED, Hypercall, Hypervisor, NotXen, Number, Ordering, Xen};
     use crate::abi::XenErrno;
-    use crate::hypercall::{detect, event};
+    use crate::hypercall::{cpuid, event};
     use core::arch::{asm, global_asm};
 
     global_asm!(include_str!("../../boot/hypercall_page.S"));
@@ -95,11 +95,11 @@ mod page {
         ///
         /// [`NotXen`] under another hypervisor, or under none.
         pub fn enable() -> Result<Self, NotXen> {
-            let hypervisor = detect::hypervisor(detect::processor);
+            let hypervisor = cpuid::hypervisor(cpuid::processor);
             let Hypervisor::Xen { base } = hypervisor else {
                 return Err(NotXen(hypervisor));
             };
-            let msr = detect::hypercall_msr(base, detect::processor);
+            let msr = cpuid::hypercall_msr(base, cpuid::processor);
             let page = &raw const HYPERCALL_PAGE as u64;
             // SAFETY: CPUID names this MSR for the hypercall page's guest-physical address, which equals the virtual
             // one (linker.ld). The page has no other content, so Xen overwrites no memory in use.
@@ -107,7 +107,7 @@ mod page {
             // Release: pairs with the Acquire in `enabled`.
             ENABLED.store(true, Ordering::Release);
             let xen = Self { _enabled: () };
-            let number = detect::domain(base, detect::processor).or_else(|| xen.number_by_a_port());
+            let number = cpuid::domain(base, cpuid::processor).or_else(|| xen.number_by_a_port());
             DOMAIN.store(number.unwrap_or(DomId::SELF).0, Ordering::Relaxed);
             Ok(xen)
         }

@@ -1,13 +1,13 @@
-//! Floor 3: what the loader tells a guest: the start info with its command line, modules and memory map. Where the loader
+//! Layer 3: what the loader tells a guest: the start info with its command line, modules and memory map. Where the loader
 //! gives no map, Xen is asked for it.
 
-mod find_ram;
-pub mod joined;
+pub mod bundle;
+mod memory_map;
 mod options;
 mod start_info;
 #[cfg(test)]
 mod start_info_tests;
 
-pub(crate) use find_ram::{Found, NoMemoryMap, find_ram};
+pub(crate) use memory_map::{Found, NoMemoryMap, usable_ram};
 pub use options::{BadOption, Options};
 pub(crate) use start_info::{MAX_MAP, MAX_MODULES, PhysicalMemory, StartInfo, StartInfoError};

@@ -1,4 +1,4 @@
-//! Floor 2: memory. Frames, the page tables that map them, and the heap on top; pages that are owned, windows
+//! Layer 2: memory. Frames, the page tables that map them, and the heap on top; pages that are owned, windows
 //! for pages that are not ours, and views of memory that is shared.
 
 pub mod frames;

@@ -7,7 +7,7 @@ use crate::abi::grant::GrantRef;
 use crate::grant::{ForeignMapping, Grant, ReadWrite};
 use crate::hypercall::Hypercall;
 use crate::mm::SharedBytes;
-use crate::sync::primitive::Ordering;
+use crate::sync::atomic::Ordering;
 use granite_core::ring::RingMemory;
 
 impl RingMemory for SharedBytes<'_> {

@@ -1,4 +1,4 @@
-//! Floor 6: shared rings in granted and mapped pages. [`granite_core::ring`] has the protocol; this module provides
+//! Layer 6: shared rings in granted and mapped pages. [`granite_core::ring`] has the protocol; this module provides
 //! its memory.
 
 mod memory;

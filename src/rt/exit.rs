@@ -22,7 +22,7 @@ impl ExitCode {
     /// A domain started by this one crashed. `cargo xtask run` ends with status 6.
     pub const CHILD_CRASHED: Self = Self(102);
     /// A domain started by this one didn't end, or didn't answer. `cargo xtask run` ends with status 7.
-    pub const CHILD_SILENT: Self = Self(103);
+    pub const CHILD_TIMED_OUT: Self = Self(103);
 }
 
 /// The return types allowed for `main`.

@@ -23,7 +23,7 @@ pub struct Application {
     pub main: fn(&'static Platform) -> ExitCode,
     /// The application's own command-line options, in addition to the runtime's.
     pub options: &'static [&'static str],
-    /// Whether `main` may run without Xen. Useful only for tests of the lower floors.
+    /// Whether `main` may run without Xen. Useful only for tests of the lower layers.
     pub xen_optional: bool,
 }
 

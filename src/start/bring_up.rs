@@ -1,23 +1,23 @@
-//! The order of things at boot. Each floor is up before the next one needs it.
+//! The order of things at boot. Each layer is up before the next one needs it.
 
 use core::fmt;
 use core::ops::Range;
 
 use spin::Once;
 
+use super::memory;
 use super::reservation::give_up_the_rest;
-use super::take_over::take_over;
 use super::{BOOT_MAPPED, StartError};
 use crate::arch::{self, stack};
 use crate::driver::console::{self, Output};
-use crate::event::delivery;
+use crate::event::upcall;
 use crate::hypercall::{NotXen, Xen};
-use crate::loader::{Found, MAX_MODULES, PhysicalMemory, StartInfo, find_ram, joined};
+use crate::loader::{Found, MAX_MODULES, PhysicalMemory, StartInfo, bundle, usable_ram};
 use crate::mm::layout::{self, Image};
 use crate::mm::ram::Ram;
 use crate::mm::shared_info;
 use crate::rt::{self, Application, Domain, End, Modules, Platform, report};
-use crate::{twin, vcpu};
+use crate::{pair, vcpu};
 
 core::arch::global_asm!(
     include_str!("../../boot/entry.S"),
@@ -33,7 +33,7 @@ unsafe extern "Rust" {
 }
 
 /// Options of the command line that are the runtime's own.
-const RUNTIME_OPTIONS: &[&str] = &["log", "grants", twin::OPTION];
+const RUNTIME_OPTIONS: &[&str] = &["log", "grants", pair::OPTION];
 
 static PLATFORM: Once<Platform> = Once::new();
 
@@ -66,7 +66,7 @@ fn bring_up(
     let start_info = StartInfo::read(&BootMemory, start_info)?;
     read_options(&start_info, application.options);
 
-    let Found { mut ram, windows } = find_ram(&start_info, xen.as_ref().ok())?;
+    let Found { mut ram, windows } = usable_ram(&start_info, xen.as_ref().ok())?;
     let modules = start_info.modules_in(&free(&ram));
     if let Ok(xen) = xen
         && !start_info.is_initial_domain()
@@ -75,8 +75,8 @@ fn bring_up(
         // SAFETY: the image and the modules are all that is in use yet.
         ram = unsafe { give_up_the_rest(&xen, ram, kept) };
     }
-    take_over(&ram, windows, modules.iter().cloned())?;
-    // SAFETY: `modules_in` and `take_over` saw to it.
+    memory::set_up(&ram, windows, modules.iter().cloned())?;
+    // SAFETY: `modules_in` and `memory` saw to it.
     let modules = unsafe { slices(&modules) };
     log::debug!("start info version {}, {} KiB of RAM", start_info.version(), ram.bytes() / 1024);
 
@@ -106,7 +106,7 @@ fn first_event() {
 /// The page that Xen shares, events, and the first vCPU's timer; from here on interrupts come.
 fn start_events(xen: Xen) -> Result<(), StartError> {
     let page = shared_info::place(&xen).map_err(StartError::NoEvents)?;
-    delivery::start(xen, page).map_err(StartError::NoEvents)?;
+    upcall::start(xen, page).map_err(StartError::NoEvents)?;
     vcpu::start_first(xen).map_err(StartError::FirstVcpu)
 }
 
@@ -158,7 +158,7 @@ unsafe fn slices(modules: &[Range<u64>]) -> Modules {
         }
     };
     // More than there is room for are left out, as in the loader's own list.
-    modules.iter().map(slice).flat_map(joined::split).take(MAX_MODULES).collect()
+    modules.iter().map(slice).flat_map(bundle::split).take(MAX_MODULES).collect()
 }
 
 /// Memory as boot/entry.S maps it.

@@ -1,11 +1,11 @@
-//! Floor 10: bring-up, floor by floor, from the first instruction of Rust to the application's main function.
+//! Layer 10: bring-up, layer by layer, from the first instruction of Rust to the application's main function.
 
 #[cfg(granite_guest)]
 mod bring_up;
 mod error;
-mod reservation;
 #[cfg(granite_guest)]
-mod take_over;
+mod memory;
+mod reservation;
 
 pub use error::StartError;
 

@@ -48,7 +48,7 @@ impl<T: ?Sized> IrqMutex<T> {
     }
 
     fn try_once<R, F: FnOnce(&mut T) -> R>(&self, access: F) -> Result<R, F> {
-        let _masked = Masked::mask();
+        let _masked = InterruptGuard::mask();
         let Some(mut guard) = self.inner.try_lock() else { return Err(access) };
         self.holder.store(this_vcpu::number().wrapping_add(1), Ordering::Relaxed);
         let result = access(&mut guard);
@@ -80,13 +80,13 @@ fn again() -> ! {
 /// in reverse order.
 #[derive(Debug)]
 #[must_use = "dropping it unmasks"]
-pub struct Masked {
+pub struct InterruptGuard {
     was_enabled: bool,
     // Neither `Send` nor `Sync`: each vCPU has its own interrupt mask.
     _here: PhantomData<*mut ()>,
 }
 
-impl Masked {
+impl InterruptGuard {
     /// Masks interrupts on this vCPU.
     pub fn mask() -> Self {
         // A host process may not mask interrupts, and has no handlers that would take a lock.
@@ -98,7 +98,7 @@ impl Masked {
     }
 }
 
-impl Drop for Masked {
+impl Drop for InterruptGuard {
     fn drop(&mut self) {
         if self.was_enabled {
             x86_64::instructions::interrupts::enable();

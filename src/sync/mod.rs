@@ -1,4 +1,4 @@
-//! Floor 0: locks shared with interrupt handlers, and per-vCPU data. Atomics and lock-free sets are those of
+//! Layer 0: locks shared with interrupt handlers, and per-vCPU data. Atomics and lock-free sets are those of
 //! [`granite_core::sync`].
 
 #[cfg(all(granite_guest, feature = "critical-section"))]
@@ -11,11 +11,11 @@ pub mod this_vcpu;
 
 #[cfg(not(granite_guest))]
 pub use granite_core::sync::HostThread;
-pub(crate) use granite_core::sync::primitive;
+pub(crate) use granite_core::sync::atomic;
 pub use granite_core::sync::{NO_VCPU, OutOfMemory, Vcpu};
-pub use irq_mutex::{IrqMutex, Masked};
+pub use irq_mutex::{InterruptGuard, IrqMutex};
 #[doc(hidden)]
-pub use per_vcpu::Line;
+pub use per_vcpu::CachePadded;
 pub use per_vcpu::PerVcpu;
 pub(crate) use per_vcpu::per_vcpu;
 pub use this_vcpu::MAX_VCPUS;

@@ -4,23 +4,23 @@ use super::{MAX_VCPUS, this_vcpu};
 
 /// One value for each vCPU. `per_vcpu!` creates it with the same value for each.
 #[derive(Debug)]
-pub struct PerVcpu<T>([Line<T>; MAX_VCPUS]);
+pub struct PerVcpu<T>([CachePadded<T>; MAX_VCPUS]);
 
 /// A value in its own cache line.
 #[derive(Debug)]
 #[repr(align(64))]
-pub struct Line<T>(pub T);
+pub struct CachePadded<T>(pub T);
 
 impl<T> PerVcpu<T> {
     /// Creates it from these values, in the vCPUs' order.
-    pub const fn new(values: [Line<T>; MAX_VCPUS]) -> Self {
+    pub const fn new(values: [CachePadded<T>; MAX_VCPUS]) -> Self {
         Self(values)
     }
 
     /// Returns a vCPU's value; `None` for a number that no vCPU can have.
     #[inline]
     pub fn get(&self, vcpu: usize) -> Option<&T> {
-        self.0.get(vcpu).map(|Line(value)| value)
+        self.0.get(vcpu).map(|CachePadded(value)| value)
     }
 
     /// Returns the value of the caller's vCPU, in handlers too.
@@ -31,14 +31,14 @@ impl<T> PerVcpu<T> {
 
     /// Returns all values, in the vCPUs' order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|Line(value)| value)
+        self.0.iter().map(|CachePadded(value)| value)
     }
 }
 
 /// Creates a [`PerVcpu`] with the same value for each vCPU.
 macro_rules! per_vcpu {
     ($value:expr) => {
-        $crate::sync::PerVcpu::new([const { $crate::sync::Line($value) }; $crate::sync::MAX_VCPUS])
+        $crate::sync::PerVcpu::new([const { $crate::sync::CachePadded($value) }; $crate::sync::MAX_VCPUS])
     };
 }
 pub(crate) use per_vcpu;

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::abi::shared_info::{TSC_STABLE, VcpuTimeInfo};
 use crate::arch;
 use crate::mm::shared_info;
-use crate::sync::{Masked, this_vcpu};
+use crate::sync::{InterruptGuard, this_vcpu};
 
 /// The conversion from a counter to time, as of one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +63,7 @@ static LATEST: AtomicU64 = AtomicU64::new(0);
 pub fn now() -> u64 {
     // An interrupt between reading the counter and using it would only make the time older. But its handler would
     // read a later time before this call returns.
-    let _masked = Masked::mask();
+    let _masked = InterruptGuard::mask();
     let Some(info) = shared_info::of_vcpu(this_vcpu::number()) else { return without_xen() };
     let (scale, counter) = Scale::read(&info.time, arch::time_stamp);
     let now = scale.time(counter);

@@ -1,4 +1,4 @@
-//! Floor 3: time. It has each vCPU's clock, based on its time-stamp counter (`clock`), the wall clock
+//! Layer 3: time. It has each vCPU's clock, based on its time-stamp counter (`clock`), the wall clock
 //! ([`wall_clock`]), each vCPU's one-shot timer ([`timer`]), and waiting, always with a deadline ([`wait_until`]).
 //!
 //! All of it needs Xen. Without Xen, an [`Instant`] counts processor ticks.

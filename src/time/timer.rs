@@ -7,7 +7,7 @@ use spin::Once;
 
 use super::{Deadline, Instant};
 use crate::hypercall::{Xen, vcpu};
-use crate::sync::{Masked, PerVcpu, per_vcpu, this_vcpu};
+use crate::sync::{InterruptGuard, PerVcpu, per_vcpu, this_vcpu};
 
 /// No time is set.
 const NEVER: u64 = u64::MAX;
@@ -139,7 +139,7 @@ fn nanoseconds(deadline: Deadline) -> u64 {
 
 fn with_own<R>(access: impl FnOnce(&Timer, Xen) -> R) -> Option<R> {
     let xen = Xen::enabled()?;
-    let _masked = Masked::mask();
+    let _masked = InterruptGuard::mask();
     Some(access(TIMERS.own()?, xen))
 }
 

@@ -14,7 +14,7 @@ use crate::abi::memory::POPULATE_ON_DEMAND;
 use crate::abi::start_info::{MAGIC, MemoryMapEntry, Module, RegionKind, StartInfo, VERSION_WITH_MEMORY_MAP};
 use crate::abi::{DomId, Gfn, PAGE_SIZE, XenErrno};
 use crate::arch;
-use crate::hypercall::control::Interface;
+use crate::hypercall::domctl::Interface;
 use crate::hypercall::{Hypercall, memory};
 use crate::mm::windows::Windows;
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Step, ToolstackError};
 use crate::abi::DomId;
-use crate::hypercall::{Xen, control};
+use crate::hypercall::{Xen, domctl};
 
 /// Maximum number of reads of 1 KiB in one call. Xen's log has 16 KiB, or somewhat more on a large machine.
 const MOST_READS: usize = 256;
@@ -41,7 +41,7 @@ impl Console {
         let mut buffer = [0; 1024];
         // The number of reads is bounded: a domain that prints without end must not keep this vCPU here.
         for _ in 0..MOST_READS {
-            let read = control::read_console(&self.xen, &mut self.index, &mut buffer);
+            let read = domctl::read_console(&self.xen, &mut self.index, &mut buffer);
             let read = read.map_err(|errno| ToolstackError::Xen(Step::Console, errno))?;
             if read.is_empty() {
                 return Ok(lines);

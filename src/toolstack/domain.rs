@@ -7,18 +7,18 @@ use alloc::string::String;
 use super::build::{Config, Made, build};
 use super::interface::{self, Known};
 use super::{Console, Step, ToolstackError};
-use crate::abi::control::{DomainFlags, DomainInfo, SHUTDOWN_MASK, SHUTDOWN_SHIFT};
+use crate::abi::domctl::{DomainFlags, DomainInfo, SHUTDOWN_MASK, SHUTDOWN_SHIFT};
 use crate::abi::event::VirtualInterrupt;
 use crate::abi::sched::ShutdownReason;
 use crate::abi::{DomId, XenErrno};
 use crate::event::VirtualIrq;
 use crate::hypercall::Xen;
-use crate::hypercall::control::Interface;
+use crate::hypercall::domctl::Interface;
 use crate::mm;
 use crate::time::{Deadline, Instant, TimedOut};
 
 /// Interval for polling a domain without an event from Xen: another waiter may have taken the event.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The toolstack of a control domain, for starting other domains. Only one can exist: Xen announces the end of a domain
 /// on one port.
@@ -74,7 +74,7 @@ impl Toolstack {
                 return Err(TimedOut);
             }
             // Check again in both cases, event or timeout.
-            let _ = self.changes.wait(deadline.or_earlier(Deadline::at(Instant::now() + LOOK)));
+            let _ = self.changes.wait(deadline.or_earlier(Deadline::at(Instant::now() + POLL_INTERVAL)));
         }
     }
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::kernel::KernelError;
 use crate::abi::XenErrno;
-use crate::abi::control::InterfaceVersion;
+use crate::abi::domctl::InterfaceVersion;
 use crate::event::EventError;
 
 /// The step that failed.

@@ -37,8 +37,8 @@ impl<'x, X: Hypercall> Foreign<'x, X> {
         let mut at = address;
         while !rest.is_empty() {
             let offset = (at % PAGE_SIZE) as usize;
-            let most = BATCH * PAGE_SIZE as usize - offset;
-            let (now, later) = rest.split_at(rest.len().min(most));
+            let max = BATCH * PAGE_SIZE as usize - offset;
+            let (now, later) = rest.split_at(rest.len().min(max));
             let pages = (offset + now.len()).div_ceil(PAGE_SIZE as usize);
             self.with_pages(Gfn::containing(at), pages, |view| {
                 // It fits: `pages` covers offset and length.

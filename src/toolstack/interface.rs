@@ -1,12 +1,12 @@
 //! The supported versions of the control interface. Each has been run, except the one of Xen 4.18.
 
 use super::ToolstackError;
-use crate::abi::control::{
+use crate::abi::domctl::{
     CREATE_HAP, CREATE_HVM, CreateDomain15, CreateDomain17, EMULATE_LAPIC, InterfaceVersion,
 };
 use crate::abi::{DomId, XenErrno};
 use crate::hypercall::Hypercall;
-use crate::hypercall::control::Interface;
+use crate::hypercall::domctl::Interface;
 
 /// A domain's limits.
 #[derive(Clone, Copy, Debug)]

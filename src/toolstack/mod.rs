@@ -1,4 +1,4 @@
-//! Floor 7: a minimal toolstack. A control domain starts another PVH domain from an ELF image in memory, and ends it,
+//! Layer 7: a minimal toolstack. A control domain starts another PVH domain from an ELF image in memory, and ends it,
 //! without Linux and without xenstore.
 //!
 //! ```no_run

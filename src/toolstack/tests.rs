@@ -12,7 +12,7 @@ use super::build::{Config, build};
 use super::interface::{self, KNOWN};
 use super::kernel::{Kernel, KernelError};
 use super::{Step, ToolstackError};
-use crate::abi::control::{Control, ControlOp, InterfaceVersion};
+use crate::abi::domctl::{Control, ControlOp, InterfaceVersion};
 use crate::abi::memory::{ADD_TO_PHYSMAP_BATCH, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, Reservation};
 use crate::abi::{DomId, PAGE_SIZE, XenErrno};
 use crate::hypercall::{Hypercall, Number};

@@ -3,8 +3,8 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{kick, running};
-use crate::sync::{IrqMutex, Masked, PerVcpu, per_vcpu, this_vcpu};
+use super::{running, wake};
+use crate::sync::{InterruptGuard, IrqMutex, PerVcpu, per_vcpu, this_vcpu};
 use crate::time::{Deadline, TimedOut, pause};
 
 /// A function called with the number of the vCPU running it.
@@ -47,14 +47,14 @@ impl core::error::Error for Unanswered {}
 ///
 /// [`Unanswered`] after the deadline, and at once inside such a call, which can't make another. A vCPU that answers
 /// later makes the call then, or the next one in its place.
-pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
+pub fn call_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
     let own = this_vcpu::number();
     if ANSWERING.get(own).is_none_or(|answering| answering.load(Ordering::Relaxed)) {
         return Err(Unanswered { vcpu: own });
     }
     // Mask interrupts: a handler making a call here would wait for this interrupted one. Other vCPUs' calls are still
     // answered.
-    let _masked = Masked::mask();
+    let _masked = InterruptGuard::mask();
     let begun = until(deadline, || CALLING.with(|calling| !core::mem::replace(calling, true)));
     begun.map_err(|TimedOut| Unanswered { vcpu: own })?;
     let number = OPEN.with(|open| {
@@ -67,7 +67,7 @@ pub fn on_all(function: Call, deadline: Deadline) -> Result<(), Unanswered> {
     let running = running();
     let others = || (0..running).filter(|&vcpu| vcpu != own);
     for vcpu in others() {
-        let _ = kick(vcpu); // one that can't be reached doesn't answer
+        let _ = wake(vcpu); // one that can't be reached doesn't answer
     }
     answer();
     // Acquire: pairs with the Release of `answer`: the function's effects there are visible.
@@ -100,12 +100,12 @@ fn until(deadline: Deadline, mut is_so: impl FnMut() -> bool) -> Result<(), Time
     }
 }
 
-/// Makes the open call, if this vCPU hasn't yet. The handler of a kick.
+/// Makes the open call, if this vCPU hasn't yet. The handler of a wake.
 pub(super) fn answer() {
     let own = this_vcpu::number();
     let (Some(answered), Some(answering)) = (ANSWERED.get(own), ANSWERING.get(own)) else { return };
-    let _masked = Masked::mask();
-    // Acquire: pairs with the Release of `on_all`.
+    let _masked = InterruptGuard::mask();
+    // Acquire: pairs with the Release of `call_all`.
     let is_answered = answered.load(Ordering::Relaxed) >= LAST.load(Ordering::Acquire);
     if is_answered || answering.swap(true, Ordering::Relaxed) {
         return;
@@ -115,14 +115,14 @@ pub(super) fn answer() {
         this_vcpu::handle(|| function(own));
     }
     answering.store(false, Ordering::Relaxed);
-    // Release: pairs with the Acquire of `on_all`.
+    // Release: pairs with the Acquire of `call_all`.
     answered.store(number, Ordering::Release);
 }
 
 /// Called by an ending vCPU: no call waits for it.
 pub(super) fn end() {
     if let Some(answered) = ANSWERED.own() {
-        // Release: pairs with the Acquire of `on_all`.
+        // Release: pairs with the Acquire of `call_all`.
         answered.store(u64::MAX, Ordering::Release);
     }
 }

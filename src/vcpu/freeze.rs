@@ -14,7 +14,7 @@ static FROZEN: PerVcpu<AtomicBool> = per_vcpu!(AtomicBool::new(false));
 
 /// Timeout for the others to stop, in ticks of the processor's own counter, which the kernel can't break: about a
 /// second.
-const PATIENCE: u64 = 2_000_000_000;
+const TIMEOUT: u64 = 2_000_000_000;
 
 /// Stops all other vCPUs for good, by a non-maskable interrupt. If another vCPU already does so, this one stops.
 /// Returns after the others have stopped, or after the timeout. A second call returns at once.
@@ -35,7 +35,7 @@ pub fn freeze_others() {
     // Acquire: pairs with the Release of `freeze`: the output of the others is complete.
     let frozen = || others().all(|vcpu| FROZEN.get(vcpu).is_none_or(|frozen| frozen.load(Ordering::Acquire)));
     let start = arch::time_stamp();
-    while !frozen() && arch::time_stamp().wrapping_sub(start) < PATIENCE {
+    while !frozen() && arch::time_stamp().wrapping_sub(start) < TIMEOUT {
         // vCPUs sharing a processor must get time to run.
         sched::yield_now(&xen);
     }

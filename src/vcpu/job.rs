@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::start::is_stopping;
-use super::{kick, running};
+use super::{running, wake};
 use crate::sync::{IrqMutex, MAX_VCPUS, PerVcpu, per_vcpu, this_vcpu};
 use crate::time::{Deadline, TimedOut, wait_until};
 
@@ -43,7 +43,7 @@ impl<T> State<T> {
         for (word, waiting) in self.waiting.iter().enumerate() {
             let mut waiting = waiting.load(Ordering::SeqCst);
             while waiting != 0 {
-                let _ = kick(word * 64 + waiting.trailing_zeros() as usize); // one that ended waits no more
+                let _ = wake(word * 64 + waiting.trailing_zeros() as usize); // one that ended waits no more
                 waiting &= waiting - 1;
             }
         }
@@ -131,7 +131,7 @@ where
     if let (Err(error), Some(work)) = (given, work) {
         return refuse(error, work);
     }
-    let _ = kick(vcpu); // one that runs has a port
+    let _ = wake(vcpu); // one that runs has a port
     Ok(Job { state })
 }
 

@@ -1,5 +1,5 @@
-//! Floor 5: several vCPUs. `Platform::start_vcpus` starts every vCPU of the domain. All but the first wait for work:
-//! [`spawn`] gives a vCPU a job, which runs on its own stack with interrupts unmasked. [`on_all`] interrupts every
+//! Layer 5: several vCPUs. `Platform::start_vcpus` starts every vCPU of the domain. All but the first wait for work:
+//! [`spawn`] gives a vCPU a job, which runs on its own stack with interrupts unmasked. [`call_all`] interrupts every
 //! vCPU to call a function. [`stop`] ends them in order, and `freeze_others` at once.
 
 mod call;
@@ -7,7 +7,7 @@ mod freeze;
 mod job;
 mod start;
 
-pub use call::{Call, Unanswered, on_all};
+pub use call::{Call, Unanswered, call_all};
 pub(crate) use freeze::{freeze_if_told, freeze_others};
 pub use job::{Job, NotSpawned, Refused, spawn};
 pub use start::{StartError, StopError, stop};
@@ -37,7 +37,7 @@ pub fn current() -> usize {
 /// The ports for reaching a vCPU. They stay open for ever.
 #[derive(Debug)]
 struct Ports {
-    kick: Ipi,
+    wake: Ipi,
     _timer: VirtualIrq,
 }
 
@@ -48,7 +48,7 @@ static PORTS: PerVcpu<Once<Ports>> = per_vcpu!(Once::new());
 /// # Errors
 ///
 /// [`EventError::NoEvents`] if the vCPU doesn't run; otherwise [`EventError::Xen`].
-pub(crate) fn kick(vcpu: usize) -> Result<(), EventError> {
+pub(crate) fn wake(vcpu: usize) -> Result<(), EventError> {
     let ports = PORTS.get(vcpu).and_then(Once::get).ok_or(EventError::NoEvents)?;
-    ports.kick.send()
+    ports.wake.send()
 }

@@ -5,11 +5,11 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use super::job::Next;
-use super::{PORTS, Ports, RUNNING, call, job, kick, running};
+use super::{PORTS, Ports, RUNNING, call, job, running, wake};
 use crate::abi::event::VirtualInterrupt;
 use crate::abi::{PAGE_SIZE, XenErrno};
 use crate::arch::{self, stack};
-use crate::event::{EventError, Ipi, VirtualIrq, delivery};
+use crate::event::{EventError, Ipi, VirtualIrq, upcall};
 use crate::hypercall::{Xen, vcpu};
 use crate::mm::page_tables::MapError;
 use crate::mm::{self, Memory, shared_info};
@@ -17,7 +17,7 @@ use crate::sync::{MAX_VCPUS, this_vcpu};
 use crate::time::{Deadline, TimedOut, timer, wait_until};
 
 /// Timeout for a vCPU to come up. Under emulation it takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a vCPU doesn't run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ pub enum StartError {
     /// It can't be reached.
     Event(EventError),
     /// It was started, but did not report in time.
-    Silent(usize),
+    TimedOut(usize),
 }
 
 impl fmt::Display for StartError {
@@ -39,7 +39,7 @@ impl fmt::Display for StartError {
             Self::Stacks(error) => write!(f, "no stacks for a vCPU: {error}"),
             Self::Xen(errno) => write!(f, "Xen refuses a vCPU: {errno}"),
             Self::Event(error) => write!(f, "a vCPU can't be reached: {error}"),
-            Self::Silent(vcpu) => write!(f, "vCPU {vcpu} was started, and nothing was heard of it"),
+            Self::TimedOut(vcpu) => write!(f, "vCPU {vcpu} was started, and nothing was heard of it"),
         }
     }
 }
@@ -98,7 +98,7 @@ fn start(xen: Xen, number: usize) -> Result<(), StartError> {
     vcpu::up(&xen, number as u32)?;
     // Acquire: pairs with the Release of `main`.
     let arrived = || (ARRIVED.load(Ordering::Acquire) > number).then_some(());
-    wait_until(Deadline::after(PATIENCE), arrived).map_err(|TimedOut| StartError::Silent(number))?;
+    wait_until(Deadline::after(TIMEOUT), arrived).map_err(|TimedOut| StartError::TimedOut(number))?;
     // Release: pairs with the Acquire of `running`.
     RUNNING.store(number + 1, Ordering::Release);
     Ok(())
@@ -122,8 +122,8 @@ fn map_stacks(number: usize) -> Result<(), MapError> {
 fn open_ports(xen: Xen, number: usize) -> Result<(), StartError> {
     let open = || {
         let timer = VirtualIrq::with_handler(xen, VirtualInterrupt::TIMER, number, |_| timer::fired())?;
-        let kick = Ipi::with_handler(xen, number, |_| call::answer())?;
-        Ok(Ports { kick, _timer: timer })
+        let wake = Ipi::with_handler(xen, number, |_| call::answer())?;
+        Ok(Ports { wake, _timer: timer })
     };
     PORTS.get(number).ok_or(XenErrno::NOENT)?.try_call_once(open).map(drop)
 }
@@ -134,18 +134,18 @@ fn main() -> ! {
     call::begin();
     // Release: pairs with the Acquire of `start`.
     ARRIVED.fetch_add(1, Ordering::Release);
-    let _ = kick(0); // who waits looks again; it looks by itself too
+    let _ = wake(0); // who waits looks again; it looks by itself too
     arch::unmask_interrupts();
     while let Ok(Next::Job(job)) = wait_until(Deadline::NEVER, || job::next(own)) {
         job();
     }
     if let Some(xen) = Xen::enabled() {
-        delivery::leave(xen, own);
+        upcall::leave(xen, own);
     }
     call::end();
     // Release: pairs with the Acquire of `stop`.
     ARRIVED.fetch_sub(1, Ordering::Release);
-    let _ = kick(0);
+    let _ = wake(0);
     if let Some(xen) = Xen::enabled() {
         let _ = vcpu::down(&xen, own as u32);
     }
@@ -193,7 +193,7 @@ pub fn stop(deadline: Deadline) -> Result<(), StopError> {
     // Release: pairs with the Acquire of `is_stopping`.
     STOPPING.store(true, Ordering::Release);
     for number in 1..MAX_VCPUS {
-        let _ = kick(number); // also one that came late, and isn't counted
+        let _ = wake(number); // also one that came late, and isn't counted
     }
     // Acquire: pairs with the Release of `main`.
     let ended = || (ARRIVED.load(Ordering::Acquire) == 1).then_some(());

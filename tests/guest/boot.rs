@@ -46,7 +46,7 @@ fn memory(context: &Context) -> Result<(), NotPassed> {
 pub fn modules(context: &Context) -> Result<(), NotPassed> {
     let platform = context.platform()?;
     let modules = platform.modules();
-    if context.rig == Rig::Twin && context.is_control_domain() {
+    if context.rig == Rig::Pair && context.is_control_domain() {
         check!(modules.first().is_some_and(|image| image.starts_with(b"\x7fELF")), "the child's image");
         return Ok(());
     }
@@ -60,7 +60,7 @@ pub fn modules(context: &Context) -> Result<(), NotPassed> {
 
 fn domain(context: &Context) -> Result<(), NotPassed> {
     check_same!(alloc::format!("{} {}", DomId(7), DomId::SELF), "7 DOMID_SELF");
-    if matches!(context.rig, Rig::Solo | Rig::Twin) {
+    if matches!(context.rig, Rig::Solo | Rig::Pair) {
         check_same!(context.platform()?.dom_id() == DomId::CONTROL, context.is_control_domain());
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Event channels: between a domain and itself, and in `twin` between two.
+//! Event channels: between a domain and itself, and in `pair` between two.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -7,7 +7,7 @@ use granite::abi::event::{Port, PortState, VirtualInterrupt};
 use granite::abi::{DomId, XenErrno};
 use granite::event::{EventError, Interdomain, Ipi, Unbound, VirtualIrq};
 use granite::hypercall::{Xen, event};
-use granite::sync::Masked;
+use granite::sync::InterruptGuard;
 use granite::time::{Deadline, TimedOut};
 
 use crate::harness::{Case, Context, NotPassed, Rig, UNDER_XEN};
@@ -28,8 +28,8 @@ pub const CASES: &[Case] = &[
     Case::new("event::handlers_run_in_the_interrupt", UNDER_XEN, handlers),
     Case::new("event::a_task_is_woken", UNDER_XEN, task),
     Case::new("event::what_xen_refuses_is_an_error", UNDER_XEN, refused),
-    Case::with_peer("event::between_two_domains", &[Rig::Twin], between_two, between_two_peer),
-    Case::with_peer("event::a_peer_that_sends_without_end", &[Rig::Twin], flooded, flooded_peer),
+    Case::with_peer("event::between_two_domains", &[Rig::Pair], between_two, between_two_peer),
+    Case::with_peer("event::a_peer_that_sends_without_end", &[Rig::Pair], flooded, flooded_peer),
 ];
 
 fn fail(error: impl alloc::string::ToString) -> NotPassed {
@@ -115,7 +115,7 @@ fn deadline(context: &Context) -> Result<(), NotPassed> {
 
 fn poll(context: &Context) -> Result<(), NotPassed> {
     let (one, other) = pair(context)?;
-    let _masked = Masked::mask();
+    let _masked = InterruptGuard::mask();
     one.send().map_err(fail)?;
     drop(other.poll(soon()).map_err(fail)?);
     one.send().map_err(fail)?;
@@ -163,7 +163,7 @@ fn fairness(context: &Context) -> Result<(), NotPassed> {
         pairs.push(pair(context)?);
     }
     {
-        let _masked = Masked::mask();
+        let _masked = InterruptGuard::mask();
         for (one, _) in &pairs {
             one.send().map_err(fail)?;
         }

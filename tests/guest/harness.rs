@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use granite::rt::Platform;
 pub use granite::testing::NotPassed;
 
-use crate::twin::Side;
+use crate::pair::Side;
 
 /// Where the table runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,17 +16,17 @@ pub enum Rig {
     /// The control domain of Xen.
     Solo,
     /// Two domains, of which the control domain started the other: both run the table.
-    Twin,
+    Pair,
     /// QEMU without Xen.
     Direct,
 }
 
 /// The rigs that have a machine of their own.
-pub const GUESTS: &[Rig] = &[Rig::Solo, Rig::Twin, Rig::Direct];
+pub const GUESTS: &[Rig] = &[Rig::Solo, Rig::Pair, Rig::Direct];
 /// All of them.
-pub const ALL: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Twin, Rig::Direct];
+pub const ALL: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Pair, Rig::Direct];
 /// Those with a real Xen.
-pub const UNDER_XEN: &[Rig] = &[Rig::Solo, Rig::Twin];
+pub const UNDER_XEN: &[Rig] = &[Rig::Solo, Rig::Pair];
 
 /// What a case does.
 pub type Run = fn(&Context) -> Result<(), NotPassed>;
@@ -38,20 +38,20 @@ pub struct Case {
     pub name: &'static str,
     /// Where it can run.
     pub rigs: &'static [Rig],
-    /// What it does; in `twin`, on the side of the control domain.
+    /// What it does; in `pair`, on the side of the control domain.
     pub run: Run,
-    /// What the other side does at the same time in `twin`, where that isn't the same.
+    /// What the other side does at the same time in `pair`, where that isn't the same.
     #[cfg_attr(not(granite_guest), expect(dead_code, reason = "there is one side on the host"))]
     pub peer: Option<Run>,
 }
 
 impl Case {
-    /// A case that both sides of `twin` run each for itself.
+    /// A case that both sides of `pair` run each for itself.
     pub const fn new(name: &'static str, rigs: &'static [Rig], run: Run) -> Self {
         Self { name, rigs, run, peer: None }
     }
 
-    /// A case in which the other side of `twin` does this.
+    /// A case in which the other side of `pair` does this.
     pub const fn with_peer(name: &'static str, rigs: &'static [Rig], run: Run, peer: Run) -> Self {
         Self { name, rigs, run, peer: Some(peer) }
     }
@@ -62,7 +62,7 @@ impl Case {
 pub struct Context {
     /// Where it runs.
     pub rig: Rig,
-    /// On which side of `twin`.
+    /// On which side of `pair`.
     pub side: Side,
     platform: Option<&'static Platform>,
 }
@@ -87,7 +87,7 @@ impl Context {
     pub fn is_control_domain(&self) -> bool {
         match self.rig {
             Rig::Solo => true,
-            Rig::Twin => !self.side.is_child(),
+            Rig::Pair => !self.side.is_child(),
             Rig::Host | Rig::Direct => false,
         }
     }
@@ -95,12 +95,12 @@ impl Context {
 
 #[cfg(granite_guest)]
 impl Context {
-    /// Tells the other side of `twin` something.
+    /// Tells the other side of `pair` something.
     pub fn tell(&self, message: &[u8]) -> Result<(), NotPassed> {
         self.side.tell(message)
     }
 
-    /// Whether the other side of `twin` has told something.
+    /// Whether the other side of `pair` has told something.
     pub fn has_message(&self) -> bool {
         self.side.has_message()
     }
@@ -110,7 +110,7 @@ impl Context {
         self.side.child_id()
     }
 
-    /// What the other side of `twin` tells.
+    /// What the other side of `pair` tells.
     pub fn hear(&self) -> Result<Vec<u8>, NotPassed> {
         self.side.hear()
     }

@@ -8,22 +8,22 @@ use granite::abi::DomId;
 use granite::abi::grant::{EntryFlags, GrantRef};
 use granite::grant::ReadWrite;
 use granite::mm::Page;
+use granite::pair::{self, LinkError, PairError, Parent, TO_CHILD};
 use granite::time::{Deadline, sleep};
 use granite::toolstack::Config;
-use granite::twin::{self, LinkError, Parent, TO_CHILD, TwinError};
 
 use crate::harness::{Case, Context, NotPassed, Rig};
 use granite::testing::{check, check_same};
 
-const TWIN: &[Rig] = &[Rig::Twin];
+const PAIR: &[Rig] = &[Rig::Pair];
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case::with_peer("link::a_peer_that_counts_wrong", TWIN, counts_wrong, counts_wrong_peer),
-    Case::with_peer("link::a_peer_that_claims_too_long_a_message", TWIN, claims_length, claims_length_peer),
-    Case::with_peer("link::a_message_that_is_too_long", TWIN, too_long, too_long_peer),
-    Case::with_peer("link::a_child_that_never_connects", TWIN, never_connects, nothing),
-    Case::with_peer("link::a_live_child_is_destroyed_while_it_maps", TWIN, destroyed_alive, maps_and_waits),
+    Case::with_peer("link::a_peer_that_counts_wrong", PAIR, counts_wrong, counts_wrong_peer),
+    Case::with_peer("link::a_peer_that_claims_too_long_a_message", PAIR, claims_length, claims_length_peer),
+    Case::with_peer("link::a_message_that_is_too_long", PAIR, too_long, too_long_peer),
+    Case::with_peer("link::a_child_that_never_connects", PAIR, never_connects, nothing),
+    Case::with_peer("link::a_live_child_is_destroyed_while_it_maps", PAIR, destroyed_alive, maps_and_waits),
 ];
 
 fn fail(error: impl alloc::string::ToString) -> NotPassed {
@@ -46,7 +46,7 @@ const LENGTH: usize = MAILBOX + 8;
 /// Writes words of the link's page behind the link's back: by a second mapping of it.
 fn scribble(context: &Context, words: impl Fn(u32) -> [(usize, u32); 2]) -> Result<(), NotPassed> {
     let platform = context.platform()?;
-    let option = platform.options().get(twin::OPTION).unwrap_or_default();
+    let option = platform.options().get(pair::OPTION).unwrap_or_default();
     let gref = option
         .split(',')
         .nth(1)
@@ -64,7 +64,7 @@ fn scribble(context: &Context, words: impl Fn(u32) -> [(usize, u32); 2]) -> Resu
 }
 
 fn broke(context: &Context) -> Result<LinkError, NotPassed> {
-    let parent = context.side.twin()?.lose()?;
+    let parent = context.side.pair()?.lose()?;
     let Err(error) = parent.receive(soon()) else { return Err(fail("nonsense was a message")) };
     check!(parent.destroy(soon()).map_err(fail)?);
     Ok(error)
@@ -83,7 +83,7 @@ fn counts_wrong_peer(context: &Context) -> Result<(), NotPassed> {
     scribble(context, |written| [(LENGTH, 1), (WRITTEN, written + 77)])
 }
 
-const ONE_TOO_MANY: u32 = twin::TO_PARENT as u32 + 1;
+const ONE_TOO_MANY: u32 = pair::TO_PARENT as u32 + 1;
 
 fn claims_length(context: &Context) -> Result<(), NotPassed> {
     let error = broke(context)?;
@@ -106,7 +106,7 @@ fn too_long(context: &Context) -> Result<(), NotPassed> {
 fn too_long_peer(context: &Context) -> Result<(), NotPassed> {
     let message = context.hear()?;
     check!(message.len() == TO_CHILD - 1 && message.iter().all(|&byte| byte == 7), "{}", message.len());
-    check!(context.tell(&[7; twin::TO_PARENT]).is_err());
+    check!(context.tell(&[7; pair::TO_PARENT]).is_err());
     context.tell(b"whole")
 }
 
@@ -116,12 +116,12 @@ fn never_connects(context: &Context) -> Result<(), NotPassed> {
     let kernel = platform.modules().first().copied().ok_or_else(|| fail("no image"))?;
     let grants = platform.grants().map_err(fail)?;
     let before = grants.stats();
-    let toolstack = context.side.twin()?.toolstack();
-    // Not told that it is a twin's: it runs no case at all.
+    let toolstack = context.side.pair()?.toolstack();
+    // Not told that it is a pair's: it runs no case at all.
     let command_line = "rig=solo filter=none log=off";
     let config = Config { kernel, command_line, memory: 16, processor: Some(0), ..Config::default() };
     let started = Parent::start(platform, toolstack, &config, Duration::from_secs(30)).map(drop);
-    check_same!(started.err(), Some(TwinError::Link(LinkError::Gone)));
+    check_same!(started.err(), Some(PairError::Link(LinkError::Gone)));
     let after = grants.stats();
     check_same!((after.in_use, after.quarantined), (before.in_use, before.quarantined));
     Ok(())
@@ -136,7 +136,7 @@ fn destroyed_alive(context: &Context) -> Result<(), NotPassed> {
     context.tell(&grant.gref().0.to_le_bytes())?;
     check_same!(context.hear()?, b"mapped");
     check_same!(grant.in_use(), EntryFlags::READING | EntryFlags::WRITING);
-    drop(context.side.twin()?.lose()?);
+    drop(context.side.pair()?.lose()?);
     check!(grant.in_use().is_empty());
     grant.end_access().map_err(fail)?;
     check_same!(grants.stats().quarantined, quarantined);

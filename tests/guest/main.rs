@@ -15,6 +15,7 @@ mod kernel;
 #[cfg(granite_guest)]
 mod link;
 mod memory;
+mod pair;
 #[cfg(granite_guest)]
 mod ring;
 #[cfg(granite_guest)]
@@ -25,16 +26,15 @@ mod time;
 #[cfg(granite_guest)]
 mod toolstack;
 mod traps;
-mod twin;
 #[cfg(granite_guest)]
 mod vcpu;
 mod xen;
 
 use harness::{Case, Context, Rig};
-use twin::Side;
+use pair::Side;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let floors = [
+    let layers = [
         boot::CASES,
         xen::CASES,
         memory::CASES,
@@ -53,7 +53,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         #[cfg(granite_guest)]
         ring::CASES,
     ];
-    floors.into_iter().flatten().chain(store::cases()).chain(grant::cases())
+    layers.into_iter().flatten().chain(store::cases()).chain(grant::cases())
 }
 
 #[cfg(granite_guest)]
@@ -71,7 +71,7 @@ fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode
     }
     let rig = match (platform.xen(), options.get("rig")) {
         (None, _) => Rig::Direct,
-        (Some(_), Some("twin")) => Rig::Twin,
+        (Some(_), Some("pair")) => Rig::Pair,
         (Some(_), _) => Rig::Solo,
     };
     let side = match Side::of(platform, rig) {
@@ -83,7 +83,7 @@ fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode
     };
     let context = Context::new(rig, side, Some(platform));
     if let Side::Child(child) = context.side {
-        return twin::serve(child, cases, &context);
+        return pair::serve(child, cases, &context);
     }
     let selection = run::Selection {
         filter: options.get("filter").unwrap_or_default(),

@@ -13,25 +13,25 @@ use granite::event::{Interdomain, Unbound};
 use granite::grant::{ForeignMapping, ReadWrite};
 use granite::hypercall::Xen;
 use granite::mm::Page;
-use granite::ring::flex::{self, Stream};
+use granite::ring::stream::{self, Stream};
 use granite::ring::{Back, Front, GrantedPages, Notify, PeerBroke, Protocol, Ring, RingMemory};
 use granite::time::{Deadline, TimedOut};
 
 use crate::harness::{Case, Context, NotPassed, Rig};
 use granite::testing::{check, check_same};
 
-const TWIN: &[Rig] = &[Rig::Twin];
+const PAIR: &[Rig] = &[Rig::Pair];
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case::with_peer("ring::words_of_one_page", TWIN, |c| answer(c, 1), |c| ask(c, 1)),
-    Case::with_peer("ring::words_of_two_pages", TWIN, |c| answer(c, 2), |c| ask(c, 2)),
-    Case::with_peer("ring::words_of_sixteen_pages", TWIN, |c| answer(c, 16), |c| ask(c, 16)),
-    Case::with_peer("ring::a_front_that_writes_any_index", TWIN, any_index_of_a_front, scribble),
-    Case::with_peer("ring::a_back_that_writes_any_index", TWIN, any_index_of_a_back, scribble),
-    Case::with_peer("ring::a_back_that_answers_anything", TWIN, any_answer, scribble),
-    Case::with_peer("ring::bytes_both_ways", TWIN, echo_bytes, send_bytes),
-    Case::with_peer("ring::a_peer_that_writes_any_index_of_a_stream", TWIN, any_index_of_a_stream, scribble),
+    Case::with_peer("ring::words_of_one_page", PAIR, |c| answer(c, 1), |c| ask(c, 1)),
+    Case::with_peer("ring::words_of_two_pages", PAIR, |c| answer(c, 2), |c| ask(c, 2)),
+    Case::with_peer("ring::words_of_sixteen_pages", PAIR, |c| answer(c, 16), |c| ask(c, 16)),
+    Case::with_peer("ring::a_front_that_writes_any_index", PAIR, any_index_of_a_front, scribble),
+    Case::with_peer("ring::a_back_that_writes_any_index", PAIR, any_index_of_a_back, scribble),
+    Case::with_peer("ring::a_back_that_answers_anything", PAIR, any_answer, scribble),
+    Case::with_peer("ring::bytes_both_ways", PAIR, echo_bytes, send_bytes),
+    Case::with_peer("ring::a_peer_that_writes_any_index_of_a_stream", PAIR, any_index_of_a_stream, scribble),
 ];
 
 fn fail(error: impl alloc::string::ToString) -> NotPassed {
@@ -94,8 +94,8 @@ impl Protocol for Numbered {
 const WORDS: u32 = 5000;
 
 /// Waits, unless there is something.
-fn rest(bell: &Interdomain) -> Result<(), NotPassed> {
-    bell.wait(soon()).map(drop).map_err(|TimedOut| fail("nobody told"))
+fn rest(channel: &Interdomain) -> Result<(), NotPassed> {
+    channel.wait(soon()).map(drop).map_err(|TimedOut| fail("nobody told"))
 }
 
 fn ask(context: &Context, pages: usize) -> Result<(), NotPassed> {
@@ -105,7 +105,7 @@ fn ask(context: &Context, pages: usize) -> Result<(), NotPassed> {
     numbers.push(port.port().0);
     tell_numbers(context, &numbers)?;
     check_same!(context.hear()?, b"connected");
-    let bell = port.accept().map_err(|(error, _)| fail(error))?;
+    let channel = port.accept().map_err(|(error, _)| fail(error))?;
     let (mut asked, mut answered) = (0, 0);
     while answered < WORDS {
         while let Some((_, [_, word])) = ring.pop().map_err(fail)? {
@@ -116,12 +116,12 @@ fn ask(context: &Context, pages: usize) -> Result<(), NotPassed> {
             asked += 1;
         }
         if ring.publish().is_needed() {
-            bell.send().map_err(fail)?;
+            channel.send().map_err(fail)?;
         }
         // Half of them at once, so that the other half is out meanwhile.
         let half = ring.in_flight() as u32 / 2;
         if answered < WORDS && !ring.arm_for(half).map_err(fail)? {
-            rest(&bell)?;
+            rest(&channel)?;
         }
     }
     check!(asked == WORDS && ring.in_flight() == 0);
@@ -137,7 +137,7 @@ fn answer(context: &Context, pages: usize) -> Result<(), NotPassed> {
     let mut numbers = hear_numbers(context)?;
     let port = numbers.pop().ok_or_else(|| fail("no port"))?;
     check_same!(numbers.len(), pages);
-    let bell = Interdomain::connect(context.xen()?, child, Port(port)).map_err(fail)?;
+    let channel = Interdomain::connect(context.xen()?, child, Port(port)).map_err(fail)?;
     let mut ring = Ring::<Back, Numbered, _>::attach(map(context, child, &numbers)?).map_err(fail)?;
     check_same!(ring.slots(), granite::ring::slots_in::<Numbered>(4096 * pages));
     context.tell(b"connected")?;
@@ -149,10 +149,10 @@ fn answer(context: &Context, pages: usize) -> Result<(), NotPassed> {
             answered += 1;
         }
         if ring.publish().is_needed() {
-            bell.send().map_err(fail)?;
+            channel.send().map_err(fail)?;
         }
         if answered < WORDS && !ring.arm().map_err(fail)? {
-            rest(&bell)?;
+            rest(&channel)?;
         }
     }
     ring.into_memory().unmap().map_err(|failed| fail(failed.error))?;
@@ -235,7 +235,7 @@ fn any_index_of_a_front(context: &Context) -> Result<(), NotPassed> {
         check!(!ring.arm().map_err(fail)?);
         // More than there can be, or fewer than there were.
         target.write(&[(REQ_PROD, odd)])?;
-        let broke = PeerBroke::Index { claimed: odd, least: 2, most: SLOTS + 2 };
+        let broke = PeerBroke::Index { claimed: odd, min: 2, max: SLOTS + 2 };
         check_same!(ring.pop().err(), Some(broke));
         check_same!((ring.arm().err(), ring.publish()), (Some(broke), Notify::Unneeded));
         target.write(&[(REQ_PROD, 3)])?;
@@ -255,7 +255,7 @@ fn any_index_of_a_back(context: &Context) -> Result<(), NotPassed> {
         let _ = ring.publish();
         check!(ring.pop().map_err(fail)?.is_none());
         target.write(&[(RSP_PROD, odd)])?;
-        let broke = PeerBroke::Index { claimed: odd, least: 0, most: 3 };
+        let broke = PeerBroke::Index { claimed: odd, min: 0, max: 3 };
         check_same!(ring.pop().err(), Some(broke));
         check_same!(ring.push(|_| [0, 0]).err(), Some(broke.into()));
     }
@@ -295,7 +295,7 @@ fn send_bytes(context: &Context) -> Result<(), NotPassed> {
     numbers.push(port.port().0);
     tell_numbers(context, &numbers)?;
     check_same!(context.hear()?, b"connected");
-    let bell = port.accept().map_err(|(error, _)| fail(error))?;
+    let channel = port.accept().map_err(|(error, _)| fail(error))?;
     let (mut sent, mut got) = (0usize, 0usize);
     const ALL: usize = 200_000;
     let mut into = vec![0; 3000];
@@ -309,9 +309,9 @@ fn send_bytes(context: &Context) -> Result<(), NotPassed> {
             got += 1;
         }
         if notify.is_needed() || also.is_needed() {
-            bell.send().map_err(fail)?;
+            channel.send().map_err(fail)?;
         } else if got < ALL {
-            rest(&bell)?;
+            rest(&channel)?;
         }
     }
     context.tell(b"all")
@@ -321,11 +321,11 @@ fn echo_bytes(context: &Context) -> Result<(), NotPassed> {
     let child = context.side_child()?;
     let numbers = hear_numbers(context)?;
     let indices = map(context, child, &numbers[..1])?;
-    let (order, grefs) = flex::references(&indices).map_err(fail)?;
+    let (order, grefs) = stream::references(&indices).map_err(fail)?;
     let grefs: Vec<_> = grefs.map(|gref| gref.0).collect();
     check_same!(order, ORDER);
     let data = map(context, child, &grefs)?;
-    let bell = Interdomain::connect(context.xen()?, child, Port(numbers[1])).map_err(fail)?;
+    let channel = Interdomain::connect(context.xen()?, child, Port(numbers[1])).map_err(fail)?;
     let mut stream = Stream::<Back, _, _>::attach(indices, data).ok_or_else(|| fail("no stream"))?;
     context.tell(b"connected")?;
     let mut into = vec![0; 4096];
@@ -337,9 +337,9 @@ fn echo_bytes(context: &Context) -> Result<(), NotPassed> {
         check_same!(written, read);
         echoed += written;
         if freed.is_needed() || brought.is_needed() {
-            bell.send().map_err(fail)?;
+            channel.send().map_err(fail)?;
         } else {
-            rest(&bell)?;
+            rest(&channel)?;
         }
     }
     check_same!(context.hear()?, b"all");
@@ -348,17 +348,17 @@ fn echo_bytes(context: &Context) -> Result<(), NotPassed> {
 
 fn any_index_of_a_stream(context: &Context) -> Result<(), NotPassed> {
     let target = Target::new(context)?;
-    let data = granite::ring::flex::references(&target.page).map(|(order, _)| order);
+    let data = granite::ring::stream::references(&target.page).map(|(order, _)| order);
     check_same!(data, Ok(0));
     let (data, _) = share(context, context.side_child()?, 1)?;
     for &odd in ODD.iter().filter(|&&odd| odd > 2048) {
-        for (at, most) in [(4, 2048), (64, 3)] {
+        for (at, max) in [(4, 2048), (64, 3)] {
             let indices = &target.page.0[0];
             let stream = Stream::<Front, _, _>::new(indices, &data, &[GrantRef(9)]);
             let mut stream = stream.ok_or_else(|| fail("no stream"))?;
             let _ = stream.write(b"one").map_err(fail)?;
             target.write(&[(0, odd), (68, odd), (at, odd)])?;
-            let broke = PeerBroke::Index { claimed: odd, least: 0, most };
+            let broke = PeerBroke::Index { claimed: odd, min: 0, max };
             let error = if at == 4 { stream.waiting().err() } else { stream.room().err() };
             check_same!(error, Some(broke));
             check_same!(stream.read(&mut [0; 4]).err(), Some(broke));
@@ -367,7 +367,7 @@ fn any_index_of_a_stream(context: &Context) -> Result<(), NotPassed> {
     }
     for (order, fits) in [(9, true), (10, false), (u32::MAX, false)] {
         target.write(&[(128, order)])?;
-        check_same!(flex::references(&target.page).is_ok(), fits);
+        check_same!(stream::references(&target.page).is_ok(), fits);
     }
     target.end()
 }

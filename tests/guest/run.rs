@@ -6,7 +6,7 @@ use granite::testing;
 
 use crate::harness::{Case, Context, GUESTS, NotPassed, Rig};
 
-/// Modules that have a boot of their own in `twin`, which is to be short.
+/// Modules that have a boot of their own in `pair`, which is to be short.
 const PARTS: &[&str] = &[
     "grant",
     "toolstack",
@@ -51,7 +51,7 @@ pub fn list(cases: impl Iterator<Item = &'static Case>) -> ExitCode {
             let rig = match rig {
                 Rig::Host => "host",
                 Rig::Solo => "solo",
-                Rig::Twin => "twin",
+                Rig::Pair => "pair",
                 Rig::Direct => "direct",
             };
             println!("##test case {rig} {}", case.name);

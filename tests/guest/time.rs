@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-use granite::sync::Masked;
+use granite::sync::InterruptGuard;
 use granite::time::{Deadline, Instant, TimedOut, sleep, timer, wait_until, wall_clock};
 
 use crate::harness::{ALL, Case, Context, NotPassed, UNDER_XEN};
@@ -99,7 +99,7 @@ fn alarm(_: &Context) -> Result<(), NotPassed> {
     }
     // Taken back before it can come.
     {
-        let _masked = Masked::mask();
+        let _masked = InterruptGuard::mask();
         alarm.set(Deadline::after(Duration::from_millis(2)));
         alarm.set(Deadline::NEVER);
     }
@@ -141,7 +141,7 @@ fn far(_: &Context) -> Result<(), NotPassed> {
 /// They end by the deadline, and leave interrupts masked.
 fn masked(_: &Context) -> Result<(), NotPassed> {
     let ended = {
-        let _masked = Masked::mask();
+        let _masked = InterruptGuard::mask();
         let ended = wait_until(Deadline::after(Duration::from_millis(1)), || None::<()>);
         check!(!granite::arch::interrupts_are_enabled());
         ended

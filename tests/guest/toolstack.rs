@@ -13,11 +13,11 @@ use granite::testing::{check, check_same};
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case::with_peer("toolstack::a_domain_is_not_allowed_to", &[Rig::Twin], nothing, not_allowed),
-    Case::with_peer("toolstack::a_domain_lives_and_ends", &[Rig::Twin], lives, nothing),
-    Case::with_peer("toolstack::a_paused_domain_does_nothing", &[Rig::Twin], paused, nothing),
-    Case::with_peer("toolstack::what_cannot_be_built_is_undone", &[Rig::Twin], undone, nothing),
-    Case::with_peer("toolstack::many_domains_one_after_the_other", &[Rig::Twin], many, nothing),
+    Case::with_peer("toolstack::a_domain_is_not_allowed_to", &[Rig::Pair], nothing, not_allowed),
+    Case::with_peer("toolstack::a_domain_lives_and_ends", &[Rig::Pair], lives, nothing),
+    Case::with_peer("toolstack::a_paused_domain_does_nothing", &[Rig::Pair], paused, nothing),
+    Case::with_peer("toolstack::what_cannot_be_built_is_undone", &[Rig::Pair], undone, nothing),
+    Case::with_peer("toolstack::many_domains_one_after_the_other", &[Rig::Pair], many, nothing),
 ];
 
 fn fail(error: impl alloc::string::ToString) -> NotPassed {
@@ -41,11 +41,11 @@ fn not_allowed(context: &Context) -> Result<(), NotPassed> {
 fn config(context: &Context) -> Result<Config<'static>, NotPassed> {
     let kernel = context.platform()?.modules().first().copied().ok_or_else(|| fail("no image"))?;
     // Without the control domain's word it ends at once, with a failure.
-    Ok(Config { kernel, command_line: "rig=twin twin=nobody log=off", memory: 16, ..Config::default() })
+    Ok(Config { kernel, command_line: "rig=pair pair=nobody log=off", memory: 16, ..Config::default() })
 }
 
 fn lives(context: &Context) -> Result<(), NotPassed> {
-    let toolstack = context.side.twin()?.toolstack();
+    let toolstack = context.side.pair()?.toolstack();
     let mut domain = toolstack.start(&config(context)?).map_err(fail)?;
     let end = domain.wait(soon()).map_err(fail)?;
     check_same!(end.reason, ShutdownReason::CRASH); // as a failure is told
@@ -59,8 +59,8 @@ fn lives(context: &Context) -> Result<(), NotPassed> {
 }
 
 fn paused(context: &Context) -> Result<(), NotPassed> {
-    let toolstack = context.side.twin()?.toolstack();
-    let domain = toolstack.build(&config(context)?, |_| Ok("twin=nobody rig=twin".into())).map_err(fail)?;
+    let toolstack = context.side.pair()?.toolstack();
+    let domain = toolstack.build(&config(context)?, |_| Ok("pair=nobody rig=pair".into())).map_err(fail)?;
     let waited = domain.wait(Deadline::after(Duration::from_millis(20)));
     check_same!(waited.err(), Some(ToolstackError::StillRunning));
     check_same!(domain.info().map_err(fail)?.cpu_time, 0);
@@ -75,7 +75,7 @@ fn paused(context: &Context) -> Result<(), NotPassed> {
 
 /// Each failure is told, leaves no domain, no window and no memory behind.
 fn undone(context: &Context) -> Result<(), NotPassed> {
-    let toolstack = context.side.twin()?.toolstack();
+    let toolstack = context.side.pair()?.toolstack();
     let windows = granite::mm::windows().ok_or_else(|| fail("no windows"))?;
     let free = windows.free();
     let good = config(context)?;
@@ -109,7 +109,7 @@ fn undone(context: &Context) -> Result<(), NotPassed> {
     let after = next("after")?;
     // All that were made in between are gone.
     let xen = context.xen()?;
-    let interface = granite::hypercall::control::Interface::new(xen, toolstack.interface().version);
+    let interface = granite::hypercall::domctl::Interface::new(xen, toolstack.interface().version);
     for id in before..=after {
         check_same!((id, interface.info(granite::abi::DomId(id)).err()), (id, Some(XenErrno::SRCH)));
     }
@@ -118,7 +118,7 @@ fn undone(context: &Context) -> Result<(), NotPassed> {
 }
 
 fn many(context: &Context) -> Result<(), NotPassed> {
-    let toolstack = context.side.twin()?.toolstack();
+    let toolstack = context.side.pair()?.toolstack();
     let windows = granite::mm::windows().map(|windows| windows.free());
     for _ in 0..3 {
         let domain = toolstack.start(&config(context)?).map_err(fail)?;

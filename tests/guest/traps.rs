@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use granite::arch::stack;
 use granite::arch::trap::{self, NotHandled, TrapFrame};
-use granite::sync::{IrqMutex, Masked};
+use granite::sync::{InterruptGuard, IrqMutex};
 
 use crate::harness::{Case, Context, GUESTS, NotPassed};
 use granite::testing::{check, check_same};
@@ -87,7 +87,7 @@ fn registers(_: &Context) -> Result<(), NotPassed> {
     };
     let mut after = State { vectors: [[0; 2]; 16], registers: [0; 15], flags: 0, mxcsr: 0 };
     // The flags that are loaded have interrupts masked.
-    let _masked = Masked::mask();
+    let _masked = InterruptGuard::mask();
     // SAFETY: loads all registers from `before`, traps, and stores them to `after`; what it changes is
     // said, or pushed and popped: rbx and rbp, and the pointers, which wait on the stack while all
     // registers are in use.
@@ -191,7 +191,7 @@ fn before_the_halt(_: &Context) -> Result<(), NotPassed> {
         return Err(NotPassed::Fail("the vector is taken".into()));
     }
     let stub = (&raw const trap_stubs as u64) + 16 * u64::from(BEFORE_HALT);
-    let masked = Masked::mask();
+    let masked = InterruptGuard::mask();
     // SAFETY: on the stack lies what `idle`'s caller and `idle` have pushed before the halt, and on it the frame of an
     // interrupt that comes there. Functions are called: registers are as behind a call.
     unsafe {

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use granite::arch::stack;
 use granite::event::Ipi;
-use granite::sync::{IrqMutex, MAX_VCPUS, Masked, Vcpu};
+use granite::sync::{InterruptGuard, IrqMutex, MAX_VCPUS, Vcpu};
 use granite::time::{Deadline, Instant, sleep};
 use granite::vcpu::{self, NotSpawned};
 
@@ -110,7 +110,7 @@ fn call(context: &Context) -> Result<(), NotPassed> {
     static CALLED: [AtomicU32; MAX_VCPUS] = [const { AtomicU32::new(0) }; MAX_VCPUS];
     let running = start(context)?;
     for round in 1..=50 {
-        vcpu::on_all(
+        vcpu::call_all(
             &|number| {
                 CALLED[number].fetch_add(1, Ordering::Relaxed);
             },
@@ -121,8 +121,8 @@ fn call(context: &Context) -> Result<(), NotPassed> {
         check!(CALLED[running..].iter().all(|called| called.load(Ordering::Relaxed) == 0));
     }
     // Also with interrupts masked.
-    let _masked = Masked::mask();
-    vcpu::on_all(&|_| {}, soon()).map_err(fail)
+    let _masked = InterruptGuard::mask();
+    vcpu::call_all(&|_| {}, soon()).map_err(fail)
 }
 
 /// All vCPUs call all at the same time: each call is made everywhere, and nobody waits for ever.
@@ -134,7 +134,7 @@ fn calls_crosswise(context: &Context) -> Result<(), NotPassed> {
     MADE.store(0, Ordering::Relaxed);
     everywhere(context, |_| {
         for _ in 0..ROUNDS {
-            let called = vcpu::on_all(
+            let called = vcpu::call_all(
                 &|_| {
                     MADE.fetch_add(1, Ordering::Relaxed);
                 },
@@ -252,7 +252,7 @@ fn locks(context: &Context) -> Result<(), NotPassed> {
         for round in 0..ROUNDS {
             add();
             if round % 500 == 0 {
-                let called = vcpu::on_all(&|_| COUNT.with(|count| *count += 1), soon());
+                let called = vcpu::call_all(&|_| COUNT.with(|count| *count += 1), soon());
                 CALLS.fetch_add(u64::from(called.is_ok()), Ordering::Relaxed);
             }
         }
@@ -372,12 +372,12 @@ fn call_in_call(context: &Context) -> Result<(), NotPassed> {
     let running = start(context)?;
     REFUSED.store(0, Ordering::Relaxed);
     let inner = |_| {
-        let called = vcpu::on_all(&|_| {}, Deadline::NEVER);
+        let called = vcpu::call_all(&|_| {}, Deadline::NEVER);
         REFUSED.fetch_add(usize::from(called.is_err()), Ordering::Relaxed);
     };
     static INNER: spin::Once<alloc::boxed::Box<dyn Fn(usize) + Sync + Send>> = spin::Once::new();
     let inner = INNER.call_once(|| alloc::boxed::Box::new(inner));
-    vcpu::on_all(&**inner, soon()).map_err(fail)?;
+    vcpu::call_all(&**inner, soon()).map_err(fail)?;
     check_same!(REFUSED.load(Ordering::Relaxed), running);
     Ok(())
 }

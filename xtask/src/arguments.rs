@@ -8,7 +8,7 @@ use lexopt::{Parser, ValueExt};
 
 use crate::error::{Error, Result};
 use crate::guest::Program;
-use crate::machine::{Accelerator, LEAST_MEMORY, Machine, Rig};
+use crate::machine::{Accelerator, MIN_MEMORY, Machine, Rig};
 use crate::project::project;
 use crate::setup::Choice;
 
@@ -32,7 +32,7 @@ pub struct Run {
 }
 
 /// Every rig that guests are tested in.
-const ALL_RIGS: [Rig; 3] = [Rig::Solo, Rig::Twin, Rig::Direct];
+const ALL_RIGS: [Rig; 3] = [Rig::Solo, Rig::Pair, Rig::Direct];
 
 /// `cargo xtask test`.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             "example" => program = Some(Program::Example(parser.value()?.string()?)),
             "rig" => named = Some(rig(&parser.value()?.string()?)?),
             "smp" => run.machine.smp = number(parser, "--smp", 1, 64)?,
-            "mem" => run.machine.memory = number(parser, "--mem", LEAST_MEMORY, 1 << 20)?,
+            "mem" => run.machine.memory = number(parser, "--mem", MIN_MEMORY, 1 << 20)?,
             "module" => run.machine.module = Some(file(parser, "--module")?),
             "timeout" => {
                 run.timeout = Some(Duration::from_secs(number(parser, "--timeout", 0, 86_400)?.into()))
@@ -257,11 +257,11 @@ pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
             Argument::Option(name) if name == "rig" => match parser.value()?.string()?.as_str() {
                 "host" => bench.host = true,
                 "solo" => bench.rigs = vec![Rig::Solo],
-                "twin" => bench.rigs = vec![Rig::Twin],
-                "all" => (bench.host, bench.rigs) = (true, vec![Rig::Solo, Rig::Twin]),
+                "pair" | "twin" => bench.rigs = vec![Rig::Pair],
+                "all" => (bench.host, bench.rigs) = (true, vec![Rig::Solo, Rig::Pair]),
                 other => {
                     return Err(Error::new(format!(
-                        "--rig {other}: benchmarks run on host, solo, twin, or all"
+                        "--rig {other}: benchmarks run on host, solo, pair, or all"
                     )));
                 }
             },
@@ -269,7 +269,7 @@ pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
         }
     }
     if !bench.host && bench.rigs.is_empty() {
-        (bench.host, bench.rigs) = (true, vec![Rig::Solo, Rig::Twin]);
+        (bench.host, bench.rigs) = (true, vec![Rig::Solo, Rig::Pair]);
     }
     bench.choice = bench.choice.or_environment();
     Ok(Some(bench))
@@ -365,10 +365,11 @@ fn tool(parser: &mut Parser, choice: &mut Choice, argument: Argument) -> Result<
 fn rig(name: &str) -> Result<Rig> {
     match name {
         "solo" => Ok(Rig::Solo),
-        "twin" => Ok(Rig::Twin),
+        // Its former name was twin.
+        "pair" | "twin" => Ok(Rig::Pair),
         "direct" => Ok(Rig::Direct),
         other => Err(Error::new(format!(
-            "--rig {other}: there is no such rig\nthere are solo, twin and direct; test has host and all too"
+            "--rig {other}: there is no such rig\nthere are solo, pair and direct; test has host and all too"
         ))),
     }
 }
@@ -381,12 +382,12 @@ fn accelerator(name: &str) -> Result<Accelerator> {
     }
 }
 
-fn number(parser: &mut Parser, option: &str, least: u32, most: u32) -> Result<u32> {
+fn number(parser: &mut Parser, option: &str, min: u32, max: u32) -> Result<u32> {
     let text = parser.value()?.string()?;
     text.parse()
         .ok()
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| Error::new(format!("{option} {text}: a number from {least} to {most} is wanted")))
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| Error::new(format!("{option} {text}: a number from {min} to {max} is wanted")))
 }
 
 /// A file that must be there; as an absolute path, for QEMU may run elsewhere.

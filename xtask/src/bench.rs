@@ -94,7 +94,7 @@ const GUESTS: &[(Rig, &str, u32)] = &[
     (Rig::Solo, "instructions", 1),
     (Rig::Solo, "events", 1),
     (Rig::Solo, "events", 2),
-    (Rig::Twin, "store", 1),
+    (Rig::Pair, "store", 1),
 ];
 
 fn in_guests(arguments: &Bench) -> Result<u8> {
@@ -139,11 +139,11 @@ fn life(tools: &Tools) -> Result<u8> {
         return Err(Error::new("Xen's messages don't tell when the guest began and ended"));
     };
     let bytes = std::fs::metadata(&image.stripped).context("looking at", &image.stripped)?.len();
-    for (what, is, most) in
+    for (what, is, max) in
         [("instructions", ended.wrapping_sub(begun), LIFE), ("bytes of image", bytes, IMAGE)]
     {
-        let verdict = if is <= most { "ok  " } else { "MISS" };
-        say!("{verdict} {is} {what} (wanted: at most {most})");
+        let verdict = if is <= max { "ok  " } else { "MISS" };
+        say!("{verdict} {is} {what} (wanted: at most {max})");
     }
     Ok(0)
 }

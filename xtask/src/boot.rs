@@ -74,7 +74,7 @@ pub fn boot(
     let mut xen_gave_up = None;
     let started = Instant::now();
     let (finish, errors) = process::stream(command, deadline, |text| {
-        let (mark, own) = second_domain(text).filter(|_| machine.rig == Rig::Twin).unwrap_or(("", text));
+        let (mark, own) = second_domain(text).filter(|_| machine.rig == Rig::Pair).unwrap_or(("", text));
         let text = if symbols::crash_address(own).is_some() {
             let symbols = symbols.get_or_insert_with(|| Symbols::load(&image.path));
             let explained = symbols.as_ref().map(|symbols| symbols.explain(own));
@@ -102,7 +102,7 @@ pub fn boot(
     Ok(Boot { outcome, duration: started.elapsed(), log })
 }
 
-/// What a second domain printed, behind Xen's mark for it: `(d1) [    1.089967] text`. In `twin` it runs the same image.
+/// What a second domain printed, behind Xen's mark for it: `(d1) [    1.089967] text`. In `pair` it runs the same image.
 fn second_domain(text: &str) -> Option<(&str, &str)> {
     let digits = text.strip_prefix("(d")?.split_once(')')?.0;
     let (_, own) = text.split_once("] ").filter(|_| digits.bytes().all(|digit| digit.is_ascii_digit()))?;

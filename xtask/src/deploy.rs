@@ -91,7 +91,7 @@ fn xl(name: &str, kernel: &str) -> String {
          kernel  = \"{kernel}\"\n\
          # The command line: log=off|error|warn|info|debug|trace, grants=1|2, and the application's own options.\n\
          cmdline = \"log=info\"\n\
-         # In MiB; at least 4.\n\
+         # In MiB; at min 4.\n\
          memory  = 64\n\
          vcpus   = 1\n\
          on_crash    = \"preserve\"\n\

@@ -61,10 +61,10 @@ Builds src/main.rs as a guest, checks the image, and boots it under Xen in QEMU:
 a disk and the other checks it.
 
   --example NAME    boot examples/NAME.rs instead
-  --rig RIG         solo: the control domain of Xen; twin: the control domain, which starts its own image as a second
+  --rig RIG         solo: the control domain of Xen; pair: the control domain, which starts its own image as a second
                     domain; direct: QEMU alone, without Xen. [package.metadata.granite] names a program's usual rig
   --smp N           vCPUs (default 1)
-  --mem MIB         the guest's memory (default 64, at least 4)
+  --mem MIB         the guest's memory (default 64, at min 4)
   --module FILE     a file for the guest; src/main.rs serves it as a disk
   --timeout SECONDS end the guest after this long, 0 for never (default: 60, but never on a terminal or with --gdb)
   --accel ACCEL     tcg: QEMU's emulation (default); kvm: the host's processor, if it can
@@ -91,7 +91,7 @@ guests. Two groups of tests run at a time.
 
   --list            print the names instead
   --quick           unit tests and the table of cases only, in about a minute once they are built
-  --rig RIG         host, solo, twin, direct, or all (default)
+  --rig RIG         host, solo, pair, direct, or all (default)
   --smp N           vCPUs of the guests (default 1)
   --repeat N        N times in a row, with a progress bar; without the host's own tests
   --json FILE       write the results to a file
@@ -99,7 +99,7 @@ guests. Two groups of tests run at a time.
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 
 Verdicts: PASS, SKIP with the reason, FAIL, CRASH, TIMEOUT. A test that isn't heard of has crashed.
-Status: 0 if at least one passed and none failed, 1 if not, 2 wrong usage.
+Status: 0 if at min one passed and none failed, 1 if not, 2 wrong usage.
 ";
 
 /// `cargo xtask bench --help`.
@@ -108,11 +108,11 @@ cargo xtask bench [OPTIONS]
 
 Measures. On the host: the freelist against what other systems use, as ratios of one run (cargo bench does
 the same). In a guest under Xen: grants and events, in instructions, counted by QEMU, and hypercalls; and an interrupt
-of one vCPU by another, in ticks of the time-stamp counter. Between two domains (twin): a block request of 4 KiB, on each
+of one vCPU by another, in ticks of the time-stamp counter. Between two domains (pair): a block request of 4 KiB, on each
 path of its data.
 
   --host            only on the host
-  --rig RIG         host, solo, twin, or all (default)
+  --rig RIG         host, solo, pair, or all (default)
   --xen FILE        use this Xen (or GRANITE_XEN)
   --qemu FILE       use this QEMU (or GRANITE_QEMU)
 ";

@@ -13,7 +13,7 @@ pub enum Rig {
     /// As the PVH control domain of Xen, in QEMU.
     Solo,
     /// As the PVH control domain of Xen. Its own image is a module, and it starts this as a second domain.
-    Twin,
+    Pair,
     /// In QEMU alone, without Xen.
     Direct,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for Rig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Solo => "solo",
-            Self::Twin => "twin",
+            Self::Pair => "pair",
             Self::Direct => "direct",
         })
     }
@@ -91,7 +91,7 @@ impl Default for Machine {
 }
 
 /// The minimum for `--mem`, in MiB. The image is linked at 2 MiB, and Xen refuses a domain too small for it.
-pub const LEAST_MEMORY: u32 = 4;
+pub const MIN_MEMORY: u32 = 4;
 /// Memory in MiB for Xen itself, and for domains started by the guest.
 const XEN_MEMORY: u32 = 192;
 
@@ -136,12 +136,12 @@ impl Machine {
             command.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
         }
         match (self.rig, &tools.xen) {
-            (Rig::Solo | Rig::Twin, Some(xen)) => {
+            (Rig::Solo | Rig::Pair, Some(xen)) => {
                 command.args(["-m", &(self.memory + XEN_MEMORY).to_string()]);
                 command.arg("-kernel").arg(&xen.path);
                 command.args(["-initrd", &self.modules(kernel, line)?, "-append", &self.xen_options()]);
             }
-            (Rig::Solo | Rig::Twin, None) => {
+            (Rig::Solo | Rig::Pair, None) => {
                 return Err(Error::new(format!("the rig {} needs Xen", self.rig)));
             }
             (Rig::Direct, _) => {
@@ -165,8 +165,8 @@ impl Machine {
         if !line.is_empty() {
             modules.push_str(&format!(" {}", line.replace(',', ",,")));
         }
-        // In `twin`, the default module is the guest's own image, for the second domain.
-        let module = self.module.as_deref().or((self.rig == Rig::Twin).then_some(kernel));
+        // In `pair`, the default module is the guest's own image, for the second domain.
+        let module = self.module.as_deref().or((self.rig == Rig::Pair).then_some(kernel));
         if let Some(module) = module {
             modules.push(',');
             modules.push_str(&name(module)?);
@@ -256,8 +256,8 @@ mod tests {
         let kernel = Path::new("/some where/k");
         assert_eq!(machine.modules(kernel, "a=1,2 b").unwrap(), "k a=1,,2 b,/m,,n");
         assert_eq!(Machine::default().modules(kernel, "").unwrap(), "k");
-        let twin = Machine { rig: super::Rig::Twin, ..Machine::default() };
-        assert_eq!(twin.modules(kernel, "x").unwrap(), "k x,k");
+        let pair = Machine { rig: super::Rig::Pair, ..Machine::default() };
+        assert_eq!(pair.modules(kernel, "x").unwrap(), "k x,k");
         let near = Machine { module: Some("/some where/m".into()), ..Machine::default() };
         assert_eq!(near.modules(kernel, "").unwrap(), "k,m");
         assert!(module_name(Path::new("/a b")).unwrap_err().to_string().contains("move it"));

@@ -129,7 +129,7 @@ mod tests {
             (End::Exit(ExitCode::FAILURE), 1),
             (End::Exit(ExitCode::CHILD_FAILED), 5),
             (End::Exit(ExitCode::CHILD_CRASHED), 6),
-            (End::Exit(ExitCode::CHILD_SILENT), 7),
+            (End::Exit(ExitCode::CHILD_TIMED_OUT), 7),
             (End::Panic, 3),
             (End::Exception, 3),
             (End::NoXen, 4),

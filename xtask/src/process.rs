@@ -134,7 +134,7 @@ pub fn stream(
 
 /// Waits for a command to end after it has closed its output. It may still run for long.
 fn end(child: &mut Child, deadline: Option<Instant>) -> io::Result<Finish> {
-    const LOOK: Duration = Duration::from_millis(10);
+    const POLL_INTERVAL: Duration = Duration::from_millis(10);
     let Some(deadline) = deadline else { return Ok(Finish::Exited(child.wait()?)) };
     loop {
         if let Some(status) = child.try_wait()? {
@@ -143,7 +143,7 @@ fn end(child: &mut Child, deadline: Option<Instant>) -> io::Result<Finish> {
         if Instant::now() >= deadline {
             return Ok(Finish::Deadline);
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Suite {
 /// `[package.metadata.granite.example.NAME]` for an example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// A rig other than the usual one: `rig = "twin"`.
+    /// A rig other than the usual one: `rig = "pair"`.
     pub rig: Option<String>,
     /// An example whose image becomes a module: `module = "hello"`.
     pub module: Option<String>,
@@ -209,9 +209,9 @@ mod tests {
     fn programs_say_what_they_need() {
         let project = project().unwrap();
         let needs = |program| project.needs(&program).unwrap();
-        assert_eq!(needs(Program::Main).rig.as_deref(), Some("twin"));
+        assert_eq!(needs(Program::Main).rig.as_deref(), Some("pair"));
         let disk = needs(Program::Example("async_disk".into()));
-        assert_eq!((disk.rig.as_deref(), &disk.features[..]), (Some("twin"), &["embassy".to_owned()][..]));
+        assert_eq!((disk.rig.as_deref(), &disk.features[..]), (Some("pair"), &["embassy".to_owned()][..]));
         assert_eq!(needs(Program::Example("launch".into())).module.as_deref(), Some("hello"));
         assert_eq!(needs(Program::Example("hello".into())), Needs::default());
     }

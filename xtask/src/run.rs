@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 use crate::project::project;
 use crate::screen::Screen;
 use crate::setup::provision::Effort;
-use crate::{build, guest, joined, setup};
+use crate::{build, bundle, guest, setup};
 
 /// How long a guest may run without `--timeout`. On a terminal there is no limit: a server runs until Ctrl-C.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,13 +39,13 @@ pub fn run(arguments: &Run) -> Result<u8> {
         let module = build::build(&Program::Example(example), arguments.optimised)?;
         machine.module = Some(module.stripped);
     }
-    if machine.rig == Rig::Twin
+    if machine.rig == Rig::Pair
         && let Some(module) = &machine.module
     {
         // Xen gives its control domain one module: the image for the second domain, and the file behind it.
         let read = |path: &Path| fs::read(path).context("reading", path);
-        let joined = joined::join(&[&read(&image.stripped)?, &read(module)?]);
-        let path = image.stripped.with_extension("joined");
+        let joined = bundle::join(&[&read(&image.stripped)?, &read(module)?]);
+        let path = image.stripped.with_extension("bundle");
         guest::write_whole(&path, &joined)?;
         machine.module = Some(path);
     }

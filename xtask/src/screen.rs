@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_repeated_line_is_known() {
         assert_eq!(repeated("domain 1 said: hello"), Some("hello"));
-        assert_eq!(repeated("[WARN  granite::twin] domain 12 said: a said: b"), Some("a said: b"));
+        assert_eq!(repeated("[WARN  granite::pair] domain 12 said: a said: b"), Some("a said: b"));
         assert_eq!(repeated("it said: hello"), None);
         assert_eq!(repeated("domain x said: hello"), None);
     }

@@ -5,8 +5,8 @@
 //! is data, not undefined behaviour.
 
 pub mod blkif;
-pub mod control;
 pub mod cpuid;
+pub mod domctl;
 pub mod errno;
 pub mod event;
 pub mod features;

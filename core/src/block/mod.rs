@@ -1,8 +1,8 @@
 //! Block requests: the protocol of a block device's ring, and the validation of requests.
 
-mod check;
+mod validate;
 
-pub use check::{Refusal, Work, check};
+pub use validate::{Refusal, ValidRequest, validate};
 
 use crate::abi::blkif;
 use crate::ring::Protocol;

@@ -1,7 +1,7 @@
 //! A vCPU's own references. Only code of that vCPU uses them, outside of interrupt handlers, so no access needs a
 //! locked instruction.
 
-use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Maximum number of references in a cache. Loom models use a small one.
 pub const SLOTS: usize = if cfg!(granite_loom) { 2 } else { 64 };
@@ -11,7 +11,7 @@ pub const SLOTS: usize = if cfg!(granite_loom) { 2 } else { 64 };
 pub struct Cache {
     filled: AtomicU32,
     /// How many it may hold: less than [`SLOTS`] while the table is small.
-    most: AtomicU32,
+    max: AtomicU32,
     /// The word of the shared set where this vCPU searches first.
     hint: AtomicU32,
     slots: [AtomicU32; SLOTS],
@@ -24,7 +24,7 @@ impl Cache {
         const APART: u32 = 16;
         Self {
             filled: AtomicU32::new(0),
-            most: AtomicU32::new(0),
+            max: AtomicU32::new(0),
             hint: AtomicU32::new(vcpu.wrapping_mul(APART)),
             slots: core::array::from_fn(|_| AtomicU32::new(0)),
         }
@@ -42,8 +42,8 @@ impl Cache {
     }
 
     /// Sets how many references it may hold.
-    pub fn limit(&self, most: u32) {
-        self.most.store(most.min(SLOTS as u32), Ordering::Relaxed);
+    pub fn limit(&self, max: u32) {
+        self.max.store(max.min(SLOTS as u32), Ordering::Relaxed);
     }
 }
 
@@ -65,7 +65,7 @@ impl Own<'_> {
     #[inline]
     pub fn push(self, reference: u32) -> bool {
         let held = self.0.held();
-        let has_room = held < self.0.most.load(Ordering::Relaxed);
+        let has_room = held < self.0.max.load(Ordering::Relaxed);
         if has_room {
             self.0.slot(held).store(reference, Ordering::Relaxed);
             self.0.filled.store(held + 1, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl Own<'_> {
     /// Returns half of its capacity, the number of references moved at once. So a vCPU that alternates around a full
     /// or an empty cache stays within it.
     pub fn half(self) -> u32 {
-        self.0.most.load(Ordering::Relaxed).div_ceil(2)
+        self.0.max.load(Ordering::Relaxed).div_ceil(2)
     }
 
     /// Takes out up to `count` references, the last added.
@@ -91,8 +91,8 @@ impl Own<'_> {
     /// Adds references as long as there is room.
     pub fn push_all(self, references: &mut impl Iterator<Item = u32>) {
         let held = self.0.held() as usize;
-        let most = self.0.most.load(Ordering::Relaxed) as usize;
-        let slots = self.0.slots.get(held..most).unwrap_or_default();
+        let max = self.0.max.load(Ordering::Relaxed) as usize;
+        let slots = self.0.slots.get(held..max).unwrap_or_default();
         // The slots come first in the zip, so a reference without a slot stays in the iterator.
         let kept =
             slots.iter().zip(references).map(|(slot, reference)| slot.store(reference, Ordering::Relaxed));

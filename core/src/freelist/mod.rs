@@ -32,8 +32,8 @@ use core::fmt;
 
 use crate::abi::grant::GrantRef;
 use crate::sync::Vcpu;
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::bits::Bits;
-use crate::sync::primitive::{AtomicU32, Ordering};
 use cache::{Cache, Own, SLOTS};
 use waiters::Waiters;
 
@@ -157,9 +157,9 @@ impl<V: Vcpu> Freelist<V> {
     /// Takes one reference out of the shared words, and moves a few more into the cache.
     fn refill(&self, cache: Option<Own<'_>>) -> Option<u32> {
         let Some(cache) = cache else { return self.free.remove(0) };
-        let most = if self.is_scarce() { 1 } else { cache.half().max(1) };
+        let max = if self.is_scarce() { 1 } else { cache.half().max(1) };
         let mut first = None;
-        let word = self.free.remove_some(cache.hint(), most, |number| match first {
+        let word = self.free.remove_some(cache.hint(), max, |number| match first {
             None => first = Some(number),
             Some(_) => drop(cache.push(number)), // no more than half of its room
         })?;

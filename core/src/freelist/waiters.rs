@@ -4,7 +4,7 @@ use core::task::Waker;
 
 use super::Freelist;
 use crate::sync::Vcpu;
-use crate::sync::primitive::{Ordering, fence};
+use crate::sync::atomic::{Ordering, fence};
 
 /// Maximum number of waiters; one more wakes the oldest.
 pub const MAX_WAITERS: usize = 16;

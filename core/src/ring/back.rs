@@ -1,7 +1,7 @@
 //! The back end of a ring: it reads requests and writes responses.
 
 use super::{Indices, PeerBroke, Protocol, REQUESTS, RESPONSES, Ring, RingError, RingMemory, Role};
-use crate::sync::primitive::Ordering;
+use crate::sync::atomic::Ordering;
 
 /// The back end: it reads requests and writes responses.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::ids::{Ids, RequestId};
 use super::{HEADER, Indices, PeerBroke, Protocol, REQUESTS, RESPONSES, Ring, RingError, RingMemory, Role};
-use crate::sync::primitive::Ordering;
+use crate::sync::atomic::Ordering;
 
 /// The front end: it writes requests and reads responses. Only this end initialises the memory.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl<P: Protocol, M: RingMemory> Ring<Front, P, M> {
         }
         let response = self.read::<P::Response>();
         let claimed = P::answers(&response);
-        match self.role.ids.land(claimed) {
+        match self.role.ids.complete(claimed) {
             Some(id) => Ok(Some((id, response))),
             None => Err(self.close(PeerBroke::Id { claimed })),
         }

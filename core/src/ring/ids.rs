@@ -29,8 +29,8 @@ pub(super) struct Ids {
 
 impl Ids {
     pub(super) fn new(slots: u32) -> Self {
-        let most = slots.min(1 << 16);
-        Self { free: (0..most).rev().map(|id| id as u16).collect(), flying: vec![false; most as usize] }
+        let max = slots.min(1 << 16);
+        Self { free: (0..max).rev().map(|id| id as u16).collect(), flying: vec![false; max as usize] }
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -44,7 +44,7 @@ impl Ids {
     }
 
     /// Takes a number back. Returns `None` if it isn't in flight.
-    pub(super) fn land(&mut self, claimed: u64) -> Option<RequestId> {
+    pub(super) fn complete(&mut self, claimed: u64) -> Option<RequestId> {
         let id = u16::try_from(claimed).ok()?;
         let flying = self.flying.get_mut(usize::from(id)).filter(|flying| **flying)?;
         *flying = false;

@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 
 use crate::abi::grant::GrantRef;
-use crate::sync::primitive::Ordering;
+use crate::sync::atomic::Ordering;
 
 /// Memory written by both ends at any time. A ring stays within it: it neither reads nor writes outside.
 pub trait RingMemory {

@@ -1,6 +1,6 @@
 //! The shared ring. Two domains exchange requests and responses in memory written by both.
 //!
-//! Layout and protocol are those of Xen's `io/ring.h`, for any [`Protocol`]; [`flex`] is the counterpart for a
+//! Layout and protocol are those of Xen's `io/ring.h`, for any [`Protocol`]; [`stream`] is the counterpart for a
 //! stream of bytes. A [`Ring`] has two ends:
 //!
 //! ```text
@@ -16,10 +16,10 @@
 //! and the ring is not read again.
 
 mod back;
-pub mod flex;
 mod front;
 mod ids;
 mod memory;
+pub mod stream;
 #[cfg(all(test, not(granite_loom)))]
 mod tests;
 mod words;
@@ -33,7 +33,7 @@ pub use words::Words;
 use core::fmt;
 use core::marker::PhantomData;
 
-use crate::sync::primitive::{Ordering, fence};
+use crate::sync::atomic::{Ordering, fence};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Plain data: every bit pattern is a value, and there is no padding, because padding would leak old memory to the
@@ -72,9 +72,9 @@ pub const fn slots_in<P: Protocol>(bytes: usize) -> u32 {
     if size == 0 || bytes < HEADER + size {
         return 0;
     }
-    let most = (bytes - HEADER) / size;
+    let max = (bytes - HEADER) / size;
     // Slot counts are compared with differences of indices, so they stay small.
-    if most >= 1 << 16 { 1 << 16 } else { 1 << most.ilog2() }
+    if max >= 1 << 16 { 1 << 16 } else { 1 << max.ilog2() }
 }
 
 /// One end of a ring, in the memory `M`. `R` is [`Front`] or [`Back`].
@@ -153,9 +153,9 @@ pub enum PeerBroke {
         /// The index it wrote.
         claimed: u32,
         /// The lowest valid index; the range is modulo 2^32.
-        least: u32,
+        min: u32,
         /// The highest valid index.
-        most: u32,
+        max: u32,
     },
     /// A response answers a request never sent, or already answered.
     Id {
@@ -167,21 +167,21 @@ pub enum PeerBroke {
         /// The order it wrote.
         claimed: u32,
         /// The largest valid order.
-        most: u32,
+        max: u32,
     },
 }
 
 impl fmt::Display for PeerBroke {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Index { claimed, least, most } => {
-                write!(f, "the peer broke the ring: its index is {claimed:#x}, not {least:#x} to {most:#x}")
+            Self::Index { claimed, min, max } => {
+                write!(f, "the peer broke the ring: its index is {claimed:#x}, not {min:#x} to {max:#x}")
             }
             Self::Id { claimed } => {
                 write!(f, "the peer broke the ring: it answers {claimed:#x}, which is not asked")
             }
-            Self::Order { claimed, most } => {
-                write!(f, "the peer broke the ring: its order is {claimed}, not 0 to {most}")
+            Self::Order { claimed, max } => {
+                write!(f, "the peer broke the ring: its order is {claimed}, not 0 to {max}")
             }
         }
     }
@@ -324,10 +324,10 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         // Acquire: pairs with the Release of `publish` on the other side.
         let claimed = self.memory.load(R::THEIRS.producer, Ordering::Acquire); // look
         let (from, room) = R::bounds(self.slots, self.produced, self.published, self.consumed);
-        let (least, most) = (self.seen, from.wrapping_add(room));
+        let (min, max) = (self.seen, from.wrapping_add(room));
         let distance = claimed.wrapping_sub(from);
-        if distance < least.wrapping_sub(from) || distance > room {
-            return Err(self.close(PeerBroke::Index { claimed, least, most }));
+        if distance < min.wrapping_sub(from) || distance > room {
+            return Err(self.close(PeerBroke::Index { claimed, min, max }));
         }
         self.seen = claimed;
         Ok(claimed.wrapping_sub(self.consumed))

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::flex::{MAX_ORDER, Stream, references};
+use super::stream::{MAX_ORDER, Stream, references};
 use super::{
     Back, Front, HEADER, Notify, PeerBroke, Protocol, Ring, RingError, RingMemory, Words, slot_size, slots_in,
 };
@@ -166,7 +166,7 @@ fn every_index_that_cannot_be_closes_the_ring() {
     for claimed in [129, 200, 1 << 31, u32::MAX] {
         let (memory, (_, mut back)) = ends(4096);
         memory.store(requests, claimed, Ordering::Relaxed);
-        let broke = PeerBroke::Index { claimed, least: 0, most: 128 };
+        let broke = PeerBroke::Index { claimed, min: 0, max: 128 };
         assert_eq!(back.pop().unwrap_err(), broke);
         memory.store(requests, 1, Ordering::Relaxed);
         assert_eq!(back.pop().unwrap_err(), broke, "it stays closed");
@@ -182,7 +182,7 @@ fn every_index_that_cannot_be_closes_the_ring() {
     memory.store(requests, 1, Ordering::Relaxed);
     assert!(back.pop().unwrap().is_some(), "it was seen");
     assert!(back.pop().unwrap().is_some());
-    assert_eq!(back.pop().unwrap_err(), PeerBroke::Index { claimed: 1, least: 3, most: 128 });
+    assert_eq!(back.pop().unwrap_err(), PeerBroke::Index { claimed: 1, min: 3, max: 128 });
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn nothing_is_answered_that_was_not_asked() {
         let _ = front.publish();
         ask(&mut front, 1).unwrap(); // not published
         memory.store(responses, claimed, Ordering::Relaxed);
-        let broke = PeerBroke::Index { claimed, least: 0, most: 1 };
+        let broke = PeerBroke::Index { claimed, min: 0, max: 1 };
         assert_eq!(front.pop().unwrap_err(), broke);
         assert_eq!(ask(&mut front, 2).unwrap_err(), RingError::Closed(broke));
         assert_eq!(front.arm_for(1).unwrap_err(), broke);
@@ -280,28 +280,28 @@ fn a_stream_whose_peer_lies_is_closed() {
     for claimed in [2049, 1 << 31, u32::MAX] {
         let (indices, mut front) = make();
         indices.store(IN_PROD, claimed, Ordering::Relaxed);
-        let broke = PeerBroke::Index { claimed, least: 0, most: 2048 };
+        let broke = PeerBroke::Index { claimed, min: 0, max: 2048 };
         assert_eq!(front.read(&mut [0; 9]).unwrap_err(), broke);
         assert_eq!(front.write(b"x").unwrap_err(), broke);
         let (indices, mut front) = make();
         assert_eq!(front.write(b"one").unwrap(), (3, Notify::Send));
         indices.store(OUT_CONS, claimed, Ordering::Relaxed);
-        assert_eq!(front.room().unwrap_err(), PeerBroke::Index { claimed, least: 0, most: 3 });
+        assert_eq!(front.room().unwrap_err(), PeerBroke::Index { claimed, min: 0, max: 3 });
     }
     // An index must not go back, not even to a value within the bounds.
     let (indices, mut front) = make();
     indices.store(IN_PROD, 10, Ordering::Relaxed);
     assert_eq!(front.read(&mut [0; 5]).unwrap().0, 5);
     indices.store(IN_PROD, 7, Ordering::Relaxed);
-    assert_eq!(front.waiting().unwrap_err(), PeerBroke::Index { claimed: 7, least: 10, most: 2053 });
+    assert_eq!(front.waiting().unwrap_err(), PeerBroke::Index { claimed: 7, min: 10, max: 2053 });
     let (indices, mut front) = make();
     assert_eq!(front.write(b"twelve bytes").unwrap().0, 12);
     indices.store(OUT_CONS, 9, Ordering::Relaxed);
     assert_eq!(front.room().unwrap(), 2048 - 3);
     indices.store(OUT_CONS, 8, Ordering::Relaxed);
-    assert_eq!(front.room().unwrap_err(), PeerBroke::Index { claimed: 8, least: 9, most: 12 });
+    assert_eq!(front.room().unwrap_err(), PeerBroke::Index { claimed: 8, min: 9, max: 12 });
     let (indices, _) = make();
     indices.store(128, MAX_ORDER + 1, Ordering::Relaxed);
     let error = references(&indices).map(|_| ()).unwrap_err();
-    assert_eq!(error, PeerBroke::Order { claimed: MAX_ORDER + 1, most: MAX_ORDER });
+    assert_eq!(error, PeerBroke::Order { claimed: MAX_ORDER + 1, max: MAX_ORDER });
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::RingMemory;
-use crate::sync::primitive::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Words shared by any number of threads. Clones share the same memory.
 #[derive(Clone, Debug)]

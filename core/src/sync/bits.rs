@@ -10,7 +10,7 @@ use core::ops::Range;
 
 use spin::Once;
 
-use super::primitive::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 /// Numbers in a word.
 const BITS: u32 = u64::BITS;
@@ -86,13 +86,13 @@ impl Bits {
         Some(index * BITS + taken.trailing_zeros())
     }
 
-    /// Removes up to `most` numbers of the first non-empty word, searching from word `from` on and then from the
+    /// Removes up to `max` numbers of the first non-empty word, searching from word `from` on and then from the
     /// start. Calls `give` with each number, and returns the word's index.
-    pub fn remove_some(&self, from: u32, most: u32, mut give: impl FnMut(u32)) -> Option<u32> {
+    pub fn remove_some(&self, from: u32, max: u32, mut give: impl FnMut(u32)) -> Option<u32> {
         let mut taken = 0;
         let mut take_from = |words| {
             self.find(words, |word| {
-                taken = take(word, !0, most);
+                taken = take(word, !0, max);
                 taken != 0
             })
         };
@@ -215,14 +215,14 @@ impl Bits {
     }
 }
 
-/// Takes up to `most` of the bits in `part` out of a word, and returns them.
-fn take(word: &AtomicU64, part: u64, most: u32) -> u64 {
+/// Takes up to `max` of the bits in `part` out of a word, and returns them.
+fn take(word: &AtomicU64, part: u64, max: u32) -> u64 {
     loop {
         let there = word.load(Ordering::Relaxed) & part;
         if there == 0 {
             return 0;
         }
-        let wanted = some_of(there, most);
+        let wanted = some_of(there, max);
         // Acquire: pairs with the Release of `insert`. The bits in `taken` were set, and no other taker cleared them.
         let taken = word.fetch_and(!wanted, Ordering::Acquire) & wanted; // take
         if taken != 0 {
@@ -232,10 +232,10 @@ fn take(word: &AtomicU64, part: u64, most: u32) -> u64 {
     }
 }
 
-/// Returns up to `most` of the bits, the lowest; at least one, if there are any.
-fn some_of(bits: u64, most: u32) -> u64 {
+/// Returns up to `max` of the bits, the lowest; at least one, if there are any.
+fn some_of(bits: u64, max: u32) -> u64 {
     const HALF: u32 = BITS / 2;
-    match most {
+    match max {
         BITS.. => bits,
         // A cache's usual request: take all of one half, without counting.
         HALF.. => {
@@ -246,7 +246,7 @@ fn some_of(bits: u64, most: u32) -> u64 {
             }
         }
         _ => {
-            let above = (0..most).fold(bits, |left, _| left & left.wrapping_sub(1));
+            let above = (0..max).fold(bits, |left, _| left & left.wrapping_sub(1));
             bits & !above
         }
     }

@@ -1,8 +1,8 @@
 //! Atomics, lock-free sets, and the identity of the calling vCPU.
 
-pub(crate) mod bits;
 #[allow(unsafe_code, reason = "atomics in memory that is Xen's as well")]
-pub mod primitive;
+pub mod atomic;
+pub(crate) mod bits;
 #[allow(unsafe_code, reason = "a promise that only the kernel can make, which numbers the vCPUs")]
 mod vcpu;
 

@@ -32,7 +32,7 @@ macro_rules! values {
     };
 }
 
-mod control;
+mod domctl;
 mod io;
 mod machine;
 mod names;
@@ -332,8 +332,8 @@ fn main() {
         println!("##test skip 0 GRANITE_XEN_HEADERS names no headers; cargo xtask test does");
         return;
     };
-    if let Some(version) = control::version(Path::new(&headers)) {
-        control::rows(version, &mut rows);
+    if let Some(version) = domctl::version(Path::new(&headers)) {
+        domctl::rows(version, &mut rows);
     } else {
         rows.push(("0 /* the headers name no version of the control interface */".into(), 1));
     }

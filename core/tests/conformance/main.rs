@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 use granite_core::abi::blkif::{Discard, MAX_SEGMENTS, Operation, Request, Response, Segment, Status};
 use granite_core::abi::grant::GrantRef;
 use granite_core::block::Blkif;
-use granite_core::ring::flex::{Stream, references};
+use granite_core::ring::stream::{Stream, references};
 use granite_core::ring::{Back, Front, Ring, RingMemory, Words, slots_in};
-use granite_core::sync::primitive::Ordering;
+use granite_core::sync::atomic::Ordering;
 
 /// A name, and a test with the C program.
 type Case = (&'static str, fn(&C));

@@ -4,7 +4,7 @@
 use granite_core::abi::grant::EntryFlags;
 use granite_core::abi::{DomId, Gfn};
 use granite_core::entry::{Entry, Payload};
-use granite_core::sync::primitive::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use granite_core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;

@@ -5,9 +5,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use granite_core::abi::grant::GrantRef;
-use granite_core::ring::flex::{Stream, references};
+use granite_core::ring::stream::{Stream, references};
 use granite_core::ring::{Back, Front, PeerBroke, Protocol, Ring, RingMemory, Words};
-use granite_core::sync::primitive::Ordering;
+use granite_core::sync::atomic::Ordering;
 
 enum Pairs {}
 

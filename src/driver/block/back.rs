@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::batch::{self, Job};
 use super::persistent::Persistent;
-use super::{Blkif, BlockError, Disk, check};
+use super::{Blkif, BlockError, Disk, validate};
 use crate::abi::blkif::{MAX_SEGMENTS, Response, Status};
 use crate::abi::{DomId, PAGE_SIZE};
 use crate::event::Interdomain;
@@ -24,11 +24,11 @@ pub enum DataPath {
     Map,
     /// Xen copies the data.
     Copy,
-    /// It maps them and keeps up to `most` of them mapped. [`connect_back`](super::connect_back) uses
+    /// It maps them and keeps up to `max` of them mapped. [`connect_back`](super::connect_back) uses
     /// [`Map`](Self::Map) instead if the front end doesn't support this.
     Persistent {
         /// Maximum number of mappings kept between requests.
-        most: usize,
+        max: usize,
     },
 }
 
@@ -47,7 +47,7 @@ const BATCH: usize = 64;
 
 /// Counters of a back end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Served {
+pub struct BackStats {
     /// Requests completed.
     pub requests: u64,
     /// Requests refused, out of those.
@@ -75,7 +75,7 @@ struct Server<'t, X: Guest, M: RingMemory, D: Disk> {
     /// The front end understands Granite's reasons in statuses.
     reasons: bool,
     path: Path<'t, X>,
-    served: Served,
+    served: BackStats,
 }
 
 /// A data path and its memory.
@@ -109,9 +109,9 @@ impl<'t, X: Guest, M: RingMemory, D: Disk> Back<'t, X, M, D> {
                 let pages: Option<Vec<_>> = (0..BATCH).map(|_| grants.xen().page()).collect();
                 Path::Copy(pages.ok_or(BlockError::OutOfMemory)?)
             }
-            DataPath::Persistent { most } => Path::Persistent(scratch(), Persistent::new(most)),
+            DataPath::Persistent { max } => Path::Persistent(scratch(), Persistent::new(max)),
         };
-        let served = Served::default();
+        let served = BackStats::default();
         let ring = Ring::attach(memory)?;
         Ok(Self { channel, server: Server { ring, grants, peer, disk, reasons, path, served } })
     }
@@ -127,7 +127,7 @@ impl<'t, X: Guest, M: RingMemory, D: Disk> Back<'t, X, M, D> {
     }
 
     /// Returns the counters so far.
-    pub fn served(&self) -> Served {
+    pub fn served(&self) -> BackStats {
         self.server.served
     }
 
@@ -150,7 +150,7 @@ impl<'t, X: Guest, M: RingMemory, D: Disk> Back<'t, X, M, D> {
     pub fn serve_while(
         &mut self,
         look: Duration,
-        mut goes_on: impl FnMut(Served, bool) -> bool,
+        mut goes_on: impl FnMut(BackStats, bool) -> bool,
     ) -> Result<(), BlockError> {
         let Self { channel, server } = self;
         let (mut heard, mut is_idle) = (None, false);
@@ -188,12 +188,12 @@ impl<X: Guest, M: RingMemory, D: Disk> Server<'_, X, M, D> {
         Ok(answered)
     }
 
-    fn take_batch(&mut self, most: u32) -> Result<Vec<Job>, BlockError> {
+    fn take_batch(&mut self, max: u32) -> Result<Vec<Job>, BlockError> {
         let mut jobs = Vec::new();
         let mut segments = 0;
-        while segments + MAX_SEGMENTS <= BATCH && jobs.len() < most as usize {
+        while segments + MAX_SEGMENTS <= BATCH && jobs.len() < max as usize {
             let Some(request) = self.ring.pop()? else { break };
-            let checked = check(&request, self.disk.sectors(), self.disk.is_read_only());
+            let checked = validate(&request, self.disk.sectors(), self.disk.is_read_only());
             let status = checked.as_ref().err().copied().unwrap_or(Status::OKAY);
             let work = checked.ok();
             segments += work.as_ref().map_or(0, |work| work.segments.len());
@@ -208,7 +208,7 @@ impl<X: Guest, M: RingMemory, D: Disk> Server<'_, X, M, D> {
             Path::Map(scratch) => batch::by_mapping(grants, peer, &mut jobs, disk, scratch),
             Path::Copy(pages) => batch::by_copying(grants, peer, &mut jobs, disk, pages),
             Path::Persistent(scratch, kept) => {
-                batch::by_keeping(grants, peer, &mut jobs, disk, scratch, kept);
+                batch::serve_persistent(grants, peer, &mut jobs, disk, scratch, kept);
                 self.served.kept = self.served.kept.max(kept.len() as u64);
             }
         }

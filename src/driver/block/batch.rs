@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::Work;
+use super::ValidRequest;
 use super::disk::{Disk, DiskError};
 use super::persistent::Persistent;
 use super::{SECTOR, checksum};
@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub(super) id: u64,
     pub(super) operation: Operation,
     /// `None` if validation refused the request.
-    pub(super) work: Option<Work>,
+    pub(super) work: Option<ValidRequest>,
     pub(super) status: Status,
 }
 
@@ -108,7 +108,7 @@ pub(super) fn by_mapping<X: Hypercall>(
 }
 
 /// Like [`by_mapping`], with mappings kept between batches.
-pub(super) fn by_keeping<'t, X: Hypercall>(
+pub(super) fn serve_persistent<'t, X: Hypercall>(
     grants: &'t GrantTable<X>,
     peer: DomId,
     jobs: &mut [Job],
@@ -173,13 +173,13 @@ pub(super) fn by_copying<X: Hypercall>(
 }
 
 /// Runs before a request's data moves: a flush with data first makes all earlier writes durable.
-fn begin(todo: &Work, disk: &mut impl Disk) -> Result<(), DiskError> {
+fn begin(todo: &ValidRequest, disk: &mut impl Disk) -> Result<(), DiskError> {
     let flushes_first = todo.operation == Operation::FLUSH && !todo.segments.is_empty();
     if flushes_first { disk.flush() } else { Ok(()) }
 }
 
 /// Runs after the data has moved, or is the whole request.
-fn finish(todo: &Work, disk: &mut impl Disk) -> Result<(), DiskError> {
+fn finish(todo: &ValidRequest, disk: &mut impl Disk) -> Result<(), DiskError> {
     match todo.operation {
         Operation::FLUSH => disk.flush(),
         Operation::DISCARD => disk.discard(todo.sector, todo.sectors),

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Back, BlockError, DataPath, Disk, Front, Geometry, Limits, Served};
+use super::{Back, BackStats, BlockError, DataPath, Disk, Front, Geometry, Limits};
 use crate::abi::blkif;
 use crate::abi::event::Port;
 use crate::abi::grant::GrantRef;
@@ -72,9 +72,9 @@ fn meet_back<X: Guest>(
 ) -> Result<BlockFront<X>, BlockError> {
     let peer = connector.peer();
     connector.publish(&[], State::INITIALISING, deadline)?;
-    connector.wait_for(&[State::INIT_WAIT, State::INITIALISED], deadline)?;
-    let most = connector.parse("max-ring-page-order").unwrap_or(0).min(MAX_RING_ORDER);
-    let order = order.min(most);
+    connector.wait_for_any(&[State::INIT_WAIT, State::INITIALISED], deadline)?;
+    let max = connector.parse("max-ring-page-order").unwrap_or(0).min(MAX_RING_ORDER);
+    let order = order.min(max);
     let pages: Option<Vec<_>> = (0..1 << order).map(|_| grants.xen().page()).collect();
     let mut memory = Vec::new();
     for page in pages.ok_or(BlockError::OutOfMemory)? {
@@ -98,7 +98,7 @@ fn meet_back<X: Guest>(
         ("feature-granite-reasons", "1"),
     ]);
     connector.publish(&keys, State::INITIALISED, deadline)?;
-    connector.wait_on(State::CONNECTED, deadline)?;
+    connector.expect(State::CONNECTED, deadline)?;
 
     let geometry = Geometry {
         sectors: connector.parse("sectors")?,
@@ -163,7 +163,7 @@ fn meet_front<D: Disk, X: Guest>(
         features.extend([("discard-granularity", "512"), ("discard-alignment", "0")]);
     }
     connector.publish(&features, State::INIT_WAIT, deadline)?;
-    connector.wait_for(&[State::INITIALISED, State::CONNECTED], deadline)?;
+    connector.wait_for_any(&[State::INITIALISED, State::CONNECTED], deadline)?;
     if connector.key("protocol").is_some_and(|protocol| protocol != "x86_64-abi") {
         return Err(ConnectError::BadKey("protocol").into());
     }
@@ -207,11 +207,11 @@ impl<X: Guest> BlockFront<X> {
     pub fn close(self, connector: &mut impl Connector, deadline: Deadline) -> Result<(), BlockError> {
         // As in Linux: the back end may wait for the front end to close before it releases the pages.
         connector.publish(&[], State::CLOSING, deadline)?;
-        let state = connector.wait_for(&[State::CLOSING, State::CLOSED], deadline)?;
+        let state = connector.wait_for_any(&[State::CLOSING, State::CLOSED], deadline)?;
         connector.publish(&[], State::CLOSED, deadline)?;
         // If the back end has already closed, its next state belongs to the next connection.
         if state != State::CLOSED {
-            connector.wait_for(&[State::CLOSED], deadline)?;
+            connector.wait_for_any(&[State::CLOSED], deadline)?;
         }
         drop(self);
         Ok(())
@@ -226,12 +226,12 @@ impl<D: Disk, X: Guest> BlockBack<D, X> {
     ///
     /// [`BlockError::Ring`] if the front end broke the ring; [`BlockError::Event`] if it can't be notified;
     /// [`BlockError::Connect`] if it is gone, or doesn't close in time.
-    pub fn serve_to_the_end(
+    pub fn serve_until_closed(
         mut self,
         connector: &mut impl Connector,
         look: Duration,
-        mut progress: impl FnMut(Served),
-    ) -> Result<Served, BlockError> {
+        mut progress: impl FnMut(BackStats),
+    ) -> Result<BackStats, BlockError> {
         let mut ends = None;
         let served = self.serve_while(look, |served, is_idle| {
             progress(served);
@@ -258,7 +258,7 @@ impl<D: Disk, X: Guest> BlockBack<D, X> {
                 told?;
                 // A front end that already begins again has closed, too.
                 let closed = [State::CLOSED, State::INITIALISING];
-                connector.wait_for(&closed, Deadline::after(CLOSING))?;
+                connector.wait_for_any(&closed, Deadline::after(CLOSING))?;
                 Ok(counts)
             }
         }

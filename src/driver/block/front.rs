@@ -3,8 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::client::{Client, Job};
-use super::limits::{Counts, Geometry, Limits, whole_sectors};
+use super::limits::{FrontStats, Geometry, Limits, whole_sectors};
+use super::queue::{Job, RequestQueue};
 use super::{Blkif, BlockError};
 use crate::abi::DomId;
 use crate::event::Interdomain;
@@ -14,7 +14,7 @@ use crate::ring::{self, Ring, RingMemory};
 use crate::time::Deadline;
 
 /// Interval for checking whether the back end is still there: it sends no event when it goes away.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The front end: reads and writes a disk. Offsets are in sectors of 512 bytes.
 ///
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// complete.
 pub struct Front<'t, X: Guest, M: RingMemory> {
     pub(super) channel: Interdomain<X>,
-    pub(super) client: Client<'t, X, M>,
+    pub(super) queue: RequestQueue<'t, X, M>,
 }
 
 impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
@@ -38,29 +38,29 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
         geometry: Geometry,
         limits: Limits,
     ) -> Self {
-        Self { channel, client: Client::new(ring, grants, peer, geometry, limits) }
+        Self { channel, queue: RequestQueue::new(ring, grants, peer, geometry, limits) }
     }
 
     /// Returns the geometry of the disk.
     pub fn geometry(&self) -> Geometry {
-        self.client.geometry
+        self.queue.geometry
     }
 
     /// Returns the ring's capacity in requests.
     pub fn slots(&self) -> u32 {
-        self.client.slots()
+        self.queue.slots()
     }
 
     /// Returns the counters so far.
-    pub fn counts(&self) -> Counts {
-        self.client.counts()
+    pub fn stats(&self) -> FrontStats {
+        self.queue.stats()
     }
 
     /// Reads whole sectors.
     ///
     /// # Errors
     ///
-    /// [`BlockError::NotSectors`] or [`BlockError::OutOfRange`] for a bad range; [`BlockError::Silent`] after the
+    /// [`BlockError::NotSectors`] or [`BlockError::OutOfRange`] for a bad range; [`BlockError::TimedOut`] after the
     /// timeout; other [`BlockError`]s as the back end or the ring fails. Data read before the error is in the buffer.
     pub fn read(&mut self, sector: u64, into: &mut [u8]) -> Result<(), BlockError> {
         whole_sectors(into)?;
@@ -82,7 +82,7 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
     ///
     /// # Errors
     ///
-    /// [`BlockError::Silent`] after the timeout; other [`BlockError`]s as the back end or the ring fails.
+    /// [`BlockError::TimedOut`] after the timeout; other [`BlockError`]s as the back end or the ring fails.
     pub fn flush(&mut self) -> Result<(), BlockError> {
         self.run(0, Job::Flush)
     }
@@ -111,31 +111,31 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
     }
 
     fn run(&mut self, sector: u64, job: Job<'_>) -> Result<(), BlockError> {
-        let Self { channel, client } = self;
-        let deadline = Deadline::after(client.limits.patience);
-        let mut progress = client.begin(sector, job)?;
+        let Self { channel, queue } = self;
+        let deadline = Deadline::after(queue.limits.patience);
+        let mut progress = queue.begin(sector, job)?;
         let mut heard = None;
         loop {
-            let answered = client.answered();
-            if client.advance(&mut progress, channel)? {
+            let answered = queue.answered();
+            if queue.poll(&mut progress, channel)? {
                 return progress.result();
             }
             if heard.is_some() {
-                client.check_peer(answered, channel)?;
+                queue.check_peer(answered, channel)?;
             }
-            if client.must_go_on(&progress)? {
+            if queue.must_go_on(&progress)? {
                 continue;
             }
             if deadline.has_passed() {
-                return Err(BlockError::Silent);
+                return Err(BlockError::TimedOut);
             }
             // Dropping the event lets further events through, so it is held until here.
             drop(heard.take());
-            let look = Deadline::after(LOOK);
+            let look = Deadline::after(POLL_INTERVAL);
             heard = channel.wait(deadline.or_earlier(look)).ok();
             if heard.is_none() {
                 if deadline.has_passed() {
-                    return Err(BlockError::Silent);
+                    return Err(BlockError::TimedOut);
                 }
                 if !channel.is_interdomain() {
                     return Err(BlockError::Gone);
@@ -147,6 +147,6 @@ impl<'t, X: Guest, M: RingMemory> Front<'t, X, M> {
 
 impl<X: Guest, M: RingMemory> fmt::Debug for Front<'_, X, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Front").field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("Front").field("queue", &self.queue).finish_non_exhaustive()
     }
 }

@@ -62,7 +62,7 @@ impl Default for Limits {
 
 /// Counters of a front end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
+pub struct FrontStats {
     /// Requests completed.
     pub requests: u64,
     /// Bytes read and written.

@@ -11,27 +11,27 @@
 
 mod back;
 mod batch;
-mod buffers;
-mod client;
+mod bounce;
 mod connect;
 mod disk;
 mod error;
 mod front;
 mod limits;
 mod persistent;
+mod queue;
 mod storage;
 #[cfg(feature = "embassy")]
 mod task;
 
-pub use back::{Back, DataPath, Served};
+pub use back::{Back, BackStats, DataPath};
 pub use connect::{BlockBack, BlockFront, MAX_RING_ORDER, Offer, connect_back, connect_front};
 pub use disk::{Disk, DiskError, ImageDisk, RamDisk};
 pub use error::BlockError;
 pub use front::Front;
-pub use limits::{Counts, Geometry, Limits};
+pub use limits::{FrontStats, Geometry, Limits};
 
 pub use granite_core::abi::blkif::SECTOR;
-pub use granite_core::block::{Blkif, Refusal, Work, check};
+pub use granite_core::block::{Blkif, Refusal, ValidRequest, validate};
 
 /// Returns the CRC-32 of a sector, as in a [checksum](crate::abi::blkif::Operation::CHECKSUM) request.
 pub fn checksum(sector: &[u8]) -> u32 {

@@ -14,15 +14,15 @@ type Kept<'t, X> = (ForeignMapping<'t, ReadWrite, X>, u64);
 /// The kept mappings.
 #[derive(Debug)]
 pub(super) struct Persistent<'t, X: Hypercall> {
-    most: usize,
+    max: usize,
     kept: BTreeMap<GrantRef, Kept<'t, X>>,
-    /// Counts batches, as a clock.
+    /// FrontStats batches, as a clock.
     now: u64,
 }
 
 impl<'t, X: Hypercall> Persistent<'t, X> {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, kept: BTreeMap::new(), now: 0 }
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, kept: BTreeMap::new(), now: 0 }
     }
 
     /// Returns the number of kept mappings.
@@ -66,7 +66,7 @@ impl<'t, X: Hypercall> Persistent<'t, X> {
 
     /// Unmaps the least recently used mappings, until no more than the maximum are kept.
     pub(super) fn trim(&mut self, grants: &'t GrantTable<X>) {
-        let surplus = self.kept.len().saturating_sub(self.most);
+        let surplus = self.kept.len().saturating_sub(self.max);
         if surplus == 0 {
             return;
         }

@@ -7,8 +7,8 @@
 use aligned::{A1, Aligned};
 use block_device_driver::{BlockDevice, blocks_to_slice, blocks_to_slice_mut};
 
-use super::client::Job;
 use super::limits::whole_sectors;
+use super::queue::Job;
 use super::{BlockError, Front, SECTOR};
 use crate::mm::Guest;
 use crate::ring::RingMemory;
@@ -18,7 +18,7 @@ impl<X: Guest, M: RingMemory> Front<'_, X, M> {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), but never [`BlockError::Silent`].
+    /// As [`read`](Self::read), but never [`BlockError::TimedOut`].
     pub async fn read_async(&mut self, sector: u64, into: &mut [u8]) -> Result<(), BlockError> {
         whole_sectors(into)?;
         self.run_async(sector, Job::Read(into)).await
@@ -28,7 +28,7 @@ impl<X: Guest, M: RingMemory> Front<'_, X, M> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), but never [`BlockError::Silent`].
+    /// As [`write`](Self::write), but never [`BlockError::TimedOut`].
     pub async fn write_async(&mut self, sector: u64, from: &[u8]) -> Result<(), BlockError> {
         whole_sectors(from)?;
         self.run_async(sector, Job::Write(from)).await
@@ -38,24 +38,24 @@ impl<X: Guest, M: RingMemory> Front<'_, X, M> {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush), but never [`BlockError::Silent`].
+    /// As [`flush`](Self::flush), but never [`BlockError::TimedOut`].
     pub async fn flush_async(&mut self) -> Result<(), BlockError> {
         self.run_async(0, Job::Flush).await
     }
 
     async fn run_async(&mut self, sector: u64, job: Job<'_>) -> Result<(), BlockError> {
-        let Self { channel, client } = self;
-        let mut progress = client.begin(sector, job)?;
+        let Self { channel, queue } = self;
+        let mut progress = queue.begin(sector, job)?;
         let mut heard = None;
         loop {
-            let answered = client.answered();
-            if client.advance(&mut progress, channel)? {
+            let answered = queue.answered();
+            if queue.poll(&mut progress, channel)? {
                 return progress.result();
             }
             if heard.is_some() {
-                client.check_peer(answered, channel)?;
+                queue.check_peer(answered, channel)?;
             }
-            if client.must_go_on(&progress)? {
+            if queue.must_go_on(&progress)? {
                 continue;
             }
             // Dropping the event lets further events through, so it is held until here.

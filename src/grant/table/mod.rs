@@ -19,7 +19,7 @@ use crate::abi::memory::MAP_INDEX_STATUS;
 use crate::hypercall::Hypercall;
 use crate::hypercall::grant::{self as op, OpError};
 use crate::mm::windows::Windows;
-use crate::sync::primitive::{u16_at, u32_at, u64_at};
+use crate::sync::atomic::{u16_at, u32_at, u64_at};
 use area::Area;
 use version::STATUS_PER_FRAME;
 
@@ -115,8 +115,8 @@ impl<X: Hypercall + Clone> GrantTable<X> {
             // SAFETY: the caller guarantees that no table is in use.
             unsafe { op::set_version(&xen, version.number()) }?;
         }
-        let (_, most) = op::query_size(&xen, DomId::SELF)?;
-        let max_frames = most.min(config.max_frames).max(1);
+        let (_, max) = op::query_size(&xen, DomId::SELF)?;
+        let max_frames = max.min(config.max_frames).max(1);
         let list = Freelist::new(xen.clone(), GrantRef::FIRST_FREE, config.vcpus);
         let list = list.map_err(|_| GrantError::OutOfMemory)?;
         let entries = Area::new(windows, max_frames, 0)?;

@@ -23,7 +23,7 @@ pub type Hypervisor = &'static granite::hypercall::fake::FakeXen;
 /// A table of the rig.
 pub type Table = GrantTable<Hypervisor>;
 
-/// The other domain's table, by which it maps and copies; on `twin` it is told to.
+/// The other domain's table, by which it maps and copies; on `pair` it is told to.
 #[cfg(granite_guest)]
 pub type Them = super::them::Them;
 /// The other domain's table, by which it maps and copies.
@@ -98,7 +98,7 @@ impl Bed {
         granite::check!(table.version() == version, "{table:?}");
         let our_id = platform.dom_id();
         let (them, their_id) = match context.rig {
-            Rig::Twin => (Them::Told(context.side), context.side_child()?),
+            Rig::Pair => (Them::Told(context.side), context.side_child()?),
             _ => (Them::Us(table), our_id),
         };
         let (before, kept, rig) = (table.stats(), Default::default(), context.rig);
@@ -129,7 +129,7 @@ impl Bed {
 
         static KEPT: IrqMutex<BTreeSet<u64>> = IrqMutex::new(BTreeSet::new());
         let page = Page::zeroed().ok_or_else(|| fail("no memory"))?;
-        if self.rig == Rig::Twin {
+        if self.rig == Rig::Pair {
             return Ok(page); // it is another domain that maps it
         }
         if KEPT.with(|kept| kept.insert(page.gfn().0)) {

@@ -81,19 +81,19 @@ fn nothing_at_once_is_no_error(bed: &Bed) -> Result<(), NotPassed> {
 fn a_run_that_cannot_be_grows_nothing(bed: &Bed) -> Result<(), NotPassed> {
     let page = bed.page()?;
     let before = bed.us.stats();
-    let most = before.max_frames * bed.us.version().entries_per_frame() - 8;
-    let pages = (0..=most).map(|_| alias(&page)).collect();
+    let max = before.max_frames * bed.us.version().entries_per_frame() - 8;
+    let pages = (0..=max).map(|_| alias(&page)).collect();
     let Err(failed) = bed.us.grant_run::<ReadOnly>(pages, bed.their_id) else {
         return Err(fail("too long a run"));
     };
-    check_same!(failed.error, GrantError::NoRun { count: most + 1 });
+    check_same!(failed.error, GrantError::NoRun { count: max + 1 });
     let Err(many) = bed.us.grant_many::<ReadOnly>(failed.value, bed.their_id) else {
         return Err(fail("too many"));
     };
     check!(matches!(many.error, GrantError::Exhausted { .. }), "{many}");
-    check_same!(many.value.len() as u32, most + 1);
+    check_same!(many.value.len() as u32, max + 1);
     forget_pages(many.value);
-    check!(matches!(bed.us.reserve(most as usize + 1), Err(GrantError::Exhausted { .. })));
+    check!(matches!(bed.us.reserve(max as usize + 1), Err(GrantError::Exhausted { .. })));
     check_same!(bed.us.stats().frames, before.frames);
     bed.nothing_lost()
 }

@@ -66,14 +66,14 @@ macro_rules! grant_cases {
 }
 
 /// Rigs with a hypervisor.
-pub const WITH_XEN: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Twin];
-/// Those where both domains are at hand, as what they own: on `twin` one is told what to do.
+pub const WITH_XEN: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Pair];
+/// Those where both domains are at hand, as what they own: on `pair` one is told what to do.
 pub const BOTH_AT_HAND: &[Rig] = &[Rig::Host, Rig::Solo];
 /// Where what happens can be told to happen, and domains are of any kind.
 #[cfg(not(granite_guest))]
 pub const FAKE: &[Rig] = &[Rig::Host];
 
-/// What the other domain of `twin` does in these cases: what it is told.
+/// What the other domain of `pair` does in these cases: what it is told.
 #[cfg(granite_guest)]
 pub use serve::serve;
 

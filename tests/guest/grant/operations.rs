@@ -141,21 +141,21 @@ const NOBODY: DomId = DomId(0x7abc);
 
 /// It grows, and a PVH guest learns no frame of use; too many are refused.
 fn op_setup_table(bed: &Bed) -> Result<(), NotPassed> {
-    let (now, most) = bed.us.query_size().map_err(fail)?;
+    let (now, max) = bed.us.query_size().map_err(fail)?;
     // As many numbers are written as there is room for, and no more.
     let mut frames = [7; 2];
     op::setup_table(bed.us.xen(), DomId::SELF, &mut frames[..1]).map_err(fail)?;
     check!(frames[0] != 7 && frames[1] == 7, "{frames:?}");
-    check_same!(bed.us.query_size().map_err(fail)?, (now, most));
+    check_same!(bed.us.query_size().map_err(fail)?, (now, max));
     // It grows; by its own number, a domain names itself.
-    let grown = (now + 1).min(most);
+    let grown = (now + 1).min(max);
     let mut frames = alloc::vec![7; grown as usize];
     op::setup_table(bed.us.xen(), bed.our_id, &mut frames).map_err(fail)?;
     check!(!frames.contains(&7), "{frames:?}");
-    check_same!(bed.us.query_size().map_err(fail)?, (grown, most));
+    check_same!(bed.us.query_size().map_err(fail)?, (grown, max));
     let nobody = op::setup_table(bed.us.xen(), NOBODY, &mut frames);
     check_same!(nobody, Err(OpError::Status(Op::SETUP_TABLE, Status::BAD_DOMAIN)));
-    let mut too_many = alloc::vec![0; most as usize + 1];
+    let mut too_many = alloc::vec![0; max as usize + 1];
     let refused = op::setup_table(bed.us.xen(), DomId::SELF, &mut too_many);
     check_same!(refused, Err(OpError::Status(Op::SETUP_TABLE, Status::GENERAL_ERROR)));
     Ok(())
@@ -303,11 +303,11 @@ fn copy_with_their_pages(bed: &Bed) -> Result<(), NotPassed> {
 }
 
 fn op_query_size(bed: &Bed) -> Result<(), NotPassed> {
-    let (now, most) = bed.us.query_size().map_err(fail)?;
+    let (now, max) = bed.us.query_size().map_err(fail)?;
     let stats = bed.us.stats();
-    check!(now >= stats.frames && most == stats.max_frames, "{now} of {most}: {stats}");
+    check!(now >= stats.frames && max == stats.max_frames, "{now} of {max}: {stats}");
     check_same!(stats.references, stats.frames * bed.us.version().entries_per_frame() - 8);
-    check_same!(op::query_size(bed.us.xen(), bed.our_id), Ok((now, most)));
+    check_same!(op::query_size(bed.us.xen(), bed.our_id), Ok((now, max)));
     let nobody = op::query_size(bed.us.xen(), NOBODY);
     check_same!(nobody, Err(OpError::Status(Op::QUERY_SIZE, Status::BAD_DOMAIN)));
     // The control domain may ask for another's.

@@ -1,4 +1,4 @@
-//! The other domain of `twin`, in cases about grants: it maps, reads, writes and unmaps as it is told.
+//! The other domain of `pair`, in cases about grants: it maps, reads, writes and unmaps as it is told.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -31,7 +31,7 @@ impl Mapping {
 }
 
 /// All that this side has mapped.
-struct Served {
+struct BackStats {
     table: &'static Grants,
     mappings: BTreeMap<u32, Mapping>,
     last: u32,
@@ -41,11 +41,11 @@ struct Served {
 pub fn serve(context: &Context) -> Result<(), NotPassed> {
     let table = context.platform()?.grants().map_err(fail)?;
     let (free, lost) = (table.windows().free(), table.stats().lost);
-    let mut served = Served { table, mappings: BTreeMap::new(), last: 0 };
+    let mut served = BackStats { table, mappings: BTreeMap::new(), last: 0 };
     loop {
         match context.hear() {
             Ok(message) => context.tell(&served.answer(&message))?,
-            Err(not) if crate::twin::is_over(&not) => break,
+            Err(not) if crate::pair::is_over(&not) => break,
             Err(not) => return Err(not),
         }
     }
@@ -54,7 +54,7 @@ pub fn serve(context: &Context) -> Result<(), NotPassed> {
     Ok(())
 }
 
-impl Served {
+impl BackStats {
     fn keep(&mut self, mapping: Mapping) -> u32 {
         self.last += 1;
         self.mappings.insert(self.last, mapping);

@@ -1,4 +1,4 @@
-//! The other domain, as the cases see it: ourselves on `solo`; on `twin` a domain that is told what to do
+//! The other domain, as the cases see it: ourselves on `solo`; on `pair` a domain that is told what to do
 //! ([`serve`](super::serve)). What is mapped there looks like what is mapped here.
 
 use core::marker::PhantomData;
@@ -13,7 +13,7 @@ use granite::mm::shared::OutOfBounds;
 
 use super::bed::Table;
 use super::wire::{self, DONE, Words, words};
-use crate::twin::Side;
+use crate::pair::Side;
 
 /// The other domain.
 #[derive(Clone, Copy)]

@@ -6,23 +6,23 @@ use granite::abi::DomId;
 use granite::abi::grant::{EntryFlags, GrantRef, Status};
 use granite::grant::{CopyOp, Dest, GrantError, ReadOnly, ReadWrite, Source};
 use granite::mm::Page;
+use granite::pair::ChildEnd;
 use granite::time::{Deadline, sleep};
-use granite::twin::ChildEnd;
 
 use super::bed::fail;
 use super::wire::{Words, words};
 use crate::harness::{Case, Context, NotPassed, Rig};
 use granite::testing::{check, check_same};
 
-const TWIN: &[Rig] = &[Rig::Twin];
+const PAIR: &[Rig] = &[Rig::Pair];
 
 /// The cases; they are the same for both versions of the table.
 macro_rules! cases {
     ($($name:ident, $ours:ident, $theirs:ident;)*) => {
         /// The cases.
         pub const CASES: &[Case] = &[$(
-            Case::with_peer(concat!("grant::v1::two::", stringify!($name)), TWIN, $ours, $theirs),
-            Case::with_peer(concat!("grant::v2::two::", stringify!($name)), TWIN, $ours, $theirs),
+            Case::with_peer(concat!("grant::v1::two::", stringify!($name)), PAIR, $ours, $theirs),
+            Case::with_peer(concat!("grant::v2::two::", stringify!($name)), PAIR, $ours, $theirs),
         )*];
     };
 }
@@ -205,7 +205,7 @@ fn dies_mapping(context: &Context) -> Result<(), NotPassed> {
     let grants = context.platform()?.grants().map_err(fail)?;
     let grant = grants.grant::<ReadWrite>(page()?, context.side_child()?).map_err(fail)?;
     tell_gref(context, grant.gref())?;
-    let mut parent = context.side.twin()?.lose()?;
+    let mut parent = context.side.pair()?.lose()?;
     check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
     check_same!(grant.in_use(), EntryFlags::READING | EntryFlags::WRITING);
     let Err(failed) = grant.end_access() else { return Err(fail("it ended while it was mapped")) };
@@ -231,7 +231,7 @@ fn quarantined(context: &Context) -> Result<(), NotPassed> {
     let before = grants.stats();
     let grant = grants.grant::<ReadWrite>(page()?, context.side_child()?).map_err(fail)?;
     tell_gref(context, grant.gref())?;
-    let mut parent = context.side.twin()?.lose()?;
+    let mut parent = context.side.pair()?.lose()?;
     check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
     drop(grant);
     check_same!(grants.stats().quarantined, before.quarantined + 1);
@@ -249,7 +249,7 @@ fn dies_granting(context: &Context) -> Result<(), NotPassed> {
     let gref = hear_gref(context)?;
     let mapping = grants.map::<ReadWrite>(child, gref).map_err(fail)?;
     context.tell(b"mapped")?;
-    let mut parent = context.side.twin()?.lose()?;
+    let mut parent = context.side.pair()?.lose()?;
     check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
     let gone = parent.destroy(Deadline::after(Duration::from_millis(20))).map_err(fail)?;
     check!(!gone, "a domain is not gone while a page of it is mapped");

@@ -1,4 +1,4 @@
-//! What the two domains of `twin` say to each other about grants: words one behind the other.
+//! What the two domains of `pair` say to each other about grants: words one behind the other.
 
 use alloc::vec::Vec;
 

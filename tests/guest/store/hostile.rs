@@ -22,29 +22,29 @@ use super::requests::{self, SECTORS};
 use crate::harness::{Case, Context, NotPassed, Rig};
 use granite::testing::{check, check_same};
 
-const TWIN: &[Rig] = &[Rig::Twin];
-const LOOK: Duration = Duration::from_millis(20);
+const PAIR: &[Rig] = &[Rig::Pair];
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case::with_peer("store_hostile::every_request_by_map", TWIN, |c| serve(c, DataPath::Map), every_request),
+    Case::with_peer("store_hostile::every_request_by_map", PAIR, |c| serve(c, DataPath::Map), every_request),
     Case::with_peer(
         "store_hostile::every_request_by_copy",
-        TWIN,
+        PAIR,
         |c| serve(c, DataPath::Copy),
         every_request,
     ),
     Case::with_peer(
         "store_hostile::requests_to_a_disk_that_cannot_be_written",
-        TWIN,
+        PAIR,
         serve_image,
         write_image,
     ),
-    Case::with_peer("store_hostile::a_front_with_bad_details", TWIN, meet_bad_fronts, be_bad_fronts),
-    Case::with_peer("store_hostile::a_front_that_writes_any_index", TWIN, serve_liars, write_indices),
-    Case::with_peer("store_hostile::a_back_with_bad_details", TWIN, meet_bad_backs, be_bad_backs),
-    Case::with_peer("store_hostile::a_back_that_lies", TWIN, hear_lies, tell_lies),
-    Case::with_peer("store_hostile::a_back_that_keeps_a_page", TWIN, lend_in_vain, keep_page),
+    Case::with_peer("store_hostile::a_front_with_bad_details", PAIR, meet_bad_fronts, be_bad_fronts),
+    Case::with_peer("store_hostile::a_front_that_writes_any_index", PAIR, serve_liars, write_indices),
+    Case::with_peer("store_hostile::a_back_with_bad_details", PAIR, meet_bad_backs, be_bad_backs),
+    Case::with_peer("store_hostile::a_back_that_lies", PAIR, hear_lies, tell_lies),
+    Case::with_peer("store_hostile::a_back_that_keeps_a_page", PAIR, lend_in_vain, keep_page),
 ];
 
 fn disk() -> Result<RamDisk, NotPassed> {
@@ -56,7 +56,7 @@ fn serve(context: &Context, path: DataPath) -> Result<(), NotPassed> {
     let mut connector = connector(context);
     let offer = Offer { disk: disk()?, path };
     let back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
-    let served = back.serve_to_the_end(&mut connector, LOOK, |_| {}).map_err(fail)?;
+    let served = back.serve_until_closed(&mut connector, POLL_INTERVAL, |_| {}).map_err(fail)?;
     check!(served.refused > 20, "{served:?}");
     before.nothing_lost()
 }
@@ -85,7 +85,7 @@ fn serve_image(context: &Context) -> Result<(), NotPassed> {
     let mut connector = connector(context);
     let offer = Offer { disk: ImageDisk(&IMAGE), path: DataPath::Map };
     let back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
-    check_same!(back.serve_to_the_end(&mut connector, LOOK, |_| {}).map_err(fail)?.refused, 4);
+    check_same!(back.serve_until_closed(&mut connector, POLL_INTERVAL, |_| {}).map_err(fail)?.refused, 4);
     Ok(())
 }
 
@@ -135,7 +135,7 @@ fn be_bad_fronts(context: &Context) -> Result<(), NotPassed> {
         let mut front = RawFront::new(context)?;
         front.tell(&[bad])?;
         // It is told that nothing comes of it.
-        front.connector.wait_for(&[State::CLOSED], soon()).map_err(fail)?;
+        front.connector.wait_for_any(&[State::CLOSED], soon()).map_err(fail)?;
         check_same!(context.hear()?, b"next");
         front.ring.into_memory().end_access().map_err(fail)?;
     }
@@ -149,10 +149,10 @@ fn serve_liars(context: &Context) -> Result<(), NotPassed> {
     let before = Before::new(context)?;
     for claimed in INDICES {
         let mut connector = connector(context);
-        let offer = Offer { disk: disk()?, path: DataPath::Persistent { most: 10 } };
+        let offer = Offer { disk: disk()?, path: DataPath::Persistent { max: 10 } };
         let back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
-        let served = back.serve_to_the_end(&mut connector, LOOK, |_| {});
-        let broke = PeerBroke::Index { claimed, least: 0, most: 32 };
+        let served = back.serve_until_closed(&mut connector, POLL_INTERVAL, |_| {});
+        let broke = PeerBroke::Index { claimed, min: 0, max: 32 };
         check_same!(served.err(), Some(BlockError::Ring(RingError::Closed(broke))));
         // What it says of that connection while it closes, the next one waits over.
         before.nothing_lost()?;
@@ -168,7 +168,7 @@ fn write_indices(context: &Context) -> Result<(), NotPassed> {
             memory.store(at, value, Ordering::Release);
         }
         front.ring_bell(context)?;
-        front.connector.wait_for(&[State::CLOSED], soon()).map_err(fail)?;
+        front.connector.wait_for_any(&[State::CLOSED], soon()).map_err(fail)?;
         front.connector.publish(&[], State::CLOSING, soon()).map_err(fail)?;
         front.connector.publish(&[], State::CLOSED, soon()).map_err(fail)?;
         // It has nothing of ours any more, though it was cheated.
@@ -201,7 +201,7 @@ fn meet_bad_backs(context: &Context) -> Result<(), NotPassed> {
 fn be_bad_backs(context: &Context) -> Result<(), NotPassed> {
     for bad in BAD_BACKS {
         let mut back = RawBack::connect(context, &[bad])?;
-        back.connector.wait_for(&[State::CLOSED], soon()).map_err(fail)?;
+        back.connector.wait_for_any(&[State::CLOSED], soon()).map_err(fail)?;
         check_same!(context.hear()?, b"let go");
         drop(back);
         context.tell(b"let go")?;

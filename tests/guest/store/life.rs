@@ -12,40 +12,40 @@ use granite::driver::block::{
 };
 use granite::driver::connector::{ConnectError, Connector};
 use granite::grant::ReadWrite;
+use granite::pair::{ChildEnd, LinkConnector};
 use granite::ring::RingError;
-use granite::twin::{ChildEnd, LinkConnector};
 
 use super::meet::{Before, Lost, RawBack, RawFront, connector, die, fail, grants, impatient, soon};
 use super::requests;
 use crate::harness::{Case, Context, NotPassed, Rig};
 use granite::testing::{check, check_same};
 
-const TWIN: &[Rig] = &[Rig::Twin];
-const LOOK: Duration = Duration::from_millis(20);
+const PAIR: &[Rig] = &[Rig::Pair];
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The cases.
 pub const CASES: &[Case] = &[
-    Case::with_peer("store_paths::the_other_domain_reads_and_writes", TWIN, serve_all, use_all),
-    Case::with_peer("store_paths::the_other_domain_serves", TWIN, use_all, serve_all),
-    Case::with_peer("store::a_disk_that_cannot_be_written", TWIN, serve_image, use_image),
-    Case::with_peer("store::a_back_that_never_answers", TWIN, waits_in_vain, answers_late),
-    Case::with_peer("store::a_back_that_goes_away", TWIN, is_left, goes_away),
-    Case::with_peer("store::a_back_that_never_comes", TWIN, nobody_comes, stays_away),
-    Case::with_peer("store_front::it_dies_before_it_begins", TWIN, front_dies, |c| dies_as_front(c, 0)),
-    Case::with_peer("store_front::it_dies_initialising", TWIN, front_dies, |c| dies_as_front(c, 1)),
-    Case::with_peer("store_front::it_dies_initialised", TWIN, front_dies, |c| dies_as_front(c, 2)),
-    Case::with_peer("store_front::it_dies_connected", TWIN, front_dies, |c| dies_as_front(c, 3)),
-    Case::with_peer("store_front::it_dies_with_a_page_mapped", TWIN, front_dies, |c| dies_as_front(c, 4)),
-    Case::with_peer("store_front::it_dies_with_requests_in_flight", TWIN, front_dies, |c| {
+    Case::with_peer("store_paths::the_other_domain_reads_and_writes", PAIR, serve_all, use_all),
+    Case::with_peer("store_paths::the_other_domain_serves", PAIR, use_all, serve_all),
+    Case::with_peer("store::a_disk_that_cannot_be_written", PAIR, serve_image, use_image),
+    Case::with_peer("store::a_back_that_never_answers", PAIR, waits_in_vain, answers_late),
+    Case::with_peer("store::a_back_that_goes_away", PAIR, is_left, goes_away),
+    Case::with_peer("store::a_back_that_never_comes", PAIR, nobody_comes, stays_away),
+    Case::with_peer("store_front::it_dies_before_it_begins", PAIR, front_dies, |c| dies_as_front(c, 0)),
+    Case::with_peer("store_front::it_dies_initialising", PAIR, front_dies, |c| dies_as_front(c, 1)),
+    Case::with_peer("store_front::it_dies_initialised", PAIR, front_dies, |c| dies_as_front(c, 2)),
+    Case::with_peer("store_front::it_dies_connected", PAIR, front_dies, |c| dies_as_front(c, 3)),
+    Case::with_peer("store_front::it_dies_with_a_page_mapped", PAIR, front_dies, |c| dies_as_front(c, 4)),
+    Case::with_peer("store_front::it_dies_with_requests_in_flight", PAIR, front_dies, |c| {
         dies_as_front(c, 5)
     }),
-    Case::with_peer("store_front::it_dies_closing", TWIN, front_dies, |c| dies_as_front(c, 6)),
-    Case::with_peer("store_back::it_dies_before_it_begins", TWIN, back_dies, |c| dies_as_back(c, 0)),
-    Case::with_peer("store_back::it_dies_waiting", TWIN, back_dies, |c| dies_as_back(c, 1)),
-    Case::with_peer("store_back::it_dies_connected", TWIN, back_dies, |c| dies_as_back(c, 2)),
-    Case::with_peer("store_back::it_dies_with_a_request", TWIN, back_dies, |c| dies_as_back(c, 3)),
-    Case::with_peer("store_back::it_dies_with_pages_mapped", TWIN, back_dies, |c| dies_as_back(c, 4)),
-    Case::with_peer("store_back::it_dies_closing", TWIN, back_dies, |c| dies_as_back(c, 5)),
+    Case::with_peer("store_front::it_dies_closing", PAIR, front_dies, |c| dies_as_front(c, 6)),
+    Case::with_peer("store_back::it_dies_before_it_begins", PAIR, back_dies, |c| dies_as_back(c, 0)),
+    Case::with_peer("store_back::it_dies_waiting", PAIR, back_dies, |c| dies_as_back(c, 1)),
+    Case::with_peer("store_back::it_dies_connected", PAIR, back_dies, |c| dies_as_back(c, 2)),
+    Case::with_peer("store_back::it_dies_with_a_request", PAIR, back_dies, |c| dies_as_back(c, 3)),
+    Case::with_peer("store_back::it_dies_with_pages_mapped", PAIR, back_dies, |c| dies_as_back(c, 4)),
+    Case::with_peer("store_back::it_dies_closing", PAIR, back_dies, |c| dies_as_back(c, 5)),
 ];
 
 /// Order of the ring's pages, and path of the data: one connection after the other.
@@ -53,9 +53,9 @@ const CONNECTIONS: [(u32, DataPath); 7] = [
     (0, DataPath::Map),
     (4, DataPath::Map),
     (1, DataPath::Copy),
-    (0, DataPath::Persistent { most: 352 }),
-    (2, DataPath::Persistent { most: 3 }),
-    (0, DataPath::Persistent { most: 350 }),
+    (0, DataPath::Persistent { max: 352 }),
+    (2, DataPath::Persistent { max: 3 }),
+    (0, DataPath::Persistent { max: 350 }),
     (0, DataPath::Copy),
 ];
 
@@ -72,12 +72,12 @@ fn serve_all(context: &Context) -> Result<(), NotPassed> {
         let mut connector = connector(context);
         let offer = Offer { disk: &mut disk, path };
         let back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
-        let served = back.serve_to_the_end(&mut connector, LOOK, |_| {}).map_err(fail)?;
+        let served = back.serve_until_closed(&mut connector, POLL_INTERVAL, |_| {}).map_err(fail)?;
         check!(served.refused == 0 && served.requests > 20, "{served:?}");
         // One connection's front end wants nothing kept.
         let kept = match path {
-            DataPath::Persistent { most: 350 } => 0..=0,
-            DataPath::Persistent { most } => 1..=most as u64,
+            DataPath::Persistent { max: 350 } => 0..=0,
+            DataPath::Persistent { max } => 1..=max as u64,
             _ => 0..=0,
         };
         check!(kept.contains(&served.kept), "{served:?}");
@@ -89,7 +89,7 @@ fn use_all(context: &Context) -> Result<(), NotPassed> {
     let before = Before::new(context)?;
     for (round, (order, path)) in CONNECTIONS.into_iter().enumerate() {
         let mut connector = connector(context);
-        let persistent = path != DataPath::Persistent { most: 350 };
+        let persistent = path != DataPath::Persistent { max: 350 };
         let limits = Limits { segments: 1 + 5 * (round % 3), persistent, ..Limits::default() };
         let front = connect_front(&mut connector, grants(context)?, order, limits, soon());
         let mut front = front.map_err(fail)?;
@@ -122,7 +122,7 @@ fn serve_image(context: &Context) -> Result<(), NotPassed> {
     let mut connector = connector(context);
     let offer = Offer { disk: ImageDisk(&IMAGE), path: DataPath::Copy };
     let back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
-    let served = back.serve_to_the_end(&mut connector, LOOK, |_| {}).map_err(fail)?;
+    let served = back.serve_until_closed(&mut connector, POLL_INTERVAL, |_| {}).map_err(fail)?;
     check!(served.refused == 0, "{served:?}");
     Ok(())
 }
@@ -146,13 +146,13 @@ fn waits_in_vain(context: &Context) -> Result<(), NotPassed> {
     let front = connect_front(&mut connector, grants(context)?, 0, impatient(), soon());
     let mut front = front.map_err(fail)?;
     let mut read = [1; SECTOR];
-    check_same!(front.read(0, &mut read), Err(BlockError::Silent));
+    check_same!(front.read(0, &mut read), Err(BlockError::TimedOut));
     check!(read == [1; SECTOR]);
     context.tell(b"state 4\n")?; // nothing new: the other side goes on
     for _ in 0..100 {
         match front.read(1, &mut read) {
             Ok(()) => break,
-            Err(BlockError::Silent) => {}
+            Err(BlockError::TimedOut) => {}
             Err(error) => return Err(fail(error)),
         }
     }
@@ -164,7 +164,7 @@ fn waits_in_vain(context: &Context) -> Result<(), NotPassed> {
 fn answers_late(context: &Context) -> Result<(), NotPassed> {
     let mut back = RawBack::connect(context, &[])?;
     let mut late = Some(back.hear()?);
-    back.connector.wait_for(&[State::CONNECTED], soon()).map_err(fail)?;
+    back.connector.wait_for_any(&[State::CONNECTED], soon()).map_err(fail)?;
     back.connector.changed(soon()).map_err(fail)?;
     // From here on it answers all: what is asked by now, and again where that was given up, too.
     while !back.connector.has_news() {
@@ -173,7 +173,7 @@ fn answers_late(context: &Context) -> Result<(), NotPassed> {
             None => back.ring.pop().map_err(fail)?,
         };
         let Some(request) = request else {
-            let _ = back.bell.wait(granite::time::Deadline::after(LOOK)); // for whatever comes first
+            let _ = back.bell.wait(granite::time::Deadline::after(POLL_INTERVAL)); // for whatever comes first
             continue;
         };
         let gref = request.segments[0].gref;
@@ -203,7 +203,7 @@ fn goes_away(context: &Context) -> Result<(), NotPassed> {
     back.hear()?;
     let RawBack { mut connector, ring, bell } = back;
     drop((ring, bell));
-    connector.wait_for(&[State::CLOSING], soon()).map_err(fail)?;
+    connector.wait_for_any(&[State::CLOSING], soon()).map_err(fail)?;
     connector.publish(&[], State::CLOSED, soon()).map_err(fail)
 }
 
@@ -211,7 +211,7 @@ fn nobody_comes(context: &Context) -> Result<(), NotPassed> {
     let before = Before::new(context)?;
     let deadline = || granite::time::Deadline::after(Duration::from_millis(50));
     let met = connect_front(&mut connector(context), grants(context)?, 0, Limits::default(), deadline());
-    let silent = |state| Some(BlockError::Connect(ConnectError::Silent { state }));
+    let silent = |state| Some(BlockError::Connect(ConnectError::TimedOut { state }));
     check_same!(met.err(), silent(State::UNKNOWN));
     let offer = Offer { disk: disk(8)?, path: DataPath::Copy };
     let met = connect_back(&mut connector(context), grants(context)?, offer, deadline());
@@ -228,13 +228,13 @@ fn stays_away(context: &Context) -> Result<(), NotPassed> {
 /// We serve; the front end of the other domain dies. Nothing of its stays mapped, and nothing is lost.
 fn front_dies(context: &Context) -> Result<(), NotPassed> {
     let before = Before::with_the_link(context)?;
-    let mut parent = context.side.twin()?.lose()?;
-    let path = DataPath::Persistent { most: 100 };
+    let mut parent = context.side.pair()?.lose()?;
+    let path = DataPath::Persistent { max: 100 };
     let ended = {
         let mut connector = LinkConnector::new(Lost(&parent));
         let offer = Offer { disk: disk(64)?, path };
         connect_back(&mut connector, grants(context)?, offer, soon())
-            .and_then(|back| back.serve_to_the_end(&mut connector, LOOK, |_| {}))
+            .and_then(|back| back.serve_until_closed(&mut connector, POLL_INTERVAL, |_| {}))
     };
     check!(ended.is_err(), "{ended:?}");
     check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
@@ -286,7 +286,7 @@ fn dies_as_front(context: &Context, state: u32) -> Result<(), NotPassed> {
 /// The back end of the other domain dies. What it had of ours is ours again, once the domain is gone.
 fn back_dies(context: &Context) -> Result<(), NotPassed> {
     let before = Before::with_the_link(context)?;
-    let mut parent = context.side.twin()?.lose()?;
+    let mut parent = context.side.pair()?.lose()?;
     let mut connector = LinkConnector::new(Lost(&parent));
     let front = connect_front(&mut connector, grants(context)?, 0, impatient(), soon());
     let (mut written, mut closed) = (Ok(()), Ok(()));
@@ -296,7 +296,7 @@ fn back_dies(context: &Context) -> Result<(), NotPassed> {
         closed = front.close(&mut connector, soon());
     }
     drop(connector);
-    check!(matches!(written, Ok(()) | Err(BlockError::Silent | BlockError::Gone)), "{written:?}");
+    check!(matches!(written, Ok(()) | Err(BlockError::TimedOut | BlockError::Gone)), "{written:?}");
     check!(closed.is_err() || closed == Ok(()), "{closed:?}");
     check!(matches!(parent.wait(soon()).map_err(fail)?, ChildEnd::Crashed(_)));
     check!(parent.destroy(soon()).map_err(fail)?);
@@ -328,10 +328,11 @@ fn dies_as_back(context: &Context, state: u32) -> Result<(), NotPassed> {
         }
         _ => {
             let mut connector = connector(context);
-            let offer = Offer { disk: disk(64)?, path: DataPath::Persistent { most: 100 } };
+            let offer = Offer { disk: disk(64)?, path: DataPath::Persistent { max: 100 } };
             let mut back = connect_back(&mut connector, grants(context)?, offer, soon()).map_err(fail)?;
-            let ended = back
-                .serve_while(LOOK, |_, _| !connector.has_news() || connector.state() != Ok(State::CLOSING));
+            let ended = back.serve_while(POLL_INTERVAL, |_, _| {
+                !connector.has_news() || connector.state() != Ok(State::CLOSING)
+            });
             check!(matches!(ended, Ok(()) | Err(BlockError::Ring(RingError::Closed(_)))), "{ended:?}");
             return die(context); // with all that it keeps mapped
         }

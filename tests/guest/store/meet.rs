@@ -17,13 +17,13 @@ use granite::event::{Interdomain, Unbound};
 use granite::grant::{ForeignMapping, Grant, ReadWrite, Stats};
 use granite::hypercall::{Xen, sched};
 use granite::mm::Page;
+use granite::pair::{LinkConnector, LinkError, Parent, Post};
 use granite::ring::{Back, Front, Ring};
 use granite::rt::Grants;
 use granite::time::{Deadline, TimedOut};
-use granite::twin::{LinkConnector, LinkError, Parent, Post};
 
 use crate::harness::{Context, NotPassed};
-use crate::twin::DATA;
+use crate::pair::DATA;
 use granite::testing::{check, check_same};
 
 pub fn fail(error: impl ToString) -> NotPassed {
@@ -146,7 +146,7 @@ impl<'c> RawFront<'c> {
     pub fn new(context: &'c Context) -> Result<Self, NotPassed> {
         let mut connector = connector(context);
         connector.publish(&[], State::INITIALISING, soon()).map_err(fail)?;
-        connector.wait_for(&[State::INIT_WAIT], soon()).map_err(fail)?;
+        connector.wait_for_any(&[State::INIT_WAIT], soon()).map_err(fail)?;
         let page = Page::zeroed().ok_or_else(|| fail("no memory"))?;
         let page = grants(context)?.grant::<ReadWrite>(page, connector.peer()).map_err(fail)?;
         let port = Unbound::new(context.xen()?, connector.peer()).map_err(fail)?;
@@ -166,7 +166,7 @@ impl<'c> RawFront<'c> {
     pub fn connect(context: &'c Context) -> Result<Self, NotPassed> {
         let mut this = Self::new(context)?;
         this.tell(&[])?;
-        this.connector.wait_for(&[State::CONNECTED], soon()).map_err(fail)?;
+        this.connector.wait_for_any(&[State::CONNECTED], soon()).map_err(fail)?;
         this.connector.publish(&[], State::CONNECTED, soon()).map_err(fail)?;
         Ok(this)
     }
@@ -198,7 +198,7 @@ impl<'c> RawFront<'c> {
     /// Ends as it should.
     pub fn close(mut self) -> Result<(), NotPassed> {
         self.connector.publish(&[], State::CLOSING, soon()).map_err(fail)?;
-        self.connector.wait_for(&[State::CLOSED], soon()).map_err(fail)?;
+        self.connector.wait_for_any(&[State::CLOSED], soon()).map_err(fail)?;
         self.ring.into_memory().end_access().map_err(fail)?;
         self.connector.publish(&[], State::CLOSED, soon()).map_err(fail)
     }
@@ -216,7 +216,7 @@ impl<'c> RawBack<'c> {
     pub fn connect(context: &'c Context, change: &[(&str, &str)]) -> Result<Self, NotPassed> {
         let mut connector = connector(context);
         connector.publish(&[], State::INIT_WAIT, soon()).map_err(fail)?;
-        connector.wait_for(&[State::INITIALISED], soon()).map_err(fail)?;
+        connector.wait_for_any(&[State::INITIALISED], soon()).map_err(fail)?;
         let gref = GrantRef(connector.parse("ring-ref").map_err(fail)?);
         let port = Port(connector.parse("event-channel").map_err(fail)?);
         let memory = grants(context)?.map_all::<ReadWrite>(connector.peer(), &[gref]).map_err(fail)?;
@@ -249,7 +249,7 @@ impl<'c> RawBack<'c> {
 
     /// Lets go, whatever the front end does.
     pub fn close(mut self) -> Result<(), NotPassed> {
-        self.connector.wait_for(&[State::CLOSING], soon()).map_err(fail)?;
+        self.connector.wait_for_any(&[State::CLOSING], soon()).map_err(fail)?;
         drop((self.ring, self.bell));
         self.connector.publish(&[], State::CLOSED, soon()).map_err(fail)
     }

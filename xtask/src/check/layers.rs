@@ -1,4 +1,4 @@
-//! Checks the floors of a crate. A room, a top-level module, may use only rooms on lower floors. The table of floors is
+//! Checks the layers of a crate. A room, a top-level module, may use only rooms on lower layers. The table of layers is
 //! in the documentation of the crate's `lib.rs`.
 
 use std::collections::BTreeMap;
@@ -8,28 +8,28 @@ use std::path::Path;
 use super::uses::{Source, macros, uses};
 use crate::error::{Context, Error, Result};
 
-/// The floor of each room.
-type Floors = BTreeMap<String, u32>;
+/// The layer of each room.
+type Layers = BTreeMap<String, u32>;
 
-/// Parses the rows of the table: `//! room   what it is   floor N`.
-fn floors(lib: &str) -> Floors {
+/// Parses the rows of the table: `//! room   what it is   layer N`.
+fn layers(lib: &str) -> Layers {
     let rows = lib.lines().filter_map(|line| {
-        let (before, floor) = line.strip_prefix("//! ")?.rsplit_once(" floor ")?;
-        Some((before.split_whitespace().next()?.to_owned(), floor.trim().parse().ok()?))
+        let (before, layer) = line.strip_prefix("//! ")?.rsplit_once(" layer ")?;
+        Some((before.split_whitespace().next()?.to_owned(), layer.trim().parse().ok()?))
     });
     rows.collect()
 }
 
-/// Returns every use of a room on the same or a higher floor, one readable line each. `src` holds the crate's sources.
+/// Returns every use of a room on the same or a higher layer, one readable line each. `src` holds the crate's sources.
 ///
 /// # Errors
 ///
 /// If the sources can't be read, or `lib.rs` has no table.
 pub fn violations(src: &Path) -> Result<Vec<String>> {
     let lib = src.join("lib.rs");
-    let floors = floors(&fs::read_to_string(&lib).context("reading", &lib)?);
-    if floors.is_empty() {
-        return Err(Error::new(format!("{} has no table of floors", lib.display())));
+    let layers = layers(&fs::read_to_string(&lib).context("reading", &lib)?);
+    if layers.is_empty() {
+        return Err(Error::new(format!("{} has no table of layers", lib.display())));
     }
     let mut sources = Vec::new();
     read(src, src, &mut sources)?;
@@ -43,14 +43,15 @@ pub fn violations(src: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for source in &sources {
         let room = source.room();
-        let Some(own) = floors.get(room) else {
-            found.push(format!("{room} has no floor: give it one in the table of {}", lib.display()));
+        let Some(own) = layers.get(room) else {
+            found.push(format!("{room} has no layer: give it one in the table of {}", lib.display()));
             continue;
         };
-        for used in uses(source) {
+        let own_macros: Vec<_> = crate::check::uses::macros(source).collect();
+        for used in uses(source).into_iter().filter(|used| !own_macros.contains(used)) {
             // A macro belongs to its room, wherever it is called from.
             let used = macros.get(&used).unwrap_or(&used);
-            if used != room && floors.get(used).is_some_and(|floor| floor >= own) {
+            if used != room && layers.get(used).is_some_and(|layer| layer >= own) {
                 let file = source.path.join("/");
                 found.push(format!("{file}.rs uses {used}, which isn't below {room}"));
             }
@@ -79,7 +80,7 @@ mod tests {
     use super::violations;
     use std::fs;
 
-    const LIB: &str = "//! abi   data    floor 0\n//! arch  machine floor 1\n//! mm    memory  floor 2\n";
+    const LIB: &str = "//! abi   data    layer 0\n//! arch  machine layer 1\n//! mm    memory  layer 2\n";
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -123,6 +124,11 @@ mod tests {
         let by_macro =
             [("mm/mod.rs", "macro_rules! frame { () => {} }"), ("abi/mod.rs", "fn f() { frame!() }")];
         assert_eq!(found(&by_macro), ["abi/mod.rs uses mm, which isn't below abi"]);
-        assert!(found(&[("mystery/mod.rs", "")])[0].starts_with("mystery has no floor"));
+        let own = [
+            ("mm/mod.rs", "macro_rules! m { () => {} }"),
+            ("abi/mod.rs", "macro_rules! m { () => {} } m!()"),
+        ];
+        assert!(found(&own).is_empty(), "a file's own macro of the same name");
+        assert!(found(&[("mystery/mod.rs", "")])[0].starts_with("mystery has no layer"));
     }
 }

@@ -36,17 +36,17 @@ const fn direct(
     Use { rig: Rig::Direct, name, arguments, status, shows }
 }
 
-const fn twin(
+const fn pair(
     name: &'static str,
     arguments: &'static str,
     status: u8,
     shows: &'static [&'static str],
 ) -> Use {
-    Use { rig: Rig::Twin, name, arguments, status, shows }
+    Use { rig: Rig::Pair, name, arguments, status, shows }
 }
 
 const USES: &[Use] = &[
-    twin(
+    pair(
         "demo::well",
         "run",
         0,
@@ -61,25 +61,25 @@ const USES: &[Use] = &[
             "every byte was right, and nothing leaked",
         ],
     ),
-    twin("demo::several_vcpus", "run --rig twin --smp 4", 0, &["every byte was right, and nothing leaked"]),
-    twin(
+    pair("demo::several_vcpus", "run --rig pair --smp 4", 0, &["every byte was right, and nothing leaked"]),
+    pair(
         "demo::of_a_file",
         "run --module README.md -- path=copy",
         0,
         &["sectors, read-only", "every byte was right, and nothing leaked"],
     ),
-    twin("demo::version_2", "run -- grants=2 path=map", 0, &["every byte was right, and nothing leaked"]),
-    twin(
+    pair("demo::version_2", "run -- grants=2 path=map", 0, &["every byte was right, and nothing leaked"]),
+    pair(
         "demo::child_crashes",
         "run -- child=crash",
         6,
         &["(d1) granite: panic at src/demo", "(src/demo/child.rs:", "the second domain crashed"],
     ),
-    twin("demo::child_hangs", "run -- child=hang", 7, &["the second domain did not end"]),
-    twin("demo::child_fails", "run -- child=fail", 5, &["the second domain reported a failure"]),
-    twin(
-        "twin::well",
-        "run --example twin",
+    pair("demo::child_hangs", "run -- child=hang", 7, &["the second domain did not end"]),
+    pair("demo::child_fails", "run -- child=fail", 5, &["the second domain reported a failure"]),
+    pair(
+        "pair::well",
+        "run --example pair",
         0,
         &[
             "Hello from domain 0, the parent",
@@ -90,62 +90,63 @@ const USES: &[Use] = &[
             "0 in use (0 in quarantine)",
         ],
     ),
-    twin(
-        "twin::child_crashes",
-        "run --example twin -- child=crash",
+    pair(
+        "pair::child_crashes",
+        "run --example pair -- child=crash",
         6,
-        &["(d1) granite: panic at examples/twin.rs", "(examples/twin.rs:", "the second domain crashed"],
+        &["(d1) granite: panic at examples/pair.rs", "(examples/pair.rs:", "the second domain crashed"],
     ),
-    twin(
-        "twin::child_hangs",
-        "run --example twin -- child=hang",
+    pair(
+        "pair::child_hangs",
+        "run --example pair -- child=hang",
         7,
         &["the child was still running at the deadline", "the second domain did not end"],
     ),
-    twin(
-        "twin::child_fails",
-        "run --example twin -- child=fail",
+    pair(
+        "pair::child_fails",
+        "run --example pair -- child=fail",
         5,
         &["(d1) granite: end: failure 3", "the second domain reported a failure"],
     ),
-    twin(
-        "twin::several_vcpus",
-        "run --example twin --smp 4",
+    pair(
+        "pair::several_vcpus",
+        "run --example pair --smp 4",
         0,
         &["the child wrote: Ok(\"from the child\")"],
     ),
-    twin(
-        "twin::in_the_other_rig",
-        "run --rig solo --example twin",
+    pair(
+        "pair::in_the_other_rig",
+        "run --rig solo --example pair",
         1,
         &["the image for the child is missing"],
     ),
-    twin(
-        "twin::launch",
+    pair("pair::former_name_of_the_rig", "run --rig twin --example hello", 0, &["hello from domain 0"]),
+    pair(
+        "pair::launch",
         "run --example launch",
         0,
         &["it said: hello from domain 1", "it ended by poweroff"],
     ),
-    twin(
-        "twin::launch_no_kernel",
+    pair(
+        "pair::launch_no_kernel",
         "run --example launch --module README.md",
         1,
         &["the kernel is no whole ELF image"],
     ),
-    twin(
-        "twin::ring_echo",
+    pair(
+        "pair::ring_echo",
         "run --example ring_echo",
         0,
         &["asked 10000 words and got them back", "answered 10000 words"],
     ),
-    twin("twin::async_disk", "run --example async_disk", 0, &["wrote and read 200 blocks", "ms passed"]),
-    twin(
+    pair("pair::async_disk", "run --example async_disk", 0, &["wrote and read 200 blocks", "ms passed"]),
+    pair(
         "bench::of_the_store",
-        "bench --rig twin",
+        "bench --rig pair",
         0,
         &["persistent 32 at once", "ok   wanted: at most 0.1 hypercalls of both"],
     ),
-    twin("twin::async", "run --example async", 0, &["event 5 by port", "5 events in 5 rounds"]),
+    pair("pair::async", "run --example async", 0, &["event 5 by port", "5 events in 5 rounds"]),
     solo("run::template", "run", 0, &["Hello from domain 0 on Xen 4.", "1 vCPU, 64 MiB"]),
     solo("demo::solo", "run --rig solo", 0, &["(solo)", "every byte was right, and nothing leaked"]),
     solo("demo::solo_of_a_file", "run --rig solo --module README.md", 0, &["(solo)", "nothing leaked"]),
@@ -219,7 +220,7 @@ const USES: &[Use] = &[
         "bench::no_such_rig",
         "bench --rig none",
         2,
-        &["--rig none: benchmarks run on host, solo, twin, or all"],
+        &["--rig none: benchmarks run on host, solo, pair, or all"],
     ),
     solo("bench::help", "bench --help", 0, &["ratios of one run"]),
     solo("run::no_such_command", "fly", 2, &["there is no command fly"]),
@@ -311,13 +312,13 @@ pub fn expect(choice: &Choice, arguments: &[&str], status: u8, shows: &[&str]) -
 
 /// The template stays small: what a person starts from should not be a burden.
 fn image_size(choice: &Choice) -> Case {
-    const MOST_KIB: f64 = 120.0;
+    const MAX_KIB: f64 = 120.0;
     let text = output_of(xtask(choice, &["run", "--verbose", "--example", "hello"])?, 0, &["KiB stripped"])?;
     let size =
         text.lines().find_map(|line| line.strip_prefix("image: ")?.split(' ').next()?.parse::<f64>().ok());
     match size {
-        Some(size) if size <= MOST_KIB => Ok(()),
-        Some(size) => Err(NotPassed::fail(format!("{size} KiB are more than {MOST_KIB}"))),
+        Some(size) if size <= MAX_KIB => Ok(()),
+        Some(size) => Err(NotPassed::fail(format!("{size} KiB are more than {MAX_KIB}"))),
         None => Err(NotPassed::fail("no size was told")),
     }
 }

@@ -90,7 +90,7 @@ const DEATHS: &[Death] = &[
     death("reserved-references", SUCCESS, &["version 2: [", "granite: end: success"]),
     // A domain that has half of the memory that its map names.
     Death {
-        rig: Rig::Twin,
+        rig: Rig::Pair,
         ..death(
             "less-memory",
             SUCCESS,

@@ -13,7 +13,7 @@ use crate::process;
 use crate::setup::Choice;
 
 /// How long anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs all cases.
 pub fn run(session: &mut Session<'_>) {
@@ -73,7 +73,7 @@ impl Waiting {
         loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {
                 Ok(stream) => return Ok(stream),
-                Err(error) if started.elapsed() > PATIENCE => return Err(io(error)),
+                Err(error) if started.elapsed() > TIMEOUT => return Err(io(error)),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
@@ -127,7 +127,7 @@ fn dies_together(choice: &Choice, signal: i32) -> Case {
     }
     let started = Instant::now();
     while let Some(alive) = children.iter().find(|child| process::is_alive(**child)) {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             return Err(NotPassed::fail(format!("QEMU, process {alive}, lives on")));
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -161,11 +161,11 @@ fn guest_groups(arguments: &Test) -> impl Iterator<Item = Group> {
                 live::run,
                 checkout::run,
             ],
-            (Rig::Twin, true) => &[|session| table::run(session, Rig::Twin)],
-            (Rig::Twin, false) => &[
-                |session| table::run(session, Rig::Twin),
-                |session| deaths::run(session, Rig::Twin),
-                |session| commands::run(session, Rig::Twin),
+            (Rig::Pair, true) => &[|session| table::run(session, Rig::Pair)],
+            (Rig::Pair, false) => &[
+                |session| table::run(session, Rig::Pair),
+                |session| deaths::run(session, Rig::Pair),
+                |session| commands::run(session, Rig::Pair),
             ],
             (Rig::Direct, true) => &[|session| table::run(session, Rig::Direct)],
             (Rig::Direct, false) => &[

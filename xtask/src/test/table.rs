@@ -23,7 +23,7 @@ const MODULE: &str = "contents-of-the-module";
 fn boots(rig: Rig) -> &'static [(u32, &'static str)] {
     match rig {
         Rig::Solo => &[(1, ""), (1, " grants=2"), (4, ""), (4, " grants=2")],
-        Rig::Twin => &[
+        Rig::Pair => &[
             (1, " part=rest"),
             (1, " part=toolstack"),
             (1, " part=link"),

@@ -81,14 +81,14 @@ impl Words {
 }
 
 impl Machine {
-    /// Limits a domain's table to `most` frames.
-    pub fn limit_frames(&self, domain: DomId, most: usize) {
-        self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_frames = most);
+    /// Limits a domain's table to `max` frames.
+    pub fn limit_frames(&self, domain: DomId, max: usize) {
+        self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_frames = max);
     }
 
-    /// Limits a domain to `most` mappings.
-    pub fn limit_mappings(&self, domain: DomId, most: usize) {
-        self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_mappings = most);
+    /// Limits a domain to `max` mappings.
+    pub fn limit_mappings(&self, domain: DomId, max: usize) {
+        self.with(|state| state.domains.get_mut(&domain.0).expect("a domain").table.max_mappings = max);
     }
 
     /// Returns the number of granted pages mapped by a domain.

@@ -7,7 +7,7 @@ use granite::driver::bytes::{ByteStream, StreamError};
 use granite::event::{Interdomain, Unbound};
 use granite::grant::{ReadWrite, Version};
 use granite::mm::Guest;
-use granite::ring::flex::{End, Stream, references};
+use granite::ring::stream::{End, Stream, references};
 use granite::ring::{GrantedPages, RingMemory};
 
 use super::HOST;
@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
     Case::new("store::bytes::a_peer_that_does_nothing_or_goes_away", HOST, |_| silent_and_gone()),
 ];
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a front end, and a back end in a thread of its own.
 fn with_ends<R>(
@@ -135,7 +135,7 @@ impl<E: End, X: Guest, I: RingMemory, D: RingMemory> Bytes for ByteStream<E, X, 
 #[cfg(feature = "embedded-io")]
 fn until_ready<T>(future: impl Future<Output = Result<T, StreamError>>) -> Result<T, StreamError> {
     let mut future = std::pin::pin!(future);
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = std::time::Instant::now() + TIMEOUT;
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     while std::time::Instant::now() < end {
         if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
@@ -143,7 +143,7 @@ fn until_ready<T>(future: impl Future<Output = Result<T, StreamError>>) -> Resul
         }
         thread::yield_now();
     }
-    Err(StreamError::Silent)
+    Err(StreamError::TimedOut)
 }
 
 fn both_ways() -> Result<(), NotPassed> {
@@ -170,7 +170,7 @@ fn both_ways() -> Result<(), NotPassed> {
         }
         Ok(())
     };
-    let (ours, theirs) = with_ends(PATIENCE, front, back)?;
+    let (ours, theirs) = with_ends(TIMEOUT, front, back)?;
     ours?;
     theirs.map_err(fail)
 }
@@ -219,9 +219,9 @@ fn silent_and_gone() -> Result<(), NotPassed> {
         let _ = leave.recv();
         Ok(())
     })?;
-    check_same!((silent, full), (Err(StreamError::Silent), Err(StreamError::Silent)));
+    check_same!((silent, full), (Err(StreamError::TimedOut), Err(StreamError::TimedOut)));
     let front = |end: &mut dyn Bytes| end.read(&mut [0; 8]);
-    let (gone, _) = with_ends(PATIENCE, front, |_| Ok(()))?;
+    let (gone, _) = with_ends(TIMEOUT, front, |_| Ok(()))?;
     check_same!(gone, Err(StreamError::Gone));
     Ok(())
 }

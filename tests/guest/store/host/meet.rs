@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use granite::abi::DomId;
 use granite::driver::block::{
-    BlockError, BlockFront, DataPath, Limits, Offer, SECTOR, Served, connect_back, connect_front,
+    BackStats, BlockError, BlockFront, DataPath, Limits, Offer, SECTOR, connect_back, connect_front,
 };
 use granite::driver::connector::ConnectError;
 use granite::grant::Version;
+use granite::pair::{LinkConnector, LinkError, Post};
 use granite::time::{Deadline, pause};
-use granite::twin::{LinkConnector, LinkError, Post};
 
 use super::{Fake, HOST, PATHS, ram};
 use crate::grant::bed::{Bed, Table, fail};
@@ -60,7 +60,7 @@ impl Post for Wire {
             }
             match (self.is_gone(), deadline.has_passed()) {
                 (true, _) => return Err(LinkError::Gone),
-                (_, true) => return Err(LinkError::Silent),
+                (_, true) => return Err(LinkError::TimedOut),
                 _ => pause(),
             }
         }
@@ -130,11 +130,11 @@ impl Domains {
 }
 
 /// Serves a disk in memory until the front end is done.
-fn serve(grants: &'static Table, wire: Wire, path: DataPath) -> Result<Served, BlockError> {
+fn serve(grants: &'static Table, wire: Wire, path: DataPath) -> Result<BackStats, BlockError> {
     let mut connector = LinkConnector::new(wire);
     let disk = ram().map_err(|_| BlockError::OutOfMemory)?;
     let back = connect_back(&mut connector, grants, Offer { disk, path }, soon())?;
-    back.serve_to_the_end(&mut connector, Duration::from_millis(5), |_| ())
+    back.serve_until_closed(&mut connector, Duration::from_millis(5), |_| ())
 }
 
 fn connect(
@@ -255,7 +255,7 @@ fn back_is_absent() -> Result<(), NotPassed> {
     let mut connector = LinkConnector::new(domains.front_wire());
     let deadline = Deadline::after(Duration::from_millis(20));
     let met = connect_front(&mut connector, domains.bed.us, 0, Limits::default(), deadline);
-    check!(matches!(met.err(), Some(BlockError::Connect(ConnectError::Silent { .. }))));
+    check!(matches!(met.err(), Some(BlockError::Connect(ConnectError::TimedOut { .. }))));
     domains.nothing_lost()
 }
 
@@ -274,6 +274,6 @@ fn no_ports() -> Result<(), NotPassed> {
     let mut connector = LinkConnector::new(domains.front_wire());
     let met = connect_front(&mut connector, domains.bed.us, 2, Limits::default(), soon());
     check_same!(met.err(), Some(BlockError::Event(EventError::Xen(XenErrno::NOSPC))));
-    check_same!(back.wait_for(&[State::CLOSED], soon()).map_err(fail)?, State::CLOSED);
+    check_same!(back.wait_for_any(&[State::CLOSED], soon()).map_err(fail)?, State::CLOSED);
     domains.nothing_lost()
 }

@@ -20,7 +20,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
     right::CASES.iter().chain(wrong::CASES).chain(meet::CASES).chain(bytes::CASES)
 }
 
-const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { most: 16 }];
+const PATHS: [DataPath; 3] = [DataPath::Map, DataPath::Copy, DataPath::Persistent { max: 16 }];
 
 type Fake = &'static FakeXen;
 type Memory = ForeignMapping<'static, ReadWrite, Fake>;

@@ -116,7 +116,7 @@ fn what_is_written() -> Result<(), NotPassed> {
                 check!(read[..SECTOR] == data[6 * SECTOR..7 * SECTOR]);
                 check!(read[SECTOR..6 * SECTOR].iter().all(|&byte| byte == 0));
                 check!(read[6 * SECTOR..7 * SECTOR] == data[12 * SECTOR..13 * SECTOR]);
-                let counts = front.counts();
+                let counts = front.stats();
                 check!(counts.grants <= pages as u64, "{counts:?}");
                 check!(bed.us.stats().quarantined == 0);
             });
@@ -142,7 +142,7 @@ fn bytes_at_any_offset() -> Result<(), NotPassed> {
 }
 
 fn kept_mappings() -> Result<(), NotPassed> {
-    let path = DataPath::Persistent { most: 4 };
+    let path = DataPath::Persistent { max: 4 };
     let limits = Limits { pages: 40, ..Limits::default() };
     let served = with_front!(path, ram()?, limits, |bed, front| {
         let mut data = vec![0; 400 * SECTOR];
@@ -159,7 +159,7 @@ fn kept_mappings() -> Result<(), NotPassed> {
     });
     check_same!(served.kept, 4);
     // As many as are used: each is mapped once.
-    let path = DataPath::Persistent { most: 64 };
+    let path = DataPath::Persistent { max: 64 };
     with_front!(path, ram()?, limits, |bed, front| {
         let mut data = vec![0; 300 * SECTOR];
         front.write(0, &data).map_err(fail)?;
@@ -175,7 +175,7 @@ fn kept_mappings() -> Result<(), NotPassed> {
 fn least_recently_used() -> Result<(), NotPassed> {
     let (meeting, mut ring) = Meeting::new()?;
     let mut disk = RamDisk::new(SECTORS as usize).ok_or_else(|| fail("no memory"))?;
-    let (bed, _channel, mut back) = meeting.back(&mut disk, DataPath::Persistent { most: 2 }, true)?;
+    let (bed, _channel, mut back) = meeting.back(&mut disk, DataPath::Persistent { max: 2 }, true)?;
     let page = || bed.us.grant::<ReadWrite>(bed.page()?, bed.their_id).map_err(fail);
     let pages = [page()?, page()?, page()?];
     for used in [0, 1, 0, 2] {

@@ -36,7 +36,7 @@ fn features() -> Result<(), NotPassed> {
     front.flush().map_err(fail)?;
     let refused = Err(BlockError::Refused(Status::NOT_SUPPORTED));
     check_same!((front.discard(0, 1), front.checksums(0, &mut [0])), (refused, refused));
-    check_same!(front.read(0, &mut [0; 512]), Err(BlockError::Silent));
+    check_same!(front.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
     drop(front);
     nothing_lost(bed)
 }
@@ -51,7 +51,7 @@ fn bad_calls() -> Result<(), NotPassed> {
         check_same!(front.discard(1, 1024), past(1, 1024));
         check_same!(front.checksums(1020, &mut [0; 5]), past(1020, 5));
         front.read(1024, &mut []).map_err(fail)?;
-        check_same!(front.counts().requests, 0);
+        check_same!(front.stats().requests, 0);
         check!(bed.us.stats().in_use == 1);
     });
     with_front!(DataPath::Map, ImageDisk(&[1; 4096]), Limits::default(), |_bed, front| {
@@ -159,7 +159,7 @@ fn a_back_that_lies() -> Result<(), NotPassed> {
     check_same!(bed.us.stats().quarantined, 1);
     // Once is enough: it gets no other page.
     check_same!(front.write(0, &[0; 512]), Err(BlockError::StillInUse));
-    check_same!((bed.us.stats().quarantined, front.counts().requests), (1, 1));
+    check_same!((bed.us.stats().quarantined, front.stats().requests), (1, 1));
     drop(front);
     drop((back, kept));
     check_same!(bed.us.reap(u32::MAX), 2); // the ring's, too
@@ -176,12 +176,12 @@ fn given_up() -> Result<(), NotPassed> {
     let geometry = Geometry::of(&ram()?);
     let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, IMPATIENT);
     let mut first = [9; SECTOR];
-    check_same!(front.read(0, &mut first), Err(BlockError::Silent));
+    check_same!(front.read(0, &mut first), Err(BlockError::TimedOut));
     let mut second = [9; SECTOR];
     let serve = || back.serve().is_ok_and(|served| served > 0);
     meanwhile(serve, || front.read(8, &mut second)).map_err(fail)?;
     check!(first == [9; SECTOR] && second == [2; SECTOR]);
-    check_same!(front.counts().requests, 2);
+    check_same!(front.stats().requests, 2);
     drop(front);
     drop(back);
     nothing_lost(bed)
@@ -196,7 +196,7 @@ fn dropped_in_flight() -> Result<(), NotPassed> {
     let mut back = Ring::<ring::Back, Blkif, _>::attach(theirs).map_err(fail)?;
     let geometry = Geometry::of(&ram()?);
     let mut front = Front::new(ring, channel, bed.us, bed.their_id, geometry, IMPATIENT);
-    check_same!(front.write(0, &[1; 40 * SECTOR]), Err(BlockError::Silent));
+    check_same!(front.write(0, &[1; 40 * SECTOR]), Err(BlockError::TimedOut));
     drop(front);
     let mut grants = Vec::new();
     for _ in 0..40 {
@@ -249,7 +249,7 @@ fn a_late_write() -> Result<(), NotPassed> {
             let mut data = vec![0; sectors as usize * SECTOR];
             meanwhile(&mut serve, || if writes { front.write(0, &data) } else { front.read(0, &mut data) })
         };
-        check_same!(operate(writes, 1), Err(BlockError::Silent));
+        check_same!(operate(writes, 1), Err(BlockError::TimedOut));
         sleeps.set(false);
         operate(true, 2).map_err(fail)?;
         check_same!(*done.borrow(), answered);

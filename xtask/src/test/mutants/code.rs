@@ -45,47 +45,47 @@ pub const BUGS: &[(Mutant, Check)] = &[
     host(
         (
             "a_port_stays_masked_after_a_lost_race",
-            "src/event/delivery.rs",
+            "src/event/upcall.rs",
             "        if masked_here {\n            release(page, slot, port, tell);\n        }\n",
             "",
         ),
-        "event::delivery",
+        "event::upcall",
     ),
     host(
         (
             "a_claim_that_found_nothing_stays_masked",
-            "src/event/delivery.rs",
+            "src/event/upcall.rs",
             "if masked_here && !taken {",
             "if false {",
         ),
-        "event::delivery",
+        "event::upcall",
     ),
     host(
         (
             "a_task_does_not_look_again",
-            "src/event/slot.rs",
+            "src/event/port.rs",
             "        take().map_or(Poll::Pending, Poll::Ready)\n",
             "        Poll::Pending\n",
         ),
-        "event::slot",
+        "event::port",
     ),
     host(
         (
             "a_mark_of_the_port_before",
-            "src/event/slot.rs",
+            "src/event/port.rs",
             "        self.marked.store(false, Ordering::Relaxed);\n        self.moved",
             "        self.moved",
         ),
-        "event::slot",
+        "event::port",
     ),
     host(
         (
             "an_event_unmasks_what_the_program_masked",
-            "src/event/delivery.rs",
-            "    if slot.is_held() {\n        return;\n    }\n    bits::clear_mask(page, port);\n    if slot.is_held() {",
-            "    bits::clear_mask(page, port);\n    if false {",
+            "src/event/upcall.rs",
+            "    if slot.is_held() {\n        return;\n    }\n    two_level::clear_mask(page, port);\n    if slot.is_held() {",
+            "    two_level::clear_mask(page, port);\n    if false {",
         ),
-        "event::delivery",
+        "event::upcall",
     ),
     // Time and vCPUs.
     host(
@@ -171,14 +171,14 @@ pub const BUGS: &[(Mutant, Check)] = &[
             "    if has >= named {",
             "    if has > 0 {",
         ),
-        "twin",
+        "pair",
         "die::less-memory",
     ),
     // Rings.
     host(
         (
             "an_index_of_a_stream_goes_back",
-            "core/src/ring/flex.rs",
+            "core/src/ring/stream.rs",
             "self.look(into.producer, self.given, ",
             "self.look(into.producer, self.read, ",
         ),
@@ -187,7 +187,7 @@ pub const BUGS: &[(Mutant, Check)] = &[
     host(
         (
             "room_of_a_stream_goes_back",
-            "core/src/ring/flex.rs",
+            "core/src/ring/stream.rs",
             "self.look(out.consumer, self.taken, self.written)",
             "self.look(out.consumer, self.written.wrapping_sub(self.size), self.written)",
         ),
@@ -224,7 +224,7 @@ pub const BUGS: &[(Mutant, Check)] = &[
     host(
         (
             "a_page_that_cannot_be_lent_is_lost",
-            "src/driver/block/buffers.rs",
+            "src/driver/block/bounce.rs",
             "self.idle.push_back(Idle::Bare(failed.value));",
             "drop(failed.value);",
         ),
@@ -243,21 +243,21 @@ pub const BUGS: &[(Mutant, Check)] = &[
     rig(
         (
             "a_message_one_byte_too_long",
-            "src/twin/link.rs",
+            "src/pair/link.rs",
             "        if length as usize > room {",
             "        if length as usize > room + 1 {",
         ),
-        "twin",
+        "pair",
         "link::a_peer_that_claims",
     ),
     host(
         (
             "a_peer_has_any_number_of_keys",
-            "src/twin/connector.rs",
+            "src/pair/connector.rs",
             "if self.keys.len() >= MOST_KEYS && ",
             "if false && ",
         ),
-        "twin::connector",
+        "pair::connector",
     ),
     host(
         (

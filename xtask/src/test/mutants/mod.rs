@@ -190,9 +190,11 @@ mod tests {
     #[test]
     fn each_text_that_is_changed_is_in_its_file_once() {
         let bugs = code::BUGS.iter().map(|(mutant, _)| mutant);
-        for (name, file, before, _) in models::MUTANTS.iter().chain(bugs) {
-            let text = std::fs::read_to_string(paths::root().join(file)).unwrap();
-            assert_eq!(text.matches(before).count(), 1, "{name}: {before:?} in {file}");
-        }
+        let is_wrong = |&&(_, file, before, _): &&super::Mutant| {
+            let text = std::fs::read_to_string(paths::root().join(file)).unwrap_or_default();
+            text.matches(before).count() != 1
+        };
+        let wrong: Vec<_> = models::MUTANTS.iter().chain(bugs).filter(is_wrong).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

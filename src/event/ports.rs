@@ -5,18 +5,18 @@ use core::sync::atomic::Ordering;
 use alloc::boxed::Box;
 use spin::Once;
 
-use super::slot::Slot;
+use super::port::LocalPort;
 use crate::abi::event::Port;
 use crate::abi::shared_info::{EVENT_WORDS, MAX_PORTS};
 
 /// Returns the ports whose events come to a vCPU.
-pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = (Port, &'static Slot)> {
+pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = (Port, &'static LocalPort)> {
     let ports = (0..MAX_PORTS).map(Port).filter_map(|port| Some((port, get(port)?)));
     ports.filter(move |(_, slot)| slot.vcpu.load(Ordering::Relaxed) == vcpu)
 }
 
 /// As many slots as a word has bits.
-type Chunk = [Slot; MAX_PORTS as usize / EVENT_WORDS];
+type Chunk = [LocalPort; MAX_PORTS as usize / EVENT_WORDS];
 
 /// The chunks needed so far: most domains have a few ports, with the lowest numbers.
 static CHUNKS: [Once<Box<Chunk>>; EVENT_WORDS] = [const { Once::new() }; EVENT_WORDS];
@@ -28,13 +28,13 @@ fn at(port: Port) -> (usize, usize) {
 
 /// Returns a port's slot, and allocates it if needed: don't call this in a handler. Returns `None` if the port is out
 /// of range.
-pub fn make(port: Port) -> Option<&'static Slot> {
+pub fn make(port: Port) -> Option<&'static LocalPort> {
     let (chunk, index) = at(port);
-    CHUNKS.get(chunk)?.call_once(|| Box::new([const { Slot::new() }; _])).get(index)
+    CHUNKS.get(chunk)?.call_once(|| Box::new([const { LocalPort::new() }; _])).get(index)
 }
 
 /// Returns a port's slot, if it has been allocated.
-pub fn get(port: Port) -> Option<&'static Slot> {
+pub fn get(port: Port) -> Option<&'static LocalPort> {
     let (chunk, index) = at(port);
     CHUNKS.get(chunk)?.get()?.get(index)
 }

@@ -18,14 +18,14 @@ enum Idle<'t, X: Guest> {
 
 /// A page lent to the back end.
 #[derive(Debug)]
-pub(super) enum Lent<'t, X: Guest> {
+pub(super) enum Loan<'t, X: Guest> {
     /// The back end reads it.
     Data(Grant<'t, ReadOnly, X>),
     /// The back end writes it, or keeps it mapped.
     Room(Grant<'t, ReadWrite, X>),
 }
 
-impl<X: Guest> Lent<'_, X> {
+impl<X: Guest> Loan<'_, X> {
     pub(super) fn gref(&self) -> GrantRef {
         match self {
             Self::Data(grant) => grant.gref(),
@@ -34,17 +34,17 @@ impl<X: Guest> Lent<'_, X> {
     }
 
     /// Takes the page back although the back end may still find its request: the reference waits until the grant
-    /// `told_by` is no longer used.
-    pub(super) fn retire(self, told_by: GrantRef) {
+    /// `ring` is no longer used.
+    pub(super) fn end_access_after(self, ring: GrantRef) {
         match self {
-            Self::Data(grant) => grant.retire(told_by),
-            Self::Room(grant) => grant.retire(told_by),
+            Self::Data(grant) => grant.end_access_after(ring),
+            Self::Room(grant) => grant.end_access_after(ring),
         }
     }
 }
 
 /// The pages of one front end.
-pub(super) struct Buffers<'t, X: Guest> {
+pub(super) struct Bounce<'t, X: Guest> {
     grants: &'t GrantTable<X>,
     peer: DomId,
     /// The back end keeps mappings.
@@ -54,31 +54,31 @@ pub(super) struct Buffers<'t, X: Guest> {
     /// Number of pages, lent and idle.
     pages: usize,
     /// Maximum number of pages.
-    most: usize,
+    max: usize,
     lent: usize,
     /// Peak number of references in use.
     pub(super) peak: usize,
 }
 
-impl<'t, X: Guest> Buffers<'t, X> {
-    pub(super) fn new(grants: &'t GrantTable<X>, peer: DomId, persistent: bool, most: usize) -> Self {
+impl<'t, X: Guest> Bounce<'t, X> {
+    pub(super) fn new(grants: &'t GrantTable<X>, peer: DomId, persistent: bool, max: usize) -> Self {
         let (idle, pages, lent, peak) = (VecDeque::new(), 0, 0, 0);
-        Self { grants, peer, persistent, idle, pages, most, lent, peak }
+        Self { grants, peer, persistent, idle, pages, max, lent, peak }
     }
 
     /// Lends a page, filled with `data` or as room for some. Returns `None` if none can be lent until another comes
     /// back.
-    pub(super) fn lend(&mut self, data: Option<&[u8]>) -> Result<Option<Lent<'t, X>>, BlockError> {
+    pub(super) fn lend(&mut self, data: Option<&[u8]>) -> Result<Option<Loan<'t, X>>, BlockError> {
         let page = match self.idle.pop_front() {
             Some(Idle::Granted(grant)) => {
                 if let Some(data) = data {
                     grant.bytes().write(0, data).map_err(GrantError::OutOfBounds)?;
                 }
                 self.count(1);
-                return Ok(Some(Lent::Room(grant)));
+                return Ok(Some(Loan::Room(grant)));
             }
             Some(Idle::Bare(page)) => page,
-            None if self.pages >= self.most => return Ok(None),
+            None if self.pages >= self.max => return Ok(None),
             None => match self.grants.xen().page() {
                 Some(page) => {
                     self.pages += 1;
@@ -93,9 +93,9 @@ impl<'t, X: Guest> Buffers<'t, X> {
             page.bytes_mut()[..data.len()].copy_from_slice(data);
         }
         let granted = if data.is_some() && !self.persistent {
-            self.grants.grant::<ReadOnly>(page, self.peer).map(Lent::Data)
+            self.grants.grant::<ReadOnly>(page, self.peer).map(Loan::Data)
         } else {
-            self.grants.grant::<ReadWrite>(page, self.peer).map(Lent::Room)
+            self.grants.grant::<ReadWrite>(page, self.peer).map(Loan::Room)
         };
         match granted {
             Ok(lent) => {
@@ -118,18 +118,18 @@ impl<'t, X: Guest> Buffers<'t, X> {
     }
 
     /// Takes back a page after the back end has finished with it, and copies its contents to `into`.
-    pub(super) fn take_back(&mut self, lent: Lent<'t, X>, into: Option<&mut [u8]>) -> Result<(), BlockError> {
+    pub(super) fn take_back(&mut self, lent: Loan<'t, X>, into: Option<&mut [u8]>) -> Result<(), BlockError> {
         self.lent -= 1;
         let ended = match lent {
-            Lent::Room(grant) if self.persistent && !grant.in_use().is_empty() => {
+            Loan::Room(grant) if self.persistent && !grant.in_use().is_empty() => {
                 if let Some(into) = into {
                     grant.bytes().read(0, into).map_err(GrantError::OutOfBounds)?;
                 }
                 self.idle.push_front(Idle::Granted(grant));
                 return Ok(());
             }
-            Lent::Room(grant) => grant.end_access().map_err(drop),
-            Lent::Data(grant) => grant.end_access().map_err(drop),
+            Loan::Room(grant) => grant.end_access().map_err(drop),
+            Loan::Data(grant) => grant.end_access().map_err(drop),
         };
         // A page still in use waits in the quarantine, without this front end.
         let Ok(page) = ended else {
@@ -145,16 +145,13 @@ impl<'t, X: Guest> Buffers<'t, X> {
     }
 
     /// Takes back a page that was never submitted.
-    pub(super) fn put_back(&mut self, lent: Lent<'t, X>) {
+    pub(super) fn put_back(&mut self, lent: Loan<'t, X>) {
         let _ = self.take_back(lent, None); // what is used is in the quarantine
     }
 }
 
-impl<X: Guest> core::fmt::Debug for Buffers<'_, X> {
+impl<X: Guest> core::fmt::Debug for Bounce<'_, X> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Buffers")
-            .field("pages", &self.pages)
-            .field("lent", &self.lent)
-            .finish_non_exhaustive()
+        f.debug_struct("Bounce").field("pages", &self.pages).field("lent", &self.lent).finish_non_exhaustive()
     }
 }

@@ -13,7 +13,7 @@ pub type Handler = fn(Port);
 pub const NO_VCPU: usize = usize::MAX;
 
 /// One port.
-pub struct Slot {
+pub struct LocalPort {
     /// The vCPU where its events come.
     pub vcpu: AtomicUsize,
     /// An event has come, and is not yet taken.
@@ -33,7 +33,7 @@ struct State {
     waker: Option<Waker>,
 }
 
-impl Slot {
+impl LocalPort {
     pub const fn new() -> Self {
         Self {
             vcpu: AtomicUsize::new(NO_VCPU),
@@ -58,7 +58,7 @@ impl Slot {
 
     /// Sets whether the program keeps the port masked.
     pub fn hold(&self, held: bool) {
-        // SeqCst: `delivery::release` loads it again after unmasking.
+        // SeqCst: `upcall::release` loads it again after unmasking.
         self.held.store(held, Ordering::SeqCst);
     }
 
@@ -140,7 +140,7 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use super::Slot;
+    use super::LocalPort;
     use core::sync::atomic::{AtomicU32, Ordering};
     use std::sync::Arc;
     use std::task::{Wake, Waker};
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_mark_wakes_once_and_is_taken_once() {
-        let slot = Slot::new();
+        let slot = LocalPort::new();
         let (first, second) = (Arc::new(Counter(0.into())), Arc::new(Counter(0.into())));
         slot.open(0, None);
         slot.wake_by(&Waker::from(first.clone()));
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_port_that_is_opened_again_has_nothing_of_before() {
-        let slot = Slot::new();
+        let slot = LocalPort::new();
         slot.open(0, None);
         slot.mark();
         slot.hold(true);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_event_before_the_waker_is_known_is_not_slept_over() {
-        let (slot, counter) = (Slot::new(), Arc::new(Counter(0.into())));
+        let (slot, counter) = (LocalPort::new(), Arc::new(Counter(0.into())));
         slot.open(0, None);
         let mut looks = 0;
         // The event comes between the two checks.

@@ -7,12 +7,12 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use granite::abi::DomId;
+use granite::pair::{ChildEnd, LinkError, PairError, Parent, Post};
 use granite::rt::Platform;
 use granite::time::Deadline;
 use granite::toolstack::{Config, Toolstack};
-use granite::twin::{ChildEnd, LinkError, Parent, Post, TwinError};
 
-use super::{DATA, END, FAILED, OVER, PASSED, PATIENCE, RUN, SKIPPED};
+use super::{DATA, END, FAILED, OVER, PASSED, RUN, SKIPPED, TIMEOUT};
 use crate::harness::{Case, Context, NotPassed};
 
 /// MiB of the other domain.
@@ -24,7 +24,7 @@ const MODULE: &str = "contents-of-the-module";
 
 /// The other domain, or the means to start one.
 #[derive(Debug)]
-pub struct Twin {
+pub struct Pair {
     platform: &'static Platform,
     toolstack: &'static Toolstack,
     parent: RefCell<Option<Parent<'static>>>,
@@ -38,9 +38,9 @@ fn fail(error: impl ToString) -> NotPassed {
     NotPassed::Fail(error.to_string())
 }
 
-impl Twin {
+impl Pair {
     /// Ready to start the other domain.
-    pub fn new(platform: &'static Platform) -> Result<Self, TwinError> {
+    pub fn new(platform: &'static Platform) -> Result<Self, PairError> {
         let xen = platform.xen().ok_or(granite::event::EventError::NoEvents)?;
         let toolstack = alloc::boxed::Box::leak(alloc::boxed::Box::new(Toolstack::new(xen)?));
         Ok(Self {
@@ -82,7 +82,7 @@ impl Twin {
         let options = self.platform.options();
         let number = |name| options.parse::<u32>(name).ok().flatten().unwrap_or(1);
         let command_line = format!(
-            "rig=twin probe=\"a,b two words\" mem={MEMORY} smp={VCPUS} module={MODULE} grants={}",
+            "rig=pair probe=\"a,b two words\" mem={MEMORY} smp={VCPUS} module={MODULE} grants={}",
             number("grants")
         );
         let config = Config {
@@ -94,7 +94,7 @@ impl Twin {
             processor: Some(number("smp") - 1),
             ..Config::default()
         };
-        let parent = Parent::start(self.platform, self.toolstack, &config, PATIENCE);
+        let parent = Parent::start(self.platform, self.toolstack, &config, TIMEOUT);
         *self.parent.borrow_mut() = Some(parent.map_err(fail)?);
         Ok(())
     }
@@ -106,11 +106,11 @@ impl Twin {
 
     fn send(&self, kind: u8, message: &[u8]) -> Result<(), NotPassed> {
         let message = [&[kind], message].concat();
-        self.with(|parent| parent.send(&message, Deadline::after(PATIENCE)))?.map_err(|error| self.why(error))
+        self.with(|parent| parent.send(&message, Deadline::after(TIMEOUT)))?.map_err(|error| self.why(error))
     }
 
     fn receive(&self) -> Result<Vec<u8>, NotPassed> {
-        self.with(|parent| parent.receive(Deadline::after(PATIENCE)))?.map_err(|error| self.why(error))
+        self.with(|parent| parent.receive(Deadline::after(TIMEOUT)))?.map_err(|error| self.why(error))
     }
 
     /// Whether the other side has told something.
@@ -151,7 +151,7 @@ impl Twin {
         let mut text = error.to_string();
         let _ = self.with(|parent| {
             match parent.wait(Deadline::after(core::time::Duration::ZERO)) {
-                Ok(ChildEnd::Silent) => text.push_str("; it runs"),
+                Ok(ChildEnd::TimedOut) => text.push_str("; it runs"),
                 Ok(end) => text.push_str(&format!("; it ended: {end:?}")),
                 Err(error) => text.push_str(&format!("; {error}")),
             }
@@ -213,12 +213,12 @@ impl Twin {
             return Ok(());
         }
         self.send(END, &[])?;
-        match self.with(|parent| parent.wait(Deadline::after(PATIENCE)))?.map_err(fail)? {
+        match self.with(|parent| parent.wait(Deadline::after(TIMEOUT)))?.map_err(fail)? {
             ChildEnd::Success => {}
             end => return Err(self.why(format!("{end:?}"))),
         }
         let Some(parent) = self.parent.borrow_mut().take() else { return Ok(()) };
-        let gone = parent.destroy(Deadline::after(PATIENCE)).map_err(fail)?;
+        let gone = parent.destroy(Deadline::after(TIMEOUT)).map_err(fail)?;
         if gone { Ok(()) } else { Err(fail("it does not go")) }
     }
 }

@@ -11,7 +11,7 @@ mod parent;
 #[cfg(granite_guest)]
 pub use child::{is_over, serve};
 #[cfg(granite_guest)]
-pub use parent::Twin;
+pub use parent::Pair;
 
 #[cfg(granite_guest)]
 use alloc::vec::Vec;
@@ -43,7 +43,7 @@ const SKIPPED: u8 = 6;
 
 /// How long one side waits for the other.
 #[cfg(granite_guest)]
-const PATIENCE: core::time::Duration = core::time::Duration::from_secs(30);
+const TIMEOUT: core::time::Duration = core::time::Duration::from_secs(30);
 
 /// Which side runs.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +52,10 @@ pub enum Side {
     Alone,
     /// The control domain, which has the table.
     #[cfg(granite_guest)]
-    Parent(&'static Twin),
+    Parent(&'static Pair),
     /// The domain that it started.
     #[cfg(granite_guest)]
-    Child(&'static granite::twin::Child),
+    Child(&'static granite::pair::Child),
 }
 
 #[cfg(granite_guest)]
@@ -64,14 +64,14 @@ impl Side {
     pub fn of(
         platform: &'static granite::rt::Platform,
         rig: crate::harness::Rig,
-    ) -> Result<Self, granite::twin::TwinError> {
+    ) -> Result<Self, granite::pair::PairError> {
         use alloc::boxed::Box;
-        if rig != crate::harness::Rig::Twin {
+        if rig != crate::harness::Rig::Pair {
             return Ok(Self::Alone);
         }
-        Ok(match granite::twin::Child::connect(platform)? {
+        Ok(match granite::pair::Child::connect(platform)? {
             Some(child) => Self::Child(Box::leak(Box::new(child))),
-            None => Self::Parent(Box::leak(Box::new(Twin::new(platform)?))),
+            None => Self::Parent(Box::leak(Box::new(Pair::new(platform)?))),
         })
     }
 
@@ -84,7 +84,7 @@ impl Side {
     pub fn tell(&self, message: &[u8]) -> Result<(), NotPassed> {
         match self {
             Self::Alone => Err(alone()),
-            Self::Parent(twin) => twin.tell(message),
+            Self::Parent(pair) => pair.tell(message),
             Self::Child(child) => child::tell(child, message),
         }
     }
@@ -93,7 +93,7 @@ impl Side {
     pub fn hear(&self) -> Result<Vec<u8>, NotPassed> {
         match self {
             Self::Alone => Err(alone()),
-            Self::Parent(twin) => twin.hear(),
+            Self::Parent(pair) => pair.hear(),
             Self::Child(child) => child::hear(child),
         }
     }
@@ -102,17 +102,17 @@ impl Side {
     pub fn has_message(&self) -> bool {
         match self {
             Self::Alone => false,
-            Self::Parent(twin) => twin.has_message(),
+            Self::Parent(pair) => pair.has_message(),
             Self::Child(child) => child.link().has_message(),
         }
     }
 
     /// A message of the case's own, by then.
-    pub fn receive(&self, deadline: granite::time::Deadline) -> Result<Vec<u8>, granite::twin::LinkError> {
-        use granite::twin::LinkError;
+    pub fn receive(&self, deadline: granite::time::Deadline) -> Result<Vec<u8>, granite::pair::LinkError> {
+        use granite::pair::LinkError;
         let message = match self {
             Self::Alone => return Err(LinkError::Gone),
-            Self::Parent(twin) => return twin.receive_by(deadline),
+            Self::Parent(pair) => return pair.receive_by(deadline),
             Self::Child(child) => child.link().receive(deadline)?,
         };
         match message.split_first() {
@@ -123,30 +123,30 @@ impl Side {
 
     /// Whether the other side is known to have ended.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Parent(twin) if twin.is_gone())
+        matches!(self, Self::Parent(pair) if pair.is_gone())
     }
 
     /// The number of the domain that was started.
     pub fn child_id(&self) -> Result<granite::abi::DomId, NotPassed> {
-        self.twin()?.child()
+        self.pair()?.child()
     }
 
     /// The two domains.
-    pub fn twin(&self) -> Result<&'static Twin, NotPassed> {
-        if let Self::Parent(twin) = self { Ok(twin) } else { Err(alone()) }
+    pub fn pair(&self) -> Result<&'static Pair, NotPassed> {
+        if let Self::Parent(pair) = self { Ok(pair) } else { Err(alone()) }
     }
 
     /// Runs a case, on both sides if there are two.
     pub fn run_with_peer(&self, place: usize, case: &Case, context: &Context) -> Result<(), NotPassed> {
         match self {
-            Self::Parent(twin) => twin.run(place, case, context),
+            Self::Parent(pair) => pair.run(place, case, context),
             _ => (case.run)(context),
         }
     }
 
     /// Ends the other side.
     pub fn end(&self) -> Result<(), NotPassed> {
-        if let Self::Parent(twin) = self { twin.end() } else { Ok(()) }
+        if let Self::Parent(pair) = self { pair.end() } else { Ok(()) }
     }
 }
 

@@ -68,7 +68,7 @@ fn table(stubs: u64, selector: u16) -> Table {
     }))
 }
 
-/// Loads the table; the trap stacks must be in place (segments::load). From here on an exception is a
+/// Loads the table; the trap stacks must be in place (gdt::load). From here on an exception is a
 /// report and not a triple fault.
 #[cfg(granite_guest)]
 pub(super) fn load() {
@@ -85,7 +85,7 @@ pub(super) fn load() {
     let table = TABLE.call_once(|| table(&raw const trap_stubs as u64, CS::get_reg().0));
     let pointer =
         DescriptorTablePointer { limit: (size_of::<Table>() - 1) as u16, base: VirtAddr::from_ptr(table) };
-    // SAFETY: the table is static, each gate leads to a stub, and segments::load has filled each IST slot
+    // SAFETY: the table is static, each gate leads to a stub, and gdt::load has filled each IST slot
     // that a gate names.
     unsafe { lidt(&pointer) };
 }

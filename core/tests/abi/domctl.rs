@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use granite_core::abi::control::{
+use granite_core::abi::domctl::{
     self, Bitmap, Control, ControlOp, CreateDomain15, CreateDomain17, DomainFlags, DomainInfo, HvmContext,
     InterfaceVersion, ReadConsole, ShadowOp, TscInfo, VcpuAffinity,
 };
@@ -89,7 +89,7 @@ pub fn rows(version: u32, rows: &mut Vec<Row>) {
     }
     values!(
         rows,
-        "XEN_SYSCTL_INTERFACE_VERSION" = control::SYSCTL_VERSION,
+        "XEN_SYSCTL_INTERFACE_VERSION" = domctl::SYSCTL_VERSION,
         "XEN_DOMCTL_createdomain" = ControlOp::CREATE_DOMAIN.0,
         "XEN_DOMCTL_destroydomain" = ControlOp::DESTROY_DOMAIN.0,
         "XEN_DOMCTL_pausedomain" = ControlOp::PAUSE_DOMAIN.0,
@@ -101,19 +101,19 @@ pub fn rows(version: u32, rows: &mut Vec<Row>) {
         "XEN_DOMCTL_max_vcpus" = ControlOp::MAX_VCPUS.0,
         "XEN_DOMCTL_sethvmcontext" = ControlOp::SET_HVM_CONTEXT.0,
         "XEN_DOMCTL_settscinfo" = ControlOp::SET_TSC_INFO.0,
-        "XEN_DOMCTL_CDF_hvm" = control::CREATE_HVM,
-        "XEN_DOMCTL_CDF_hap" = control::CREATE_HAP,
-        "XEN_X86_EMU_LAPIC" = control::EMULATE_LAPIC,
+        "XEN_DOMCTL_CDF_hvm" = domctl::CREATE_HVM,
+        "XEN_DOMCTL_CDF_hap" = domctl::CREATE_HAP,
+        "XEN_X86_EMU_LAPIC" = domctl::EMULATE_LAPIC,
         "XEN_DOMINF_dying" = DomainFlags::DYING.bits(),
         "XEN_DOMINF_shutdown" = DomainFlags::SHUTDOWN.bits(),
         "XEN_DOMINF_paused" = DomainFlags::PAUSED.bits(),
         "XEN_DOMINF_blocked" = DomainFlags::BLOCKED.bits(),
         "XEN_DOMINF_running" = DomainFlags::RUNNING.bits(),
-        "XEN_DOMINF_shutdownshift" = control::SHUTDOWN_SHIFT,
-        "XEN_DOMINF_shutdownmask" = control::SHUTDOWN_MASK,
-        "XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION" = control::SHADOW_SET_ALLOCATION,
-        "XEN_VCPUAFFINITY_HARD" = control::AFFINITY_HARD,
-        "XEN_SYSCTL_readconsole" = control::SYSCTL_READ_CONSOLE,
+        "XEN_DOMINF_shutdownshift" = domctl::SHUTDOWN_SHIFT,
+        "XEN_DOMINF_shutdownmask" = domctl::SHUTDOWN_MASK,
+        "XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION" = domctl::SHADOW_SET_ALLOCATION,
+        "XEN_VCPUAFFINITY_HARD" = domctl::AFFINITY_HARD,
+        "XEN_SYSCTL_readconsole" = domctl::SYSCTL_READ_CONSOLE,
         "HVM_FILE_MAGIC" = Header::CURRENT.magic,
         "HVM_FILE_VERSION" = Header::CURRENT.version,
         "HVM_SAVE_CODE(END)" = hvm_context::END,

@@ -37,14 +37,14 @@ const PARENTS: Mailbox = Mailbox { at: MESSAGE + TO_CHILD, room: TO_PARENT };
 const _: () = assert!(PARENTS.at + MESSAGE + TO_PARENT == 4096);
 
 /// Interval for checking without an event: the peer may have ended.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The reason why a message was not sent or received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum LinkError {
     /// The peer didn't answer before the deadline.
-    Silent,
+    TimedOut,
     /// The peer has ended.
     Gone,
     /// The message exceeds the mailbox.
@@ -70,7 +70,7 @@ pub enum LinkError {
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent => f.write_str("the other domain did not answer before the deadline"),
+            Self::TimedOut => f.write_str("the other domain did not answer before the deadline"),
             Self::Gone => f.write_str("the other domain has ended"),
             Self::TooLong { bytes, room } => write!(f, "a message of {bytes} bytes, where {room} have room"),
             Self::PeerBroke { what, claimed, expected } => {
@@ -124,7 +124,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`LinkError::TooLong`] if the message exceeds the mailbox, [`LinkError::Silent`] at the deadline, or
+    /// [`LinkError::TooLong`] if the message exceeds the mailbox, [`LinkError::TimedOut`] at the deadline, or
     /// [`LinkError::PeerBroke`] if the peer's counter is invalid: the message is not sent then. [`LinkError::Event`] if
     /// the notification fails: the message is in the mailbox already.
     pub fn send(&self, message: &[u8], deadline: Deadline) -> Result<(), LinkError> {
@@ -135,7 +135,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// [`LinkError::Silent`] at the deadline, [`LinkError::PeerBroke`] if the peer's counter or length is invalid, or
+    /// [`LinkError::TimedOut`] at the deadline, [`LinkError::PeerBroke`] if the peer's counter or length is invalid, or
     /// [`LinkError::Event`] if the notification fails.
     pub fn receive(&self, deadline: Deadline) -> Result<Vec<u8>, LinkError> {
         self.receive_while(deadline, || Ok(()))
@@ -223,7 +223,7 @@ impl Link {
                 return Ok(());
             }
             if deadline.has_passed() {
-                return Err(LinkError::Silent);
+                return Err(LinkError::TimedOut);
             }
             // Check again in both cases, event or timeout.
             let _ = self.channel.wait(deadline.or_earlier(next_look()));
@@ -233,7 +233,7 @@ impl Link {
 
 /// Returns the time of the next check without an event.
 pub(super) fn next_look() -> Deadline {
-    Deadline::at(Instant::now() + LOOK)
+    Deadline::at(Instant::now() + POLL_INTERVAL)
 }
 
 /// Returns whether the condition holds. The peer may have met it just before it ended, after the first check, so the

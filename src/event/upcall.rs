@@ -3,16 +3,16 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::bits;
-use super::slot::Slot;
-use super::slots;
+use super::port::LocalPort;
+use super::ports;
+use super::two_level;
 use crate::abi::XenErrno;
 use crate::abi::event::Port;
 use crate::abi::shared_info::SharedInfo;
 use crate::arch::trap::{self, TrapFrame};
 use crate::hypercall::{Hypercall, Xen, event, hvm};
 use crate::mm::shared_info;
-use crate::sync::{Masked, PerVcpu, per_vcpu, this_vcpu};
+use crate::sync::{InterruptGuard, PerVcpu, per_vcpu, this_vcpu};
 
 /// The vector of the interrupt. It isn't an exception, and has no other use here.
 pub const VECTOR: u8 = 0xf3;
@@ -26,7 +26,7 @@ static LAST: PerVcpu<AtomicU32> = per_vcpu!(AtomicU32::new(0));
 ///
 /// `EBUSY` if the vector already has a handler; otherwise Xen's errno.
 pub fn start(xen: Xen, page: &SharedInfo) -> Result<(), XenErrno> {
-    bits::mask_all(page);
+    two_level::mask_all(page);
     // SAFETY: the handler leaves interrupts masked. If the vector already has a handler, that one stays, and no event
     // would be delivered: so this fails.
     unsafe { trap::handle(VECTOR, upcall) }.map_err(|_| XenErrno::BUSY)?;
@@ -41,20 +41,20 @@ fn upcall(_: &TrapFrame) {
     else {
         return;
     };
-    let ended_with = bits::scan(page, info, Port(last.load(Ordering::Relaxed)), |port| {
-        slots::get(port).is_some_and(|slot| visit(page, slot, own, port, |port| have_told(xen, port)))
+    let ended_with = two_level::scan(page, info, Port(last.load(Ordering::Relaxed)), |port| {
+        ports::get(port).is_some_and(|slot| visit(page, slot, own, port, |port| have_told(xen, port)))
     });
     last.store(ended_with.0, Ordering::Relaxed);
 }
 
 /// Handles one pending port. Returns whether it belongs to this vCPU. `tell` asks Xen to re-deliver a pending event
 /// of a masked port.
-fn visit(page: &SharedInfo, slot: &Slot, own: usize, port: Port, tell: impl Fn(Port)) -> bool {
-    // Acquire: pairs with the Release of `Slot::open`.
+fn visit(page: &SharedInfo, slot: &LocalPort, own: usize, port: Port, tell: impl Fn(Port)) -> bool {
+    // Acquire: pairs with the Release of `LocalPort::open`.
     if slot.vcpu.load(Ordering::Acquire) != own {
         // Another vCPU's port: Xen interrupts that vCPU. But if the port was moved from here, Xen may have
         // interrupted this one.
-        if slot.was_moved() && bits::mask(page, port) {
+        if slot.was_moved() && two_level::mask(page, port) {
             tell(port);
         }
         return false;
@@ -62,8 +62,8 @@ fn visit(page: &SharedInfo, slot: &Slot, own: usize, port: Port, tell: impl Fn(P
     slot.visits.fetch_add(1, Ordering::Relaxed);
     // Ports with a handler aren't masked: their events come from our own domain or from Xen.
     let was_handled = slot.handler().is_some();
-    let masked_here = !was_handled && bits::mask(page, port);
-    if !bits::take_pending(page, port) {
+    let masked_here = !was_handled && two_level::mask(page, port);
+    if !two_level::take_pending(page, port) {
         // A waiting vCPU took the event first; leave the port as it was.
         if masked_here {
             release(page, slot, port, tell);
@@ -84,8 +84,8 @@ fn visit(page: &SharedInfo, slot: &Slot, own: usize, port: Port, tell: impl Fn(P
         }
     };
     if !has_come {
-        bits::set_pending(page, port);
-        bits::mask(page, port);
+        two_level::set_pending(page, port);
+        two_level::mask(page, port);
         tell(port);
     }
     true
@@ -93,9 +93,9 @@ fn visit(page: &SharedInfo, slot: &Slot, own: usize, port: Port, tell: impl Fn(P
 
 /// Takes a pending event not yet marked by a handler, and masks the port until the event is dropped. Returns whether
 /// there was one.
-pub(super) fn claim(page: &SharedInfo, slot: &Slot, port: Port, tell: impl Fn(Port)) -> bool {
-    let masked_here = bits::mask(page, port);
-    let taken = bits::take_pending(page, port);
+pub(super) fn claim(page: &SharedInfo, slot: &LocalPort, port: Port, tell: impl Fn(Port)) -> bool {
+    let masked_here = two_level::mask(page, port);
+    let taken = two_level::take_pending(page, port);
     if masked_here && !taken {
         release(page, slot, port, tell); // its vCPU was first, and marks it
     }
@@ -109,19 +109,19 @@ pub(super) fn have_told(xen: impl Hypercall, port: Port) {
 }
 
 /// Unmasks a port, unless the program keeps it masked. A pending event is delivered, now or by an interrupt.
-pub(super) fn release(page: &SharedInfo, slot: &Slot, port: Port, tell: impl Fn(Port)) {
+pub(super) fn release(page: &SharedInfo, slot: &LocalPort, port: Port, tell: impl Fn(Port)) {
     if slot.is_held() {
         return;
     }
-    bits::clear_mask(page, port);
+    two_level::clear_mask(page, port);
     if slot.is_held() {
-        bits::mask(page, port); // the program masked it just now, and may have done so before we unmasked it
+        two_level::mask(page, port); // the program masked it just now, and may have done so before we unmasked it
         return;
     }
     // An event before the mask was cleared has raised no interrupt, so Xen must check again, and it does so only for
     // a masked port. If other code masked the port in between, as the handler of a new event does, it has work to do,
     // and unmasks the port afterwards.
-    if bits::is_pending(page, port) && bits::mask(page, port) {
+    if two_level::is_pending(page, port) && two_level::mask(page, port) {
         tell(port);
     }
 }
@@ -133,7 +133,7 @@ pub fn leave(xen: Xen, vcpu: usize) {
         gone.store(true, Ordering::Relaxed);
     }
     let Some(page) = shared_info::page() else { return };
-    for (port, slot) in slots::of_vcpu(vcpu) {
+    for (port, slot) in ports::of_vcpu(vcpu) {
         let _ = move_to(xen, page, slot, port, 0);
     }
 }
@@ -145,7 +145,7 @@ static GONE: PerVcpu<AtomicBool> = per_vcpu!(AtomicBool::new(false));
 pub(super) fn move_to(
     xen: impl Hypercall + Copy,
     page: &SharedInfo,
-    slot: &Slot,
+    slot: &LocalPort,
     port: Port,
     vcpu: usize,
 ) -> Result<(), XenErrno> {
@@ -153,8 +153,8 @@ pub(super) fn move_to(
         return Err(XenErrno::NOENT);
     }
     // Until Xen knows of the move (see below), an upcall here would pass on each event again and again.
-    let _masked = Masked::mask();
-    let was_unmasked = bits::mask(page, port);
+    let _masked = InterruptGuard::mask();
+    let was_unmasked = two_level::mask(page, port);
     let before = slot.vcpu.load(Ordering::Relaxed);
     // Before Xen knows: an upcall on the new vCPU must find the port to be its own.
     slot.move_to(vcpu);
@@ -170,7 +170,7 @@ pub(super) fn move_to(
 
 #[cfg(test)]
 mod tests {
-    use super::{Port, SharedInfo, Slot, bits, claim, release, visit};
+    use super::{LocalPort, Port, SharedInfo, claim, release, two_level, visit};
     use core::cell::Cell;
     use core::sync::atomic::Ordering;
     use std::boxed::Box;
@@ -178,11 +178,11 @@ mod tests {
     const PORT: Port = Port(70);
 
     /// Returns a port that is open on vCPU 0 and unmasked.
-    fn open() -> (Box<SharedInfo>, Slot) {
-        let (page, slot) = (Box::<SharedInfo>::default(), Slot::new());
-        bits::mask_all(&page);
+    fn open() -> (Box<SharedInfo>, LocalPort) {
+        let (page, slot) = (Box::<SharedInfo>::default(), LocalPort::new());
+        two_level::mask_all(&page);
         slot.open(0, None);
-        bits::clear_mask(&page, PORT);
+        two_level::clear_mask(&page, PORT);
         (page, slot)
     }
 
@@ -199,13 +199,13 @@ mod tests {
         // Another vCPU took the event between Xen's interrupt and the check of the port.
         let (page, slot) = open();
         assert!(visit(&page, &slot, 0, PORT, nobody));
-        assert!(!bits::is_masked(&page, PORT) && !slot.take_mark());
+        assert!(!two_level::is_masked(&page, PORT) && !slot.take_mark());
         assert!(!claim(&page, &slot, PORT, nobody));
-        assert!(!bits::is_masked(&page, PORT));
+        assert!(!two_level::is_masked(&page, PORT));
         // A port that was masked before stays masked.
-        bits::mask(&page, PORT);
+        two_level::mask(&page, PORT);
         assert!(visit(&page, &slot, 0, PORT, nobody) && !claim(&page, &slot, PORT, nobody));
-        assert!(bits::is_masked(&page, PORT));
+        assert!(two_level::is_masked(&page, PORT));
     }
 
     #[test]
@@ -213,10 +213,10 @@ mod tests {
         let (page, slot) = open();
         send(&page);
         assert!(visit(&page, &slot, 0, PORT, nobody));
-        assert!(bits::is_masked(&page, PORT) && slot.take_mark() && !bits::is_pending(&page, PORT));
+        assert!(two_level::is_masked(&page, PORT) && slot.take_mark() && !two_level::is_pending(&page, PORT));
         let (page, slot) = open();
         send(&page);
-        assert!(claim(&page, &slot, PORT, nobody) && bits::is_masked(&page, PORT) && !slot.take_mark());
+        assert!(claim(&page, &slot, PORT, nobody) && two_level::is_masked(&page, PORT) && !slot.take_mark());
     }
 
     #[test]
@@ -226,19 +226,19 @@ mod tests {
         slot.move_to(1);
         let told = Cell::new(0);
         assert!(!visit(&page, &slot, 0, PORT, |_| told.set(told.get() + 1)));
-        assert!(told.get() == 1 && bits::is_masked(&page, PORT) && bits::is_pending(&page, PORT));
+        assert!(told.get() == 1 && two_level::is_masked(&page, PORT) && two_level::is_pending(&page, PORT));
         // The new vCPU takes it.
-        bits::clear_mask(&page, PORT);
+        two_level::clear_mask(&page, PORT);
         assert!(visit(&page, &slot, 1, PORT, nobody) && slot.take_mark());
     }
 
     #[test]
     fn what_the_program_masks_no_event_unmasks() {
         let (page, slot) = open();
-        bits::mask(&page, PORT);
+        two_level::mask(&page, PORT);
         slot.hold(true);
         release(&page, &slot, PORT, nobody);
-        assert!(bits::is_masked(&page, PORT));
+        assert!(two_level::is_masked(&page, PORT));
         slot.hold(false);
         send(&page);
         let told = Cell::new(0);

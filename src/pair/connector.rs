@@ -104,7 +104,7 @@ impl<P: Post> LinkConnector<P> {
 
     fn failed(&self, error: LinkError) -> ConnectError {
         match error {
-            LinkError::Silent => ConnectError::Silent { state: self.state },
+            LinkError::TimedOut => ConnectError::TimedOut { state: self.state },
             LinkError::Gone => ConnectError::Gone,
             LinkError::Event(_) | LinkError::TooLong { .. } => ConnectError::Unreachable,
             _ => ConnectError::Nonsense,
@@ -161,7 +161,7 @@ impl<P: Post> Connector for LinkConnector<P> {
         let mut has_heard = false;
         loop {
             match self.post.send(text.as_bytes(), deadline.or_earlier(next_look())) {
-                Err(LinkError::Silent) if !deadline.has_passed() => {}
+                Err(LinkError::TimedOut) if !deadline.has_passed() => {}
                 sent => return sent.map_err(|error| self.failed(error)),
             }
             // The peer may be sending too, and waiting for this end to read: receive one message. Only one: later
@@ -182,7 +182,7 @@ impl<P: Post> Connector for LinkConnector<P> {
         // A message seen a moment ago may be gone. Then there is no news, and no reason to wait.
         if self.post.has_message() {
             match self.changed(at_once()) {
-                Err(ConnectError::Silent { .. }) => {}
+                Err(ConnectError::TimedOut { .. }) => {}
                 other => return other,
             }
         }
@@ -222,11 +222,11 @@ mod tests {
         }
 
         fn send(&self, _: &[u8], _: Deadline) -> Result<(), LinkError> {
-            if self.0.borrow().len() > 1 { Err(LinkError::Silent) } else { Ok(()) }
+            if self.0.borrow().len() > 1 { Err(LinkError::TimedOut) } else { Ok(()) }
         }
 
         fn receive(&self, _: Deadline) -> Result<Vec<u8>, LinkError> {
-            self.0.borrow_mut().pop_front().map(Into::into).ok_or(LinkError::Silent)
+            self.0.borrow_mut().pop_front().map(Into::into).ok_or(LinkError::TimedOut)
         }
 
         fn has_message(&self) -> bool {
@@ -244,7 +244,7 @@ mod tests {
         let unread = Unread(VecDeque::from(["state 1\n", "state 3\n"]).into(), None);
         let mut connector = LinkConnector::new(unread);
         let past = Deadline::at(Instant::from_nanoseconds(0));
-        let silent = Err(ConnectError::Silent { state: State::UNKNOWN });
+        let silent = Err(ConnectError::TimedOut { state: State::UNKNOWN });
         assert_eq!(connector.publish(&[], State::INIT_WAIT, past), silent);
         assert_eq!(connector.publish(&[], State::INIT_WAIT, Deadline::NEVER), Ok(()));
         assert_eq!((connector.state, connector.state()), (State::INITIALISING, Ok(State::INITIALISED)));
@@ -267,9 +267,9 @@ mod tests {
             let begins = ["state 1\n", "state 3\nring-ref=8\n", "state 4\n"];
             let unread = Unread(RefCell::new(left.iter().chain(&begins).copied().collect()), None);
             let mut connector = LinkConnector::new(unread);
-            let state = connector.wait_for(&[State::INITIALISED, State::CONNECTED], later());
+            let state = connector.wait_for_any(&[State::INITIALISED, State::CONNECTED], later());
             assert_eq!((state, connector.parse("ring-ref")), (Ok(State::INITIALISED), Ok(8)), "{left:?}");
-            assert_eq!(connector.wait_for(&[State::CONNECTED], later()), Ok(State::CONNECTED));
+            assert_eq!(connector.wait_for_any(&[State::CONNECTED], later()), Ok(State::CONNECTED));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The child's end of a pair of domains: the domain started by the other.
 
 use super::link::{Link, Memory};
-use super::{OPTION, TwinError};
+use super::{OPTION, PairError};
 use crate::abi::DomId;
 use crate::abi::event::Port;
 use crate::abi::grant::GrantRef;
@@ -21,12 +21,12 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`TwinError::NoParent`] if the option is malformed, [`TwinError::Grant`] if the parent's page can't be mapped,
-    /// and [`TwinError::Event`] if the event channel can't be connected or the notification fails.
-    pub fn connect(platform: &'static Platform) -> Result<Option<Self>, TwinError> {
+    /// [`PairError::NoParent`] if the option is malformed, [`PairError::Grant`] if the parent's page can't be mapped,
+    /// and [`PairError::Event`] if the event channel can't be connected or the notification fails.
+    pub fn connect(platform: &'static Platform) -> Result<Option<Self>, PairError> {
         let options = platform.options();
         let Some(text) = options.get(OPTION) else { return Ok(None) };
-        let (parent, gref, port) = parse(text).ok_or(TwinError::NoParent)?;
+        let (parent, gref, port) = parse(text).ok_or(PairError::NoParent)?;
         let mapping = platform.grants()?.map::<ReadWrite>(parent, gref)?;
         let xen = platform.xen().ok_or(EventError::NoEvents)?;
         let channel = Interdomain::connect(xen, parent, port)?;

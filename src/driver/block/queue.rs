@@ -4,8 +4,8 @@ use core::fmt;
 
 use alloc::vec::Vec;
 
-use super::buffers::{Buffers, Lent};
-use super::limits::{Counts, Geometry, Limits};
+use super::bounce::{Bounce, Loan};
+use super::limits::{FrontStats, Geometry, Limits};
 use super::{Blkif, BlockError, SECTOR};
 use crate::abi::DomId;
 use crate::abi::blkif::{
@@ -23,7 +23,7 @@ struct Flight<'t, X: Guest> {
     operation: u64,
     /// It may change the disk.
     changes: bool,
-    lent: heapless::Vec<Lent<'t, X>, MAX_SEGMENTS>,
+    lent: heapless::Vec<Loan<'t, X>, MAX_SEGMENTS>,
     /// Offset of its data in the caller's buffer.
     at: usize,
     bytes: usize,
@@ -93,22 +93,22 @@ impl Progress<'_> {
 }
 
 /// A front end without its channel.
-pub(super) struct Client<'t, X: Guest, M: RingMemory> {
+pub(super) struct RequestQueue<'t, X: Guest, M: RingMemory> {
     /// Indexed by the request's number.
     flights: Vec<Option<Flight<'t, X>>>,
-    buffers: Buffers<'t, X>,
+    bounce: Bounce<'t, X>,
     // Declared after the pages: requests in flight wait for the end of the ring's use.
     ring: Ring<ring::Front, Blkif, M>,
     pub(super) geometry: Geometry,
     pub(super) limits: Limits,
     /// Number of operations begun.
     operations: u64,
-    counts: Counts,
+    stats: FrontStats,
     /// Set when the back end keeps a page after its response: the front end then begins no more jobs.
     broken: Option<BlockError>,
 }
 
-impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
+impl<'t, X: Guest, M: RingMemory> RequestQueue<'t, X, M> {
     pub(super) fn new(
         ring: Ring<ring::Front, Blkif, M>,
         grants: &'t GrantTable<X>,
@@ -116,16 +116,16 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         geometry: Geometry,
         limits: Limits,
     ) -> Self {
-        let buffers = Buffers::new(grants, peer, geometry.persistent, limits.pages.max(1));
+        let bounce = Bounce::new(grants, peer, geometry.persistent, limits.pages.max(1));
         let flights = (0..ring.slots()).map(|_| None).collect();
         Self {
             flights,
-            buffers,
+            bounce,
             ring,
             geometry,
             limits,
             operations: 0,
-            counts: Counts::default(),
+            stats: FrontStats::default(),
             broken: None,
         }
     }
@@ -134,8 +134,8 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         self.ring.slots()
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        Counts { grants: self.buffers.peak as u64, ..self.counts }
+    pub(super) fn stats(&self) -> FrontStats {
+        FrontStats { grants: self.bounce.peak as u64, ..self.stats }
     }
 
     /// Begins a job, if its sectors are in range and the disk supports it.
@@ -172,24 +172,24 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         answered_before: u64,
         channel: &Interdomain<X>,
     ) -> Result<(), BlockError> {
-        let is_unanswered = self.counts.requests == answered_before;
+        let is_unanswered = self.stats.requests == answered_before;
         if is_unanswered && !channel.is_interdomain() { Err(BlockError::Gone) } else { Ok(()) }
     }
 
     /// Returns the number of completed requests.
     pub(super) fn answered(&self) -> u64 {
-        self.counts.requests
+        self.stats.requests
     }
 
     /// Completes the available responses, submits requests as far as there is room, and notifies the back end.
     /// Returns whether the job is done.
-    pub(super) fn advance(
+    pub(super) fn poll(
         &mut self,
         progress: &mut Progress<'_>,
         channel: &Interdomain<X>,
     ) -> Result<bool, BlockError> {
         while let Some((id, response)) = self.ring.pop()? {
-            self.land(id, response, progress);
+            self.complete(id, response, progress);
         }
         let may_ask = !self.is_changed_by_others(progress);
         while may_ask
@@ -197,7 +197,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
             && self.ring.free() > 0
             && progress.in_flight < self.limits.depth.max(1)
         {
-            match self.ask(progress) {
+            match self.submit(progress) {
                 Ok(true) => {}
                 Ok(false) => break,
                 // Requests in flight complete before the job ends.
@@ -205,7 +205,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
             }
         }
         if self.ring.publish().is_needed() {
-            self.counts.notifications += 1;
+            self.stats.notifications += 1;
             channel.send()?;
         }
         Ok(!progress.unasked && progress.in_flight == 0)
@@ -232,26 +232,26 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
     }
 
     /// Submits the next part of a job. Returns `false` if it must wait.
-    fn ask(&mut self, progress: &mut Progress<'_>) -> Result<bool, BlockError> {
+    fn submit(&mut self, progress: &mut Progress<'_>) -> Result<bool, BlockError> {
         let per_sector = progress.job.per_sector();
         let left = progress.job.sectors() - progress.asked;
         let at = progress.asked as usize * per_sector;
-        let mut lent = heapless::Vec::<Lent<'t, X>, MAX_SEGMENTS>::new();
+        let mut lent = heapless::Vec::<Loan<'t, X>, MAX_SEGMENTS>::new();
         let mut sectors = 0;
         if !matches!(progress.job, Job::Flush | Job::Discard(_)) {
-            let most = self.limits.segments.clamp(1, MAX_SEGMENTS);
-            while sectors < left && lent.len() < most {
+            let max = self.limits.segments.clamp(1, MAX_SEGMENTS);
+            while sectors < left && lent.len() < max {
                 let count = (left - sectors).min(SECTORS_PER_PAGE as u64);
                 let from = at + sectors as usize * per_sector;
                 let data = match &progress.job {
                     Job::Write(data) => Some(&data[from..from + count as usize * per_sector]),
                     _ => None,
                 };
-                match self.buffers.lend(data) {
+                match self.bounce.lend(data) {
                     Ok(Some(page)) => drop(lent.push(page)), // there is room for `most`
                     Ok(None) => break,
                     Err(error) => {
-                        lent.into_iter().for_each(|page| self.buffers.put_back(page));
+                        lent.into_iter().for_each(|page| self.bounce.put_back(page));
                         return Err(error);
                     }
                 }
@@ -265,7 +265,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
             sectors = left;
         }
         let (operation, sector) = (progress.job.operation(), progress.sector + progress.asked);
-        let grefs: heapless::Vec<GrantRef, MAX_SEGMENTS> = lent.iter().map(Lent::gref).collect();
+        let grefs: heapless::Vec<GrantRef, MAX_SEGMENTS> = lent.iter().map(Loan::gref).collect();
         let id = self.ring.push(|id| request(operation, id, sector, sectors, &grefs))?;
         progress.asked += sectors;
         progress.unasked = progress.asked < progress.job.sectors();
@@ -279,8 +279,8 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
     }
 
     /// Completes a request: takes back its pages, and gives the caller the data read.
-    fn land(&mut self, id: RequestId, response: Response, progress: &mut Progress<'_>) {
-        self.counts.requests += 1;
+    fn complete(&mut self, id: RequestId, response: Response, progress: &mut Progress<'_>) {
+        self.stats.requests += 1;
         let Some(Flight { operation, lent, at, bytes, .. }) =
             self.flights.get_mut(id.index()).and_then(Option::take)
         else {
@@ -296,7 +296,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
                 Job::Read(data) | Job::Checksum(data) if is_ours && is_done => data.get_mut(from..until),
                 _ => None,
             };
-            if let Err(error) = self.buffers.take_back(page, into) {
+            if let Err(error) = self.bounce.take_back(page, into) {
                 // The page and its reference are lost until the back end releases them, so begin no more jobs.
                 self.broken = Some(error);
                 progress.fail(error);
@@ -306,7 +306,7 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
         if is_ours {
             progress.in_flight -= 1;
             if is_done {
-                self.counts.bytes += if progress.job.per_sector() == SECTOR { bytes as u64 } else { 0 };
+                self.stats.bytes += if progress.job.per_sector() == SECTOR { bytes as u64 } else { 0 };
             } else {
                 progress.fail(BlockError::Refused(response.status));
             }
@@ -314,13 +314,13 @@ impl<'t, X: Guest, M: RingMemory> Client<'t, X, M> {
     }
 }
 
-impl<X: Guest, M: RingMemory> Drop for Client<'_, X, M> {
+impl<X: Guest, M: RingMemory> Drop for RequestQueue<'_, X, M> {
     /// A late back end finds requests in the ring for as long as it has the ring mapped. Their references aren't
     /// reused until then: otherwise it would write and read unrelated pages.
     fn drop(&mut self) {
         let Some(ring) = self.ring.memory().gref() else { return };
         let flights = self.flights.iter_mut().filter_map(Option::take);
-        flights.flat_map(|flight| flight.lent).for_each(|page| page.retire(ring));
+        flights.flat_map(|flight| flight.lent).for_each(|page| page.end_access_after(ring));
     }
 }
 
@@ -344,11 +344,11 @@ fn request(operation: Operation, id: RequestId, sector: u64, sectors: u64, grefs
     Request { operation, nr_segments, handle: 0, padding: 0, id, sector_number, segments }
 }
 
-impl<X: Guest, M: RingMemory> fmt::Debug for Client<'_, X, M> {
+impl<X: Guest, M: RingMemory> fmt::Debug for RequestQueue<'_, X, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ring, buffers, geometry, counts, .. } = self;
-        let mut all = f.debug_struct("Client");
-        all.field("ring", ring).field("buffers", buffers).field("geometry", geometry).field("counts", counts);
+        let Self { ring, bounce, geometry, stats, .. } = self;
+        let mut all = f.debug_struct("RequestQueue");
+        all.field("ring", ring).field("bounce", bounce).field("geometry", geometry).field("stats", stats);
         all.finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! The control interface: operations on other domains, for the control domain only.
 
 use super::{Hypercall, Number};
-use crate::abi::control::{
+use crate::abi::domctl::{
     AFFINITY_HARD, Bitmap, Control, ControlOp, DomainInfo, HvmContext, InterfaceVersion, ReadConsole,
     SHADOW_SET_ALLOCATION, SYSCTL_READ_CONSOLE, SYSCTL_VERSION, SYSCTL_VERSION_NEXT, ShadowOp,
     TSC_NEVER_EMULATE, TscInfo, VcpuAffinity,
@@ -25,7 +25,7 @@ macro_rules! payloads {
 }
 
 payloads! {
-    (), u64, crate::abi::control::CreateDomain15, crate::abi::control::CreateDomain17, DomainInfo, ShadowOp,
+    (), u64, crate::abi::domctl::CreateDomain15, crate::abi::domctl::CreateDomain17, DomainInfo, ShadowOp,
     HvmContext, TscInfo, VcpuAffinity,
 }
 

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
 use super::channel::{Channel, EventError, Interdomain, Ipi, Unbound, VirtualIrq, first_vcpu};
-use super::slot::Handler;
+use super::port::Handler;
 use crate::abi::DomId;
 use crate::abi::event::{Port, PortState, VirtualInterrupt};
 use crate::hypercall::{Hypercall, Xen, event};

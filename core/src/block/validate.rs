@@ -4,7 +4,7 @@ use crate::abi::blkif::{self, Discard, MAX_SEGMENTS, Operation, SECTORS_PER_PAGE
 
 /// A request with valid fields. Serving it may still fail.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Work {
+pub struct ValidRequest {
     /// The operation to perform.
     pub operation: Operation,
     /// The first sector.
@@ -25,7 +25,7 @@ pub type Refusal = Status;
 /// [`Status::READ_ONLY`] for a write, flush or discard of a read-only disk, [`Status::BAD_SEGMENT_COUNT`] or
 /// [`Status::BAD_SEGMENT`] for invalid segments, [`Status::OUT_OF_RANGE`] for sectors beyond the end,
 /// [`Status::NOT_SUPPORTED`] for any other operation.
-pub fn check(request: &blkif::Request, sectors: u64, read_only: bool) -> Result<Work, Refusal> {
+pub fn validate(request: &blkif::Request, sectors: u64, read_only: bool) -> Result<ValidRequest, Refusal> {
     let operation = request.operation;
     match operation {
         Operation::READ | Operation::CHECKSUM => segments(request, sectors, 1),
@@ -37,15 +37,15 @@ pub fn check(request: &blkif::Request, sectors: u64, read_only: bool) -> Result<
             let Discard { sector_number, nr_sectors, .. } = (*request).into();
             in_range(sector_number, nr_sectors, sectors)?;
             let segments = heapless::Vec::new();
-            Ok(Work { operation, sector: sector_number, sectors: nr_sectors, segments })
+            Ok(ValidRequest { operation, sector: sector_number, sectors: nr_sectors, segments })
         }
         _ => Err(Status::NOT_SUPPORTED),
     }
 }
 
-fn segments(request: &blkif::Request, sectors: u64, least: usize) -> Result<Work, Refusal> {
+fn segments(request: &blkif::Request, sectors: u64, min: usize) -> Result<ValidRequest, Refusal> {
     let named = usize::from(request.nr_segments);
-    let Some(named) = request.segments.get(..named).filter(|named| named.len() >= least) else {
+    let Some(named) = request.segments.get(..named).filter(|named| named.len() >= min) else {
         return Err(Status::BAD_SEGMENT_COUNT);
     };
     let fits = |segment: &Segment| {
@@ -58,7 +58,7 @@ fn segments(request: &blkif::Request, sectors: u64, least: usize) -> Result<Work
     if count > 0 {
         in_range(request.sector_number, count, sectors)?;
     }
-    Ok(Work {
+    Ok(ValidRequest {
         operation: request.operation,
         sector: request.sector_number,
         sectors: count,

@@ -49,7 +49,7 @@ pub struct Found {
 /// # Errors
 ///
 /// [`NoMemoryMap`]: neither the loader nor Xen gives one.
-pub fn find_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Found, NoMemoryMap> {
+pub fn usable_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Found, NoMemoryMap> {
     if let Some(map) = info.memory_map() {
         return Ok(read(map.iter().copied()));
     }
@@ -84,7 +84,7 @@ fn ram_of(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Ram {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, NoMemoryMap, find_ram};
+    use super::{Found, NoMemoryMap, usable_ram};
     use crate::abi::XenErrno;
     use crate::abi::memory::E820Entry;
     use crate::hypercall::fake::FakeXen;
@@ -104,7 +104,7 @@ mod tests {
             E820Entry { address: 0xfee0_0000, size: 0x1000, kind: 2 },
         ];
         let xen = FakeXen { memory_map: Some(map), ..FakeXen::default() };
-        let Found { ram, windows } = find_ram(&info(&Loader::version(0)), Some(&xen)).unwrap();
+        let Found { ram, windows } = usable_ram(&info(&Loader::version(0)), Some(&xen)).unwrap();
         assert_eq!(windows.unwrap().start, 4 << 30);
         assert_eq!(ram.ranges.as_slice(), [0..0xa_0000, 0x10_0000..0x110_0000]);
     }
@@ -116,15 +116,15 @@ mod tests {
             memory_map_entry(0x20_0000, 0x1000, 2),
             memory_map_entry(u64::MAX, u64::MAX, 77),
         ]);
-        let ram = find_ram(&info(&loader), None::<&FakeXen>).unwrap().ram;
+        let ram = usable_ram(&info(&loader), None::<&FakeXen>).unwrap().ram;
         assert_eq!(ram.ranges.as_slice(), [0x10_0000..0x20_0000, 0x20_1000..0x50_0000]);
     }
 
     #[test]
     fn without_any_map_the_error_says_so() {
         let info = info(&Loader::version(0));
-        assert_eq!(find_ram(&info, None::<&FakeXen>).unwrap_err(), NoMemoryMap::NoXen);
-        let refused = find_ram(&info, Some(&FakeXen::default())).unwrap_err();
+        assert_eq!(usable_ram(&info, None::<&FakeXen>).unwrap_err(), NoMemoryMap::NoXen);
+        let refused = usable_ram(&info, Some(&FakeXen::default())).unwrap_err();
         assert_eq!(refused, NoMemoryMap::Refused(XenErrno::NOSYS));
     }
 }

@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::link::{Link, Memory};
-use super::{LinkError, OPTION, TwinError};
+use super::{LinkError, OPTION, PairError};
 use crate::abi::DomId;
 use crate::abi::sched::ShutdownReason;
 use crate::event::{EventError, Unbound};
@@ -38,7 +38,7 @@ pub enum ChildEnd {
     /// It crashed. Its last line, or else the shutdown reason from Xen.
     Crashed(String),
     /// It was still running at the deadline.
-    Silent,
+    TimedOut,
 }
 
 impl ChildEnd {
@@ -48,7 +48,7 @@ impl ChildEnd {
             Self::Success => ExitCode::SUCCESS,
             Self::Failed(_) => ExitCode::CHILD_FAILED,
             Self::Crashed(_) => ExitCode::CHILD_CRASHED,
-            Self::Silent => ExitCode::CHILD_SILENT,
+            Self::TimedOut => ExitCode::CHILD_TIMED_OUT,
         }
     }
 }
@@ -59,7 +59,7 @@ impl fmt::Display for ChildEnd {
             Self::Success => f.write_str("the child ended well"),
             Self::Failed(how) => write!(f, "the child reported a failure: {how}"),
             Self::Crashed(how) => write!(f, "the child crashed: {how}"),
-            Self::Silent => f.write_str("the child was still running at the deadline"),
+            Self::TimedOut => f.write_str("the child was still running at the deadline"),
         }
     }
 }
@@ -69,15 +69,15 @@ impl<'t> Parent<'t> {
     ///
     /// # Errors
     ///
-    /// [`TwinError`] if a step fails or the child doesn't connect in time. Its output is logged, and it is destroyed.
+    /// [`PairError`] if a step fails or the child doesn't connect in time. Its output is logged, and it is destroyed.
     pub fn start(
         platform: &'static Platform,
         toolstack: &'t Toolstack,
         config: &Config<'_>,
         patience: Duration,
-    ) -> Result<Self, TwinError> {
+    ) -> Result<Self, PairError> {
         let xen = platform.xen().ok_or(EventError::NoEvents)?;
-        let mut shared = Err(TwinError::OutOfMemory);
+        let mut shared = Err(PairError::OutOfMemory);
         let built = toolstack.build(config, |child| {
             shared = share(platform, xen, child);
             Ok(match &shared {
@@ -166,7 +166,7 @@ impl<'t> Parent<'t> {
     pub fn wait(&mut self, deadline: Deadline) -> Result<ChildEnd, ToolstackError> {
         let reason = match self.child.wait(deadline) {
             Ok(ended) => ended.reason,
-            Err(ToolstackError::StillRunning) => return Ok(ChildEnd::Silent),
+            Err(ToolstackError::StillRunning) => return Ok(ChildEnd::TimedOut),
             Err(error) => return Err(error),
         };
         let lines = self.console()?;
@@ -204,8 +204,8 @@ fn share(
     platform: &'static Platform,
     xen: Xen,
     child: DomId,
-) -> Result<(Grant<'static, ReadWrite, Xen>, Unbound), TwinError> {
-    let page = Page::zeroed().ok_or(TwinError::OutOfMemory)?;
+) -> Result<(Grant<'static, ReadWrite, Xen>, Unbound), PairError> {
+    let page = Page::zeroed().ok_or(PairError::OutOfMemory)?;
     let grant = platform.grants()?.grant::<ReadWrite>(page, child).map_err(|failed| failed.error)?;
     Ok((grant, Unbound::new(xen, child)?))
 }
@@ -215,7 +215,7 @@ fn connection(
     child: &Domain<'_>,
     mut port: Unbound,
     deadline: Deadline,
-) -> Result<crate::event::Interdomain, TwinError> {
+) -> Result<crate::event::Interdomain, PairError> {
     loop {
         port = match port.accept() {
             Ok(channel) => return Ok(channel),
@@ -226,7 +226,7 @@ fn connection(
             return Err(LinkError::Gone.into());
         }
         if deadline.has_passed() {
-            return Err(LinkError::Silent.into());
+            return Err(LinkError::TimedOut.into());
         }
         let _ = port.wait(deadline.or_earlier(super::link::next_look()));
     }

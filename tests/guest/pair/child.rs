@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
+use granite::pair::{Child, TO_PARENT};
 use granite::rt::ExitCode;
 use granite::time::Deadline;
-use granite::twin::{Child, TO_PARENT};
 
-use super::{DATA, END, FAILED, OVER, PASSED, PATIENCE, RUN, SKIPPED};
+use super::{DATA, END, FAILED, OVER, PASSED, RUN, SKIPPED, TIMEOUT};
 use crate::harness::{Case, Context, NotPassed};
 
 fn fail(error: impl alloc::string::ToString) -> NotPassed {
@@ -28,12 +28,12 @@ pub fn is_over(not: &NotPassed) -> bool {
 /// Tells the control domain something of the case's own.
 pub fn tell(child: &Child, message: &[u8]) -> Result<(), NotPassed> {
     let message = [&[DATA], message].concat();
-    child.link().send(&message, Deadline::after(PATIENCE)).map_err(fail)
+    child.link().send(&message, Deadline::after(TIMEOUT)).map_err(fail)
 }
 
 /// What the control domain tells.
 pub fn hear(child: &Child) -> Result<Vec<u8>, NotPassed> {
-    let message = child.link().receive(Deadline::after(PATIENCE)).map_err(fail)?;
+    let message = child.link().receive(Deadline::after(TIMEOUT)).map_err(fail)?;
     match message.split_first() {
         Some((&DATA, data)) => Ok(data.into()),
         Some((&OVER, _)) => Err(over()),
@@ -48,7 +48,7 @@ pub fn serve<C: Iterator<Item = &'static Case>>(
     context: &Context,
 ) -> ExitCode {
     // The control domain may be busy with cases of its own for a while.
-    let patience = 6 * PATIENCE;
+    let patience = 6 * TIMEOUT;
     loop {
         let message = match child.link().receive(Deadline::after(patience)) {
             Ok(message) => message,

@@ -302,11 +302,11 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// Ends the access and frees the page, but doesn't reuse the reference while the peer uses the grant `told_by`.
+    /// Ends the access and frees the page, but doesn't reuse the reference while the peer uses the grant `ring`.
     /// That grant is memory in which the peer may still find this reference and mistake it for a live one. If the
     /// peer still uses this page, it has already read the reference there: page and reference go to the quarantine,
     /// as in a drop.
-    pub fn retire(self, told_by: GrantRef) {
+    pub fn end_access_after(self, ring: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {
             return; // the drop leaves it to the quarantine
@@ -314,8 +314,8 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         let table = self.table;
         let (reference, page) = self.into_parts();
         drop(page);
-        if table.is_used(told_by) {
-            table.entry(&reference).wait_for(told_by);
+        if table.is_used(ring) {
+            table.entry(&reference).wait_for(ring);
             table.quarantine(reference);
         } else {
             table.give_back(reference);

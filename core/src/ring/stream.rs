@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use super::{Back, Front, Notify, PeerBroke, RingMemory};
 use crate::abi::PAGE_SIZE;
 use crate::abi::grant::GrantRef;
-use crate::sync::primitive::Ordering;
+use crate::sync::atomic::Ordering;
 
 /// The largest order whose references fit into the page of indices.
 pub const MAX_ORDER: u32 = 9;
@@ -71,7 +71,7 @@ pub fn references(
     // Acquire: pairs with the Release of `Stream::new`; the references were written before it.
     let claimed = indices.load(RING_ORDER, Ordering::Acquire);
     if claimed > MAX_ORDER {
-        return Err(PeerBroke::Order { claimed, most: MAX_ORDER });
+        return Err(PeerBroke::Order { claimed, max: MAX_ORDER });
     }
     let all = (0..1usize << claimed).map(|page| GrantRef(indices.load(REFS + 4 * page, Ordering::Relaxed)));
     Ok((claimed, all))
@@ -124,13 +124,13 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         self.size
     }
 
-    /// Reads an index of the peer. It must lie between its last value, `least`, and `most`.
-    fn look(&mut self, at: usize, least: u32, most: u32) -> Result<u32, PeerBroke> {
+    /// Reads an index of the peer. It must lie between its last value, `min`, and `max`.
+    fn look(&mut self, at: usize, min: u32, max: u32) -> Result<u32, PeerBroke> {
         self.closed.map_or(Ok(()), Err)?;
         // Acquire: pairs with the Release of `read` and `write` on the other side.
         let claimed = self.indices.load(at, Ordering::Acquire); // flex look
-        if claimed.wrapping_sub(least) > most.wrapping_sub(least) {
-            let broke = PeerBroke::Index { claimed, least, most };
+        if claimed.wrapping_sub(min) > max.wrapping_sub(min) {
+            let broke = PeerBroke::Index { claimed, min, max };
             return Err(*self.closed.insert(broke));
         }
         Ok(claimed)

@@ -18,7 +18,7 @@ use crate::mm::{self, Memory};
 /// # Errors
 ///
 /// [`StartError`] where there is too little of it.
-pub fn take_over(
+pub fn set_up(
     ram: &Ram,
     windows: Option<Range<u64>>,
     reserved: impl Iterator<Item = Range<u64>> + Clone,

@@ -1,5 +1,5 @@
 //! Joins several files into one module, since Xen gives its control domain only one. The guest splits the module;
-//! src/loader/joined.rs has the format.
+//! src/loader/bundle.rs has the format.
 
 /// The last bytes of a joined module.
 const MARK: &[u8; 16] = b"granite: joined.";
@@ -25,6 +25,6 @@ mod tests {
     #[test]
     fn the_guest_takes_them_apart() {
         let files = [&b"image"[..], &[7; 1000], b""];
-        assert_eq!(granite::loader::joined::split(&super::join(&files)), files);
+        assert_eq!(granite::loader::bundle::split(&super::join(&files)), files);
     }
 }
