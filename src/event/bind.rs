@@ -100,7 +100,7 @@ impl Ipi {
     ///
     /// # Errors
     ///
-    /// As `new`.
+    /// As `new`, from Xen or for lack of event delivery.
     pub fn with_handler(xen: Xen, vcpu: usize, handler: Handler) -> Result<Self, EventError> {
         Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, Some(handler))
     }
@@ -130,7 +130,7 @@ impl VirtualIrq {
     ///
     /// # Errors
     ///
-    /// As `new`.
+    /// As `new`, from Xen or for lack of event delivery.
     pub fn with_handler(
         xen: Xen,
         which: VirtualInterrupt,

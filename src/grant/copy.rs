@@ -134,7 +134,7 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// The result of the first failed copy.
+    /// The result of the first failed copy, if there is one: [`GrantError::Op`] with Xen's status.
     #[doc(alias = "GNTTABOP_copy")]
     pub fn copy(&self, copies: &mut [CopyOp<'_>]) -> Result<(), GrantError> {
         for chunk in copies.chunks_mut(BATCH) {

@@ -98,7 +98,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// The first failed reference, and the reason.
+    /// The first failed reference and the reason, if one can't be mapped: as [`map`](Self::map), or
+    /// [`GrantError::OutOfMemory`].
     pub fn map_all<A: Access>(
         &self,
         peer: DomId,
@@ -180,7 +181,7 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// The number of pages not unmapped. Their windows are lost, and counted.
+    /// The number of pages not unmapped, if Xen refuses some. Their windows are lost, and counted.
     pub fn unmap_all<'t, A: Access>(
         &'t self,
         mappings: impl IntoIterator<Item = ForeignMapping<'t, A, X>>,
@@ -230,7 +231,7 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// The first error.
+    /// [`GrantError::Op`] of the first page that Xen refuses to unmap.
     fn unmap_pages<'m>(
         &self,
         pages: impl Iterator<Item = (u64, &'m mut Option<GrantHandle>)>,

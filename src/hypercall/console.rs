@@ -7,7 +7,7 @@ use crate::abi::XenErrno;
 ///
 /// # Errors
 ///
-/// Xen's errno; a release build of Xen refuses every domain except the control domain.
+/// `EPERM` from a release build of Xen, unless this is the control domain.
 #[doc(alias = "CONSOLEIO_write")]
 pub fn write(xen: &impl Hypercall, text: &[u8]) -> Result<(), XenErrno> {
     let arguments = [xen_sys::CONSOLEIO_write.into(), text.len() as u64, text.as_ptr() as u64, 0, 0];

@@ -78,7 +78,8 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `EPERM` unless this is a control domain; `EINVAL` for a configuration refused by Xen; `ENOMEM` if Xen has no
+    /// memory.
     ///
     /// # Safety
     ///
@@ -94,7 +95,7 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `EPERM` unless this is a control domain; `ESRCH` if there is no such domain.
     #[doc(alias = "XEN_DOMCTL_destroydomain")]
     pub fn destroy(&self, domain: DomId) -> Result<(), XenErrno> {
         self.simply(ControlOp::DESTROY_DOMAIN, domain, ())
@@ -104,7 +105,7 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `EPERM` unless this is a control domain; `ESRCH` if there is no such domain; `EINVAL` for this domain itself.
     #[doc(alias = "XEN_DOMCTL_pausedomain")]
     pub fn pause(&self, domain: DomId) -> Result<(), XenErrno> {
         self.simply(ControlOp::PAUSE_DOMAIN, domain, ())
@@ -114,7 +115,7 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `EPERM` unless this is a control domain; `ESRCH` if there is no such domain; `EINVAL` if it isn't paused.
     #[doc(alias = "XEN_DOMCTL_unpausedomain")]
     pub fn unpause(&self, domain: DomId) -> Result<(), XenErrno> {
         self.simply(ControlOp::UNPAUSE_DOMAIN, domain, ())
@@ -139,7 +140,8 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `ESRCH` if there is no such domain; `EINVAL` for more vCPUs than the domain was created for; `ENOMEM` if Xen has
+    /// no memory.
     #[doc(alias = "XEN_DOMCTL_max_vcpus")]
     pub fn set_vcpus(&self, domain: DomId, vcpus: u32) -> Result<(), XenErrno> {
         self.simply(ControlOp::MAX_VCPUS, domain, u64::from(vcpus))
@@ -149,7 +151,7 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `EPERM` unless this is a control domain; `ESRCH` if there is no such domain.
     #[doc(alias = "XEN_DOMCTL_max_mem")]
     pub fn set_max_memory(&self, domain: DomId, kib: u64) -> Result<(), XenErrno> {
         self.simply(ControlOp::MAX_MEM, domain, kib)
@@ -159,7 +161,7 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `ESRCH` if there is no such domain; `EINVAL` if it has no vCPU; `ENOMEM` if Xen has no memory.
     #[doc(alias = "XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION")]
     pub fn set_paging_memory(&self, domain: DomId, mib: u32) -> Result<(), XenErrno> {
         let payload = ShadowOp { op: SHADOW_SET_ALLOCATION, mb: mib, ..ShadowOp::default() };
@@ -187,7 +189,7 @@ impl<X: Hypercall> Interface<X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// `ESRCH` if there is no such domain; `EINVAL` for this domain itself.
     #[doc(alias = "XEN_DOMCTL_settscinfo")]
     pub fn set_native_tsc(&self, domain: DomId) -> Result<(), XenErrno> {
         self.simply(

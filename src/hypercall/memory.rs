@@ -164,7 +164,7 @@ pub unsafe fn map_foreign(
 ///
 /// # Errors
 ///
-/// Xen's errno.
+/// `ENOENT` if the frame has no page.
 ///
 /// # Safety
 ///
@@ -181,7 +181,7 @@ pub unsafe fn remove(xen: &impl Hypercall, frame: Gfn) -> Result<(), XenErrno> {
 ///
 /// # Errors
 ///
-/// Xen's errno.
+/// Xen's errno; no known Xen refuses this call.
 #[doc(alias = "XENMEM_current_reservation")]
 pub fn current_reservation(xen: &impl Hypercall) -> Result<u64, XenErrno> {
     let domain = DomId::SELF;
@@ -194,7 +194,7 @@ pub fn current_reservation(xen: &impl Hypercall) -> Result<u64, XenErrno> {
 ///
 /// # Errors
 ///
-/// Xen's errno.
+/// `EINVAL` if Xen refuses the order. A frame that Xen can't take ends the call early, without an error.
 ///
 /// # Safety
 ///

@@ -65,7 +65,7 @@ pub fn up(xen: &impl Hypercall, vcpu: u32) -> Result<(), XenErrno> {
 ///
 /// # Errors
 ///
-/// Xen's errno.
+/// `ENOENT` if there is no such vCPU.
 #[doc(alias = "VCPUOP_down")]
 pub fn down(xen: &impl Hypercall, vcpu: u32) -> Result<(), XenErrno> {
     // SAFETY: this call takes no pointer.
@@ -76,7 +76,7 @@ pub fn down(xen: &impl Hypercall, vcpu: u32) -> Result<(), XenErrno> {
 ///
 /// # Errors
 ///
-/// Xen's errno.
+/// `ENOENT` if there is no such vCPU.
 #[doc(alias = "VCPUOP_send_nmi")]
 pub fn send_nmi(xen: &impl Hypercall, vcpu: u32) -> Result<(), XenErrno> {
     // SAFETY: this call takes no pointer.
@@ -99,7 +99,7 @@ pub fn set_timer(xen: &impl Hypercall, vcpu: u32, nanoseconds: u64) -> Result<()
 ///
 /// # Errors
 ///
-/// Xen's errno.
+/// `ENOENT` if there is no such vCPU; `EINVAL` if the place crosses a page, or is set already.
 ///
 /// # Safety
 ///

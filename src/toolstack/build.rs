@@ -110,7 +110,7 @@ impl<X: Hypercall> Made<'_, X> {
     ///
     /// # Errors
     ///
-    /// Xen's errno. The call may be repeated then.
+    /// As [`Interface::destroy`], if Xen refuses. The call may be repeated then.
     pub fn destroy(&mut self) -> Result<(), XenErrno> {
         if !self.is_destroyed {
             self.interface.destroy(self.id)?;

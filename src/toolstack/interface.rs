@@ -56,7 +56,7 @@ impl Known {
     ///
     /// # Errors
     ///
-    /// Xen's errno.
+    /// As [`Interface::create`], if Xen refuses.
     pub fn create(&self, interface: &Interface<impl Hypercall>, limits: &Limits) -> Result<DomId, XenErrno> {
         let frames =
             |limit: Option<u32>| limit.map_or(-1, |frames| i32::try_from(frames).unwrap_or(i32::MAX));

@@ -84,7 +84,7 @@ const RUSTFLAGS: &[&str] = &[
 ///
 /// # Errors
 ///
-/// Cargo's errors about the manifest.
+/// If cargo can't read the manifest.
 pub fn rustflags() -> Result<Vec<String>> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let (encoded, plain) = (variable("CARGO_ENCODED_RUSTFLAGS"), variable("RUSTFLAGS"));
@@ -122,7 +122,7 @@ pub const FOLDER: &str = "guest";
 ///
 /// # Errors
 ///
-/// Cargo's errors about the manifest.
+/// If cargo can't read the manifest.
 pub fn cargo(subcommand: &str, folder: &str, rustflags: &[String]) -> Result<Command> {
     let project = project()?;
     let name = project.name();

@@ -48,7 +48,7 @@ pub struct Needs {
 ///
 /// # Errors
 ///
-/// Cargo's error.
+/// If cargo can't read the manifest.
 pub fn project() -> Result<&'static Project> {
     static PROJECT: OnceLock<Project> = OnceLock::new();
     if let Some(project) = PROJECT.get() {

@@ -20,7 +20,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// The status of a failed map.
+    /// The status of the map, if it fails.
     pub fn pin(&self, granter: DomId, gref: u32, peer: DomId, writing: bool) -> Result<(), Status> {
         self.with(|state| self.acquire(state, granter.0, gref, peer.0, writing, true).map(drop))
     }
