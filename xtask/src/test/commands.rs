@@ -266,6 +266,7 @@ pub fn run(session: &mut Session<'_>, rig: Rig) {
                 expect(choice, &["run", "--example", &example], 0, &["granite: end: success"])
             });
         }
+        session.case(rig, "readme::examples", || super::readme::examples(choice));
         session.case(rig, "run::image_size", || image_size(choice));
         session.case(rig, "run::few_lines", || few_lines(choice));
         session.case(rig, "run::kvm", || kvm(choice));

@@ -10,6 +10,7 @@ mod list;
 mod live;
 mod mutants;
 mod names;
+mod readme;
 mod report;
 mod stress;
 mod table;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::checkout::{copy_sources, io, is_root, make_writable, shell};
 use super::commands::output_of;
-use super::{Case, NotPassed, Session};
+use super::{Case, NotPassed, Session, readme};
 use crate::machine::Rig;
 use crate::paths;
 use crate::setup::Choice;
@@ -80,6 +80,7 @@ pub fn run(session: &mut Session<'_>) {
     for &(name, words, status, shows) in STEPS {
         case(session, name, &|application| application.expect(words, status, shows));
     }
+    case(session, "readme", &|application| readme::application(application));
     for mistake in MISTAKES {
         case(session, mistake.0, &|application| application.mistake(mistake));
     }
@@ -93,9 +94,9 @@ pub fn run(session: &mut Session<'_>) {
 }
 
 /// The repository.
-struct Application {
+pub(super) struct Application {
     base: PathBuf,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     granite: PathBuf,
     choice: Choice,
 }
@@ -108,6 +109,9 @@ impl Drop for Application {
 }
 
 impl Application {
+    /// The command that makes it, in Granite's checkout.
+    pub(super) const NEW: [&str; 4] = ["cargo", "xtask", "new", "../kv"];
+
     /// Made by `cargo xtask new` of a copy of this checkout that can't be written.
     fn new(choice: Choice) -> Result<Self, String> {
         // Not in this checkout, whose rules for formatting are not an application's.
@@ -121,8 +125,7 @@ impl Application {
             shell(&format!("chmod -R a-w '{}'", granite.display())).map_err(text)?;
         }
         let this = Self { base, folder, granite, choice };
-        let mut command = this.command(&this.granite, &["xtask", "new"]);
-        command.arg(&this.folder);
+        let command = this.command(&this.granite, &Self::NEW[1..]);
         output_of(command, 0, &["made kv: 8 files"]).map_err(|not_passed| match not_passed {
             NotPassed::Skip(why) => why,
             NotPassed::Fail(why, log) => format!("cargo xtask new: {why}\n{}", log.join("\n")),
@@ -149,7 +152,7 @@ impl Application {
         command
     }
 
-    fn expect(&self, words: &[&str], status: u8, shows: &[&str]) -> Case {
+    pub(super) fn expect(&self, words: &[&str], status: u8, shows: &[&str]) -> Case {
         output_of(self.command(&self.folder, words), status, shows).map(|_| ())
     }
 
