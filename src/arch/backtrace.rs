@@ -1,14 +1,14 @@
-//! Return addresses, by the frame pointers that every guest build keeps.
+//! Return addresses, read from the chain of frame pointers; every guest build keeps them.
 
 use super::stack;
 
-/// Frames after which a walk ends.
+/// The maximum number of frames in a walk.
 const MAX_DEPTH: usize = 32;
 
-/// Walks the chain of frame pointers from `rbp` and gives each return address.
+/// Follows the chain of frame pointers from `rbp` and returns each return address.
 ///
-/// The chain is believed only as far as it climbs inside one of our own stacks, so a damaged one ends
-/// the walk and doesn't fault.
+/// The walk goes on only while the chain climbs inside one of our own stacks. A damaged chain therefore ends the walk
+/// and doesn't fault.
 pub fn return_addresses(rbp: u64) -> impl Iterator<Item = u64> {
     let stack = stack::spans().map(|span| span.bytes).find(|bytes| bytes.contains(&rbp));
     let mut frame = rbp;
@@ -19,21 +19,21 @@ pub fn return_addresses(rbp: u64) -> impl Iterator<Item = u64> {
         if !inside {
             return None;
         }
-        // SAFETY: both words lie, aligned, inside a stack, which is mapped for as long as the kernel
-        // runs. It may be the running one: what is read are words that this function doesn't write.
+        // SAFETY: both words are aligned and lie inside a stack; stacks stay mapped while the kernel runs. It may be
+        // the running stack, but this function doesn't write these words.
         let [next, address] = unsafe { (frame as *const [u64; 2]).read_volatile() };
-        // Callers' frames lie above; a frame that doesn't climb would be walked for ever.
+        // Callers' frames lie above; a frame that doesn't climb could make the walk endless.
         frame = if next > frame { next } else { 0 };
         (address != 0).then_some(address)
     })
     .take(MAX_DEPTH)
 }
 
-/// The frame pointer of the caller.
+/// Returns the caller's frame pointer (RBP).
 #[inline(always)]
 pub fn frame_pointer() -> u64 {
     let rbp: u64;
-    // SAFETY: reads a register.
+    // SAFETY: it only reads a register.
     unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
     rbp
 }
@@ -49,7 +49,7 @@ mod tests {
         let Some(span) = stack::spans().find(|span| span.name == "NMI") else { panic!("no such stack") };
         let (low, high) = (span.bytes.start, span.bytes.start + 64);
         let walk = |next: u64| {
-            // SAFETY: nobody uses this stack on the host, and no other test writes to it.
+            // SAFETY: the host doesn't use this stack, and no other test writes to it.
             unsafe { (low as *mut [u64; 2]).write_volatile([next, 1]) };
             return_addresses(low).collect::<Vec<_>>()
         };

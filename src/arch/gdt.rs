@@ -1,5 +1,5 @@
-//! The segment and task tables, of which each vCPU has its own: what is left of segmentation is the list of
-//! trap stacks.
+//! The segment and task tables, one set per vCPU. The only part of segmentation still in use is the list of trap
+//! stacks.
 
 use spin::Once;
 use x86_64::VirtAddr;
@@ -10,7 +10,7 @@ use x86_64::structures::tss::TaskStateSegment;
 
 use super::stack::TrapStack;
 
-/// Slots for stacks in a task segment.
+/// The number of stack slots (IST) in a task segment.
 const IST_SLOTS: usize = 7;
 
 /// One vCPU's tables.
@@ -26,17 +26,17 @@ struct Selectors {
 }
 
 impl Tables {
-    /// Tables that name these stacks, in the order of their IST slots.
+    /// Creates tables with these stack tops, in the order of their IST slots.
     pub(super) fn new(tops: impl Iterator<Item = u64>) -> Self {
         let mut task = TaskStateSegment::new();
-        // By index: the segment is packed, so there is no reference to a slot.
+        // By index: the segment is packed, so a reference to a slot isn't allowed.
         for (slot, top) in tops.take(IST_SLOTS).enumerate() {
             task.interrupt_stack_table[slot] = VirtAddr::new(top);
         }
         Self { task, segments: Once::new() }
     }
 
-    /// Loads them in place of those that the vCPU came with.
+    /// Loads these tables in place of the vCPU's initial ones.
     pub(super) fn load(&'static self) {
         let (table, selectors) = self.segments.call_once(|| {
             let mut table = GlobalDescriptorTable::new();
@@ -46,8 +46,8 @@ impl Tables {
             (table, Selectors { code, data, task })
         });
         table.load();
-        // SAFETY: the selectors are those of the table just loaded: flat 64-bit code, flat data, and a task
-        // segment that stays for ever. FS and GS keep what they are; GS is the vCPU's own.
+        // SAFETY: the selectors belong to the table just loaded: flat 64-bit code, flat data, and a task segment that
+        // is never freed. FS and GS are unchanged; GS belongs to the vCPU.
         unsafe {
             CS::set_reg(selectors.code);
             SS::set_reg(selectors.data);
@@ -58,7 +58,7 @@ impl Tables {
     }
 }
 
-/// The first vCPU's: it has them before there is a heap.
+/// Returns the first vCPU's tables. They are static: it needs them before there is a heap.
 pub(super) fn first() -> &'static Tables {
     static FIRST: Once<Tables> = Once::new();
     FIRST.call_once(|| Tables::new(TrapStack::ALL.into_iter().map(TrapStack::top)))

@@ -1,14 +1,14 @@
 //! Waiting for an interrupt.
 
-/// Waits for an interrupt, if there is nothing to do: `is_idle` is asked with interrupts masked, and they are
-/// unmasked by the instruction before the halt, in whose shadow none comes: one that came in between ends the wait.
-/// Returns at once if there is something to do. Interrupts are unmasked after it.
+/// Waits for an interrupt if there is no work; returns at once if there is. It calls `is_idle` with interrupts
+/// masked. The instruction before the halt unmasks them, and the processor accepts none in its shadow, so an
+/// interrupt that came in between ends the wait. Interrupts are unmasked afterwards.
 pub fn wait_for_interrupt(is_idle: impl FnOnce() -> bool) {
     #[cfg(granite_guest)]
     {
         x86_64::instructions::interrupts::disable();
         if is_idle() {
-            // SAFETY: it unmasks interrupts and halts, and changes nothing that a function may not.
+            // SAFETY: it unmasks interrupts and halts, and otherwise obeys the calling convention.
             unsafe { here::idle() };
         } else {
             x86_64::instructions::interrupts::enable();
@@ -20,10 +20,11 @@ pub fn wait_for_interrupt(is_idle: impl FnOnce() -> bool) {
     }
 }
 
-/// Where to go on after an interrupt: behind the halt, if it came before it.
+/// Returns where to continue after an interrupt: after the halt, if the interrupt came just before it.
 ///
-/// The processor lets none come there. But QEMU's forgets that when Xen has something else to do just then: `VMRUN` doesn't
-/// put back the interrupt shadow, and Xen's interrupt comes before the halt, which would last until the next one.
+/// The processor delivers no interrupt there. QEMU's does if Xen has other work at that moment: `VMRUN` doesn't
+/// restore the interrupt shadow, so Xen's interrupt comes before the halt, and the halt would last until the next
+/// one.
 pub(super) fn behind_halt(rip: u64) -> u64 {
     #[cfg(granite_guest)]
     if rip == &raw const here::idle_halt as u64 {
@@ -37,7 +38,7 @@ mod here {
     unsafe extern "C" {
         /// boot/idle.S
         pub fn idle();
-        /// boot/idle.S: the halt itself, and what comes behind it.
+        /// boot/idle.S: the halt itself, and the instruction after it.
         pub static idle_halt: u8;
         pub static idle_over: u8;
     }

@@ -1,10 +1,10 @@
-//! The interrupt table: a stub a vector (boot/traps.S). Exceptions switch to a stack of their kind: what they report may
-//! be that there is no stack.
+//! The interrupt table: one stub per vector (boot/traps.S). Exceptions switch to a stack of their kind, because an
+//! exception may report that no stack is left.
 //!
-//! Interrupts run on the stack that they interrupt. On one of their own (IST) each begins at its top, over the frame of
-//! one that has just begun; and QEMU's SVM now and then delivers an interrupt that Xen injects twice, the second time
-//! before the first instruction of its handler, masked or not. On the interrupted stack the second nests, and is
-//! harmless. What lies below RSP is nobody's: `cargo xtask` boots no image with an instruction that reaches there.
+//! Interrupts run on the interrupted stack. On a stack of their own (IST) each would begin at its top, over the frame
+//! of one that has just begun. QEMU's SVM now and then delivers an interrupt injected by Xen twice, the second time
+//! before the first instruction of its handler, masked or not. On the interrupted stack the second one nests and is
+//! harmless. Code must keep no data below RSP: `cargo xtask` boots no image with an instruction that reaches there.
 
 #[cfg(granite_guest)]
 use spin::Once;
@@ -59,7 +59,7 @@ const fn stack_of(vector: u64) -> Option<TrapStack> {
     }
 }
 
-/// Builds the table over `stubs`, 256 of them, 16 bytes apart.
+/// Builds the table for the 256 stubs at `stubs`, 16 bytes apart.
 fn table(stubs: u64, selector: u16) -> Table {
     const STUB_SIZE: u64 = 16;
     Table(core::array::from_fn(|vector| {
@@ -68,8 +68,8 @@ fn table(stubs: u64, selector: u16) -> Table {
     }))
 }
 
-/// Loads the table; the trap stacks must be in place (gdt::load). From here on an exception is a
-/// report and not a triple fault.
+/// Loads the table. The trap stacks must be in place (`gdt::Tables::load`). From here on an exception is
+/// reported, instead of causing a triple fault.
 #[cfg(granite_guest)]
 pub(super) fn load() {
     use x86_64::VirtAddr;
@@ -85,8 +85,8 @@ pub(super) fn load() {
     let table = TABLE.call_once(|| table(&raw const trap_stubs as u64, CS::get_reg().0));
     let pointer =
         DescriptorTablePointer { limit: (size_of::<Table>() - 1) as u16, base: VirtAddr::from_ptr(table) };
-    // SAFETY: the table is static, each gate leads to a stub, and gdt::load has filled each IST slot
-    // that a gate names.
+    // SAFETY: the table is static, each gate leads to a stub, and `gdt::Tables::load` has filled each IST slot
+    // named by a gate.
     unsafe { lidt(&pointer) };
 }
 

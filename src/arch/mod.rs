@@ -22,17 +22,16 @@ pub(crate) mod vcpu {
 
 pub(crate) use idle::wait_for_interrupt;
 
-/// Loads our own descriptor tables. From here on an exception is what `report` makes of it, and not a
-/// triple fault.
+/// Loads our own descriptor tables. From here on an exception calls `report`, instead of causing a triple fault.
 #[cfg(granite_guest)]
 pub(crate) fn load_tables(report: trap::Report) {
-    // In this order: the interrupt table names stacks that the task segment holds.
+    // In this order: the interrupt table refers to stacks listed in the task segment.
     vcpu::load_first();
     trap::report_with(report);
     idt::load();
 }
 
-/// To be called where there is no Xen, which gives a PVH guest no such controllers.
+/// To be called only without Xen: Xen gives a PVH guest no such controllers.
 #[cfg(granite_guest)]
 pub(crate) use port::silence_legacy_interrupts;
 
@@ -46,15 +45,15 @@ pub(crate) fn unmask_interrupts() {
     }
 }
 
-/// Family, model and stepping of the processor, as CPUID's leaf 1 has them in EAX.
+/// Returns the processor's family, model and stepping, encoded as in EAX of CPUID's leaf 1.
 pub(crate) fn processor_signature() -> u32 {
     core::arch::x86_64::__cpuid(1).eax
 }
 
-/// The time-stamp counter, read after all that comes before: a processor may otherwise read it early, and what another
-/// vCPU was told would be later than what comes after it.
+/// Returns the time-stamp counter, read after all preceding instructions. Otherwise a processor may read it early,
+/// and a time received from another vCPU could be later than a time read after receiving it.
 pub fn time_stamp() -> u64 {
-    // SAFETY: both change nothing.
+    // SAFETY: neither instruction changes any state.
     unsafe {
         core::arch::x86_64::_mm_lfence();
         core::arch::x86_64::_rdtsc()
@@ -74,7 +73,7 @@ pub(crate) fn halt() -> ! {
     }
 }
 
-/// Whether interrupts are unmasked on this vCPU. On the host, always: a process may not mask them.
+/// Returns whether interrupts are unmasked on this vCPU. Always true on the host: a process can't mask them.
 pub fn interrupts_are_enabled() -> bool {
     !cfg!(granite_guest) || x86_64::instructions::interrupts::are_enabled()
 }

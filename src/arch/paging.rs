@@ -7,15 +7,14 @@ use x86_64::structures::paging::PhysFrame;
 ///
 /// # Safety
 ///
-/// The tables must map, with the same rights or more, everything that the running code still uses: its
-/// code, its stack, and the tables themselves if they are to be changed. They must stay as long as they
-/// are in use.
+/// The tables must map everything the running code still uses, with the same rights or more: its code, its stack, and
+/// the tables themselves if they will be changed. They must stay in place while they are in use.
 pub(crate) unsafe fn activate(root: PhysFrame) {
-    // SAFETY: the caller vouches for the tables.
+    // SAFETY: the caller guarantees the tables.
     unsafe { Cr3::write(root, Cr3Flags::empty()) };
 }
 
-/// The first physical address that the processor doesn't have.
+/// Returns the end of the processor's physical address space: the first address it doesn't have.
 pub fn physical_limit() -> u64 {
     const ADDRESS_SIZES: u32 = 0x8000_0008;
     let highest = core::arch::x86_64::__cpuid(0x8000_0000).eax;

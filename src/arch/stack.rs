@@ -1,11 +1,11 @@
-//! Stacks, each above a guard page that stays unmapped: running off the end is a page fault with an
-//! address that tells which stack it was, and not silent damage to whatever lies below.
+//! Stacks, each above an unmapped guard page: an overflow is a page fault with an address that identifies the stack,
+//! and not silent damage to the memory below.
 
 use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// A page that src/start leaves unmapped, and `N` bytes of stack above it.
+/// A guard page, left unmapped by src/start, and `N` bytes of stack above it.
 #[derive(Debug)]
 #[repr(C, align(4096))]
 pub(crate) struct GuardedStack<const N: usize> {
@@ -13,20 +13,20 @@ pub(crate) struct GuardedStack<const N: usize> {
     bytes: UnsafeCell<[u8; N]>,
 }
 
-// SAFETY: nothing in Rust reads or writes the bytes; only addresses are taken of them.
+// SAFETY: no Rust code reads or writes the bytes; it only takes their addresses.
 unsafe impl<const N: usize> Sync for GuardedStack<N> {}
 
 const GUARD: usize = 4096;
 
 impl<const N: usize> GuardedStack<N> {
-    /// Guard page and stack together.
+    /// The size of guard page and stack together, in bytes.
     pub const SIZE: usize = GUARD + N;
 
     const fn new() -> Self {
         Self { guard: [0; GUARD], bytes: UnsafeCell::new([0; N]) }
     }
 
-    /// The address just above the stack, where RSP begins.
+    /// Returns the address just above the stack, the initial RSP.
     pub fn top(&'static self) -> u64 {
         self.bytes.get() as u64 + N as u64
     }
@@ -38,8 +38,8 @@ impl<const N: usize> GuardedStack<N> {
     }
 }
 
-/// KiB of the application's stack: as `stack` in the manifest's `[package.metadata.granite]` says, which `cargo xtask` passes
-/// on. Half of what it has otherwise was too little for an unoptimised build.
+/// The size of the application's stack in KiB: `stack` in the manifest's `[package.metadata.granite]`, passed on by
+/// `cargo xtask`. Half of the default was too little for an unoptimised build.
 const BOOT_STACK_KIB: usize = match option_env!("GRANITE_STACK_KIB") {
     Some(text) => whole_number(text),
     None => 128,
@@ -49,7 +49,7 @@ const _: () = assert!(
     "the stack must have 64 to 65536 KiB, a multiple of 4: see `stack` in [package.metadata.granite]"
 );
 
-/// A number in decimal digits; 0, which no stack has, for anything else.
+/// Parses a decimal number. Returns 0, an invalid stack size, for any other text.
 const fn whole_number(text: &str) -> usize {
     match usize::from_str_radix(text, 10) {
         Ok(number) => number,
@@ -57,17 +57,17 @@ const fn whole_number(text: &str) -> usize {
     }
 }
 
-/// The stack that boot/entry.S starts on and the application runs on.
+/// The stack of boot/entry.S and of the application.
 pub(crate) type BootStack = GuardedStack<{ BOOT_STACK_KIB << 10 }>;
 /// See [`BootStack`].
 pub(crate) static BOOT_STACK: BootStack = BootStack::new();
 
-/// Which stack an exception runs on: the index of its IST slot. Each kind that can come while another is being handled
-/// has its own. Interrupts run on the stack that they interrupt; `idt` says why.
+/// The stack of an exception, by the index of its IST slot. Each kind that can occur while another is being handled
+/// has its own. Interrupts run on the interrupted stack; `idt` says why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum TrapStack {
-    /// Exceptions of the code that runs.
+    /// Exceptions caused by the running code.
     Exception = 0,
     /// Double fault.
     DoubleFault = 1,
@@ -87,39 +87,39 @@ impl TrapStack {
     /// All of them, in the order of their IST slots.
     pub const ALL: [Self; 4] = [Self::Exception, Self::DoubleFault, Self::Nmi, Self::MachineCheck];
 
-    /// Where RSP begins on the first vCPU.
+    /// Returns the initial RSP on the first vCPU.
     pub fn top(self) -> u64 {
         TRAP_STACKS[self as usize].top()
     }
 }
 
-/// Where one stack lies.
+/// The addresses of one stack.
 #[derive(Clone, Debug)]
 pub struct StackSpan {
-    /// What it is for.
+    /// Its purpose: `boot`, `vCPU`, or the kind of trap.
     pub name: &'static str,
-    /// Whose it is.
+    /// The number of its vCPU.
     pub vcpu: usize,
-    /// The page below, which isn't mapped.
+    /// The guard page below it, never mapped.
     pub guard: Range<u64>,
-    /// The stack.
+    /// The stack itself.
     pub bytes: Range<u64>,
 }
 
-/// The stacks of the first vCPU, which are part of the image, in no order of addresses.
+/// Returns the stacks of the first vCPU, in no order of addresses. They are part of the image.
 pub(crate) fn in_image() -> impl Iterator<Item = StackSpan> {
     let trap = TRAP_STACKS.iter().zip(TRAP_STACK_NAMES).map(|(stack, name)| stack.span(name));
     core::iter::once(BOOT_STACK.span("boot")).chain(trap)
 }
 
-/// Where the other vCPUs' stacks begin: above any RAM, and above the heap.
+/// The start of the other vCPUs' stacks: above any RAM, and above the heap.
 const OTHERS: u64 = 0x6000_0000_0000;
-/// Addresses from one vCPU's stacks to the next's.
+/// The distance from one vCPU's stacks to the next's, in bytes.
 const STRIDE: u64 = 1 << 20;
-/// The size of another vCPU's own stack.
+/// The size of another vCPU's own stack, in bytes.
 const OWN_STACK_SIZE: u64 = 64 << 10;
 
-/// The stacks of another vCPU: its own first, then those of traps in the order of their IST slots. They lie in
+/// Returns the stacks of another vCPU: its own first, then its trap stacks in the order of their IST slots. They have
 /// addresses of their own, a page apart, and are mapped when the vCPU starts.
 pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = StackSpan> {
     let sizes = [OWN_STACK_SIZE].into_iter().chain(TRAP_STACK_NAMES.map(|_| TRAP_STACK_SIZE as u64));
@@ -132,16 +132,16 @@ pub fn of_vcpu(vcpu: usize) -> impl Iterator<Item = StackSpan> {
     })
 }
 
-/// How many vCPUs have stacks.
+/// The number of vCPUs with mapped stacks.
 static VCPUS: AtomicUsize = AtomicUsize::new(1);
 
-/// Says that the stacks of vCPUs below this one are mapped.
+/// Records that the stacks of all vCPUs below `vcpus` are mapped.
 pub(crate) fn announce(vcpus: usize) {
     // Release: pairs with the Acquire of `spans`.
     VCPUS.fetch_max(vcpus, Ordering::Release);
 }
 
-/// Every stack there is.
+/// Returns all mapped stacks.
 pub fn spans() -> impl Iterator<Item = StackSpan> {
     // Acquire: pairs with the Release of `announce`: the stacks are mapped.
     in_image().chain((1..VCPUS.load(Ordering::Acquire)).flat_map(of_vcpu))

@@ -1,4 +1,4 @@
-//! What a trap interrupted, and what becomes of it. Every vector comes here through boot/traps.S.
+//! The state saved by a trap, and the handlers of traps. boot/traps.S passes every vector here.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use x86_64::registers::control::Cr2;
 
 use crate::sync::this_vcpu;
 
-/// Everything that a trap interrupted. The order is that of boot/traps.S and of the processor.
+/// The complete state of the interrupted code, in the order of boot/traps.S and of the processor.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are registers and have their names")]
@@ -28,7 +28,7 @@ pub struct TrapFrame {
     pub rbx: u64,
     pub rax: u64,
     pub vector: u64,
-    /// Zero where the processor gives none.
+    /// Zero if the processor provides none.
     pub error_code: u64,
     pub rip: u64,
     pub cs: u64,
@@ -38,11 +38,11 @@ pub struct TrapFrame {
 }
 
 const PAGE_FAULT: u64 = 14;
-/// Vectors below this one are the processor's own.
+/// Vectors below this one belong to the processor.
 pub(super) const EXCEPTIONS: u64 = 32;
 
 impl TrapFrame {
-    /// The exception's name, as the manuals have it.
+    /// Returns the exception's name, as in the processor's manuals.
     pub const fn name(&self) -> &'static str {
         match self.vector {
             0 => "divide error (#DE)",
@@ -73,7 +73,7 @@ impl TrapFrame {
         }
     }
 
-    /// The address whose use was a page fault, if that is what this is.
+    /// Returns the faulting address if this is a page fault.
     pub fn fault_address(&self) -> Option<u64> {
         (self.vector == PAGE_FAULT).then(Cr2::read_raw)
     }
@@ -90,25 +90,25 @@ impl fmt::Display for TrapFrame {
     }
 }
 
-/// What ends the guest after an exception that nothing can mend.
+/// A function called after an unrecoverable exception; it ends the guest.
 pub type Report = fn(&TrapFrame) -> !;
 
 static REPORT: Once<Report> = Once::new();
 
-/// Says what becomes of exceptions. The first call counts.
+/// Sets the function called on exceptions. Only the first call has an effect.
 #[cfg(granite_guest)]
 pub(super) fn report_with(report: Report) {
     REPORT.call_once(|| report);
 }
 
-/// What is done about an interrupt. It runs on the interrupted stack with interrupts masked, and what it
-/// interrupted goes on when it returns.
+/// The handler of an interrupt. It runs on the interrupted stack with interrupts masked. When it returns, the
+/// interrupted code continues.
 pub type Handler = fn(&TrapFrame);
 
 static HANDLERS: [Once<Handler>; 256 - EXCEPTIONS as usize] =
     [const { Once::new() }; 256 - EXCEPTIONS as usize];
 
-/// A vector that can't be handled, because it is an exception's or has a handler already.
+/// A vector that can't get a handler: it is an exception's, or already has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotHandled(
     /// The vector.
@@ -123,15 +123,15 @@ impl fmt::Display for NotHandled {
 
 impl core::error::Error for NotHandled {}
 
-/// Has a vector handled, for good.
+/// Installs the handler of a vector, permanently.
 ///
 /// # Errors
 ///
-/// [`NotHandled`] for the processor's own vectors, and for one that has a handler.
+/// [`NotHandled`] if the vector is one of the processor's (below 32), or already has a handler.
 ///
 /// # Safety
 ///
-/// The handler must leave interrupts masked: others would come on top of it without end.
+/// The handler must leave interrupts masked: otherwise they would nest without end.
 pub unsafe fn handle(vector: u8, handler: Handler) -> Result<(), NotHandled> {
     let slot = usize::from(vector).checked_sub(EXCEPTIONS as usize).and_then(|index| HANDLERS.get(index));
     let slot = slot.ok_or(NotHandled(vector))?;
@@ -143,13 +143,13 @@ pub unsafe fn handle(vector: u8, handler: Handler) -> Result<(), NotHandled> {
     if taken { Err(NotHandled(vector)) } else { Ok(()) }
 }
 
-/// Called by boot/traps.S, with interrupts masked. Returning resumes what was interrupted.
+/// Called by boot/traps.S, with interrupts masked. Returning resumes the interrupted code.
 #[cfg_attr(not(granite_guest), expect(dead_code, reason = "called by boot/traps.S, which is the guest's"))]
 pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
     if let Some(index) = frame.vector.checked_sub(EXCEPTIONS) {
         match HANDLERS.get(index as usize).and_then(Once::get) {
             Some(handler) => this_vcpu::handle(|| handler(frame)),
-            // No lock is held on this vCPU that the message could wait for: they all mask interrupts.
+            // The message can't wait for a lock held on this vCPU: all locks mask interrupts.
             None => log::warn!("interrupt on vector {} that nobody asked for", frame.vector),
         }
         frame.rip = super::idle::behind_halt(frame.rip);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_vector_is_handled_once_and_exceptions_never() {
-        // SAFETY: the handler does nothing.
+        // SAFETY: the handler is empty.
         let handle = |vector| unsafe { handle(vector, |_| {}) };
         assert_eq!(handle(31), Err(NotHandled(31)));
         assert_eq!(handle(32), Ok(()));

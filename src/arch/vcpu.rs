@@ -1,4 +1,4 @@
-//! What each vCPU has for itself, and how another one starts.
+//! Per-vCPU state, and the start of another vCPU.
 
 use alloc::boxed::Box;
 
@@ -14,7 +14,7 @@ use crate::sync::this_vcpu::ThisVcpu;
 
 core::arch::global_asm!(include_str!("../../boot/vcpu_entry.S"), vcpu_entry_in_rust = sym enter);
 
-/// The first vCPU's words. The others have theirs in what they start with.
+/// The first vCPU's words. The others have theirs in their `Start`.
 struct First(ThisVcpu);
 
 // SAFETY: only the first vCPU uses it.
@@ -22,35 +22,36 @@ unsafe impl Sync for First {}
 
 static FIRST: First = First(ThisVcpu::new(0));
 
-/// Points GS of this vCPU at its words.
+/// Points this vCPU's GS at its words.
 ///
 /// # Safety
 ///
-/// They are this vCPU's alone.
+/// The words must belong to this vCPU alone.
 unsafe fn own(words: *const ThisVcpu) {
     // Only the base counts in 64-bit mode.
     GsBase::write(VirtAddr::from_ptr(words));
 }
 
-/// Makes the first vCPU know itself, and gives it tables of our own.
+/// Points the first vCPU's GS at its words, and loads tables of our own.
 pub(super) fn load_first() {
-    // SAFETY: this is the first vCPU, which alone comes here.
+    // SAFETY: only the first vCPU runs this, and the words are its own.
     unsafe { own(&raw const FIRST.0) };
     gdt::first().load();
 }
 
-/// What another vCPU starts with. It stays for ever: a vCPU that is down still points here.
+/// The initial state of another vCPU. It is never freed: a vCPU that is down still points to it.
 struct Start {
     words: ThisVcpu,
     tables: Tables,
     main: fn() -> !,
 }
 
-/// The registers with which a vCPU starts `main`, on a stack of its own. Nothing, for a number that no vCPU has.
+/// Returns the registers for a vCPU to start `main` on its own stack. Returns `None` for vCPU 0, which is already
+/// running, and for numbers from `MAX_VCPUS` on.
 ///
 /// Its stacks, [`stack::of_vcpu`], must be mapped before it runs.
 pub fn context(vcpu: usize, main: fn() -> !) -> Option<VcpuContext> {
-    // PE, MP, ET, NE, WP, PG; PAE, OSFXSR, OSXMMEXCPT; LME, LMA, NXE: what boot/entry.S sets for the first.
+    // PE, MP, ET, NE, WP, PG; PAE, OSFXSR, OSXMMEXCPT; LME, LMA, NXE: as boot/entry.S sets them for the first vCPU.
     const CR0: u64 = 0x8001_0033;
     const CR4: u64 = 0x620;
     const EFER: u64 = 0xd00;
@@ -78,7 +79,7 @@ pub fn context(vcpu: usize, main: fn() -> !) -> Option<VcpuContext> {
     })
 }
 
-/// Called by boot/vcpu_entry.S, on the vCPU's own stack, with what `context` gave it.
+/// Called by boot/vcpu_entry.S, on the vCPU's own stack, with the `Start` made by `context`.
 extern "sysv64" fn enter(start: &'static Start) -> ! {
     // SAFETY: the words were made for this vCPU.
     unsafe { own(&raw const start.words) };

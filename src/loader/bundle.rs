@@ -1,17 +1,17 @@
-//! Several files in one module. Xen gives its control domain one; `cargo xtask run` joins what it has to give.
+//! Several files joined in one module. Xen gives its control domain only one, so `cargo xtask run` joins its files.
 //!
-//! The files lie one behind the other, each from a multiple of 512 on. Behind them come their lengths, 8 bytes each, their
+//! The files follow one another, each from a multiple of 512 on. After them come their lengths, 8 bytes each, their
 //! number, and a mark: all little endian.
 
 use alloc::vec::Vec;
 
-/// The last bytes of such a module.
+/// The mark: the last bytes of such a module.
 const MARK: &[u8; 16] = b"granite: joined.";
 const ALIGN: usize = 512;
-/// Files in a module, at most.
+/// The maximum number of files in a module.
 const MOST: usize = 16;
 
-/// Takes a module apart; one that isn't joined is one file.
+/// Splits a module into its files. A plain or malformed module is a single file.
 pub fn split(module: &[u8]) -> Vec<&[u8]> {
     parts(module).unwrap_or_else(|| Vec::from([module]))
 }
@@ -39,7 +39,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// As xtask does.
+    /// Joins files as xtask does.
     fn join(files: &[&[u8]]) -> Vec<u8> {
         let mut joined = Vec::new();
         for file in files {
@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_one_file() {
         let good = join(&[b"one", b"two"]);
-        // Each byte of the lengths, but the low ones, which change no place; and of their number.
+        // Corrupts each byte of the lengths, except the low ones, which don't move a file, and each byte of their
+        // number.
         for at in (1..8).chain(9..24) {
             let mut bad = good.clone();
             let at = bad.len() - 40 + at;

@@ -1,4 +1,4 @@
-//! Which memory there is: by the loader, or by Xen.
+//! The memory map, from the loader or from Xen.
 
 use core::fmt;
 use core::ops::Range;
@@ -12,10 +12,10 @@ use crate::hypercall::{self, Hypercall};
 use crate::mm::ram::{self, Ram};
 use crate::mm::windows;
 
-/// Below this every processor that virtualises has addresses.
+/// Every processor with virtualisation has physical addresses up to this limit.
 const LIMIT_OF_ALL: u64 = 1 << 36;
 
-/// Why it isn't known which memory there is.
+/// Why there is no memory map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoMemoryMap {
     /// The start info has no memory map, and there is no Xen to ask.
@@ -35,20 +35,20 @@ impl fmt::Display for NoMemoryMap {
 
 impl core::error::Error for NoMemoryMap {}
 
-/// What the memory map says.
+/// The RAM, and a place for windows, found in the memory map.
 #[derive(Debug)]
 pub struct Found {
-    /// Which memory is RAM.
+    /// The domain's RAM.
     pub ram: Ram,
-    /// A place that the map names nothing at, for windows; nothing, where there is none.
+    /// A range for windows without an entry in the map; `None` if there is none.
     pub windows: Option<Range<u64>>,
 }
 
-/// The domain's RAM: by the start info's map, or where it has none (version 0), by Xen's.
+/// Finds the domain's RAM in the start info's map or, if it has none (version 0), in Xen's.
 ///
 /// # Errors
 ///
-/// [`NoMemoryMap`]: neither the loader nor Xen gives one.
+/// [`NoMemoryMap`] if neither the loader nor Xen provides a map.
 pub fn usable_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Found, NoMemoryMap> {
     if let Some(map) = info.memory_map() {
         return Ok(read(map.iter().copied()));
@@ -66,7 +66,7 @@ pub fn usable_ram(info: &StartInfo, xen: Option<&impl Hypercall>) -> Result<Foun
 
 fn read(map: impl Iterator<Item = MemoryMapEntry> + Clone) -> Found {
     let place = |limit| windows::place(map.clone().map(|entry| ram::outward(entry.addr, entry.size)), limit);
-    // The processor is asked only where it matters: CPUID is a trap.
+    // CPUID traps, so the processor is asked only if there is no place below `LIMIT_OF_ALL`.
     let windows = place(LIMIT_OF_ALL).or_else(|| place(paging::physical_limit().min(ram::LIMIT)));
     Found { ram: ram_of(map), windows }
 }

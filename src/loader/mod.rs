@@ -1,5 +1,5 @@
-//! Layer 3: what the loader tells a guest: the start info with its command line, modules and memory map. Where the loader
-//! gives no map, Xen is asked for it.
+//! Layer 3: the loader's information for a guest: the start info with its command line, modules and memory map. If
+//! the loader gives no map, Xen is asked for it.
 
 pub mod bundle;
 mod memory_map;

@@ -3,17 +3,17 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// The command line as options, `name` or `name=value`, between spaces. A value with spaces is quoted:
-/// `name="some words"`. What can't be an option is skipped, never an error.
+/// The command line as options, `name` or `name=value`, separated by spaces. A value with spaces is quoted:
+/// `name="some words"`. A word that can't be an option is skipped, never an error.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
     line: &'a str,
 }
 
-/// An option whose value makes no sense.
+/// An option with an invalid value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadOption<'n, 'a> {
-    /// The option.
+    /// The option's name.
     pub name: &'n str,
     /// Its value.
     pub value: &'a str,
@@ -28,17 +28,17 @@ impl fmt::Display for BadOption<'_, '_> {
 impl core::error::Error for BadOption<'_, '_> {}
 
 impl<'a> Options<'a> {
-    /// Options of this line.
+    /// Creates the options of a command line.
     pub const fn new(line: &'a str) -> Self {
         Self { line }
     }
 
-    /// The whole line, as it came.
+    /// Returns the whole line, unchanged.
     pub const fn line(&self) -> &'a str {
         self.line
     }
 
-    /// All options in order, as name and value; an option without `=` has the empty value.
+    /// Returns all options in order, as name and value. An option without `=` has an empty value.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let mut rest = self.line;
         core::iter::from_fn(move || {
@@ -53,32 +53,32 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// The value of an option; the last one counts where it is given twice.
+    /// Returns the value of an option. If it is given twice, the last one counts.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.iter().filter(|&(given, _)| given == name).last().map(|(_, value)| value)
     }
 
-    /// Whether an option is given, with a value or without.
+    /// Returns whether an option is given, with or without a value.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
-    /// An option's value as a `T`.
+    /// Returns an option's value as a `T`, or `None` if the option isn't given.
     ///
     /// # Errors
     ///
-    /// [`BadOption`] if it is given and isn't one.
+    /// [`BadOption`] if the option is given and its value isn't a `T`.
     pub fn parse<'n, T: FromStr>(&self, name: &'n str) -> Result<Option<T>, BadOption<'n, 'a>> {
         self.get(name).map(|value| value.parse().map_err(|_| BadOption { name, value })).transpose()
     }
 
-    /// The names of options that are in none of these lists.
+    /// Returns the names of options missing from all of these lists.
     pub fn unknown(&self, known: &[&[&str]]) -> impl Iterator<Item = &'a str> {
         self.iter().map(|(name, _)| name).filter(move |name| !known.iter().any(|list| list.contains(name)))
     }
 }
 
-/// Splits off the first word; spaces between quotes don't end it.
+/// Splits off the first word. Spaces between quotes don't end it.
 fn next_word(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_ascii_start();
     if line.is_empty() {
@@ -92,7 +92,7 @@ fn next_word(line: &str) -> Option<(&str, &str)> {
     line.split_at_checked(end.unwrap_or(line.len()))
 }
 
-/// Takes off the quotes around a value; those inside, or without a partner, are part of it.
+/// Removes the quotes around a value. Quotes inside it, or without a partner, are part of it.
 fn unquote(value: &str) -> &str {
     value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }

@@ -1,5 +1,5 @@
-//! Reading the start info. Nothing in it is believed: every pointer may be null or wrong, every count
-//! absurd, every text without an end.
+//! Reading the start info. None of it is trusted: every pointer may be null or wrong, every count absurd, every text
+//! without an end.
 
 use core::fmt;
 use core::mem::offset_of;
@@ -22,17 +22,17 @@ pub const MAX_COMMAND_LINE: usize = 2048;
 
 /// Guest-physical memory, as far as it can be read at boot.
 pub trait PhysicalMemory {
-    /// Copies from `address` on; tells whether it could.
+    /// Copies memory from `address` on. Returns whether it was readable.
     fn read(&self, address: u64, into: &mut [u8]) -> bool;
 }
 
-/// A start info that nothing can be learned from.
+/// Why there is no usable start info.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StartInfoError {
-    /// Nothing can be read at the address that the loader gave.
+    /// The address given by the loader can't be read.
     Unreadable(u64),
-    /// What is there is no start info.
+    /// The memory there begins with this number, not with the start info's magic.
     BadMagic(u32),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for StartInfoError {
 
 impl core::error::Error for StartInfoError {}
 
-/// What the loader told, copied and checked.
+/// The loader's information, copied and checked.
 #[derive(Clone, Debug)]
 pub struct StartInfo {
     raw: Raw,
@@ -59,11 +59,12 @@ pub struct StartInfo {
 }
 
 impl StartInfo {
-    /// Reads what lies at `address`. What makes no sense is left out, with a warning in the log.
+    /// Reads the start info at `address`. Invalid parts are left out, with a warning in the log.
     ///
     /// # Errors
     ///
-    /// [`StartInfoError`] if there is no start info at all.
+    /// [`StartInfoError::Unreadable`] if `address` can't be read, [`StartInfoError::BadMagic`] if there is no start
+    /// info.
     pub fn read(memory: &impl PhysicalMemory, address: u64) -> Result<Self, StartInfoError> {
         let raw = read_raw(memory, address)?;
         let mut this = Self {
@@ -78,34 +79,33 @@ impl StartInfo {
         Ok(this)
     }
 
-    /// The version of the structure.
+    /// Returns the version of the structure.
     pub fn version(&self) -> u32 {
         self.raw.version
     }
 
-    /// Whether this is the domain that Xen itself started.
+    /// Returns whether this is the domain started by Xen itself.
     pub fn is_initial_domain(&self) -> bool {
         self.raw.flags & FLAG_INITIAL_DOMAIN != 0
     }
 
-    /// The options of the command line.
+    /// Returns the options of the command line.
     pub fn options(&self) -> Options<'_> {
         Options::new(&self.command_line)
     }
 
-    /// The address of ACPI's root pointer, if there is one.
+    /// Returns the physical address of ACPI's root pointer, if there is one.
     pub fn rsdp(&self) -> Option<u64> {
         (self.raw.rsdp_paddr != 0).then_some(self.raw.rsdp_paddr)
     }
 
-    /// The memory map; version 0 has none, and one that can't be read is none.
+    /// Returns the memory map, or `None` if there is none (as in version 0) or it can't be read.
     pub fn memory_map(&self) -> Option<&[MemoryMapEntry]> {
         self.memory_map.as_deref()
     }
 
-    /// The modules that lie as a whole in `free` memory: RAM that is no part of the kernel. The others are
-    /// left out, with a warning. All else that the loader filled was copied, so nothing else needs to be
-    /// kept.
+    /// Returns the modules that lie entirely in `free` memory: RAM outside the kernel. The others are left out, with
+    /// a warning. All other data of the loader was copied, so no other memory has to be kept.
     pub fn modules_in(&self, free: &Ram) -> heapless::Vec<Range<u64>, MAX_MODULES> {
         let mut found = heapless::Vec::new();
         for Module { paddr, size, .. } in &self.modules {
@@ -168,7 +168,7 @@ impl StartInfo {
                 reserved: 0,
             }
         });
-        // One that can't be read is none: Xen may still be asked.
+        // An unreadable map counts as none, so that Xen may still be asked.
         self.memory_map = (!map.is_empty()).then_some(map);
     }
 }
@@ -196,15 +196,14 @@ fn read_raw(memory: &impl PhysicalMemory, address: u64) -> Result<Raw, StartInfo
         modlist_paddr: u64_at(&bytes, offset_of!(Raw, modlist_paddr)),
         cmdline_paddr: u64_at(&bytes, offset_of!(Raw, cmdline_paddr)),
         rsdp_paddr: u64_at(&bytes, offset_of!(Raw, rsdp_paddr)),
-        // Bytes that a version 0 doesn't have were not read: zero.
+        // Version 0 doesn't have these bytes: they weren't read, and are zero.
         memmap_paddr: u64_at(&bytes, offset_of!(Raw, memmap_paddr)),
         memmap_entries: u32_at(&bytes, offset_of!(Raw, memmap_entries)),
         reserved: 0,
     })
 }
 
-/// Reads `count` entries of `SIZE` bytes: as many as there is room for, and none behind one that can't be
-/// read.
+/// Reads `count` entries of `SIZE` bytes: as many as there is room for, and none after an unreadable one.
 fn read_list<T, const SIZE: usize, const MAX: usize>(
     memory: &impl PhysicalMemory,
     what: &str,

@@ -1,4 +1,4 @@
-//! A loader that tells what a test wants told, and the tests of reading it.
+//! A loader with contents chosen by a test, and the tests of reading them.
 
 #![allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 
@@ -143,7 +143,7 @@ fn wrong_pointers_lose_only_what_they_point_to() {
     }
 }
 
-/// RAM up to 4 GiB.
+/// Returns RAM up to 4 GiB.
 fn everything() -> Ram {
     Ram::new([(0, 4 << 30)].into_iter(), core::iter::empty())
 }
@@ -175,9 +175,9 @@ fn absurd_counts_are_cut() {
     loader.put32(48, u32::MAX);
     let info = loader.read();
     assert_eq!(info.memory_map().map(<[_]>::len), Some(MAX_MAP));
-    // Those behind the first are zeros, which are no modules.
+    // Those after the first are zeros, not modules.
     assert_eq!(info.modules_in(&everything()).as_slice(), &[0x40_0000..0x40_1800]);
-    // One that fills all of a range is in it, to its last byte and not one further.
+    // A module may fill a range to its last byte, and not one byte more.
     let mut exact = everything();
     exact.remove(0..0x40_0000);
     exact.remove(0x40_2000..u64::MAX);
