@@ -4,7 +4,7 @@
 //! Interrupts run on the interrupted stack. On a stack of their own (IST) each would begin at its top, over the frame
 //! of one that has just begun. QEMU's SVM now and then delivers an interrupt injected by Xen twice, the second time
 //! before the first instruction of its handler, masked or not. On the interrupted stack the second one nests and is
-//! harmless. Code must keep no data below RSP: `cargo xtask` boots no image with an instruction that reaches there.
+//! harmless. No code may keep data below RSP: `cargo xtask` boots no image with an instruction that reaches there.
 
 #[cfg(granite_guest)]
 use spin::Once;

@@ -20,8 +20,8 @@ pub(crate) fn write_debug_console(bytes: &[u8]) {
     }
 }
 
-/// Writes to the first serial line while it accepts bytes. A missing line reads as all ones and so looks ready. A
-/// stuck line is given up after `PATIENCE` polls.
+/// Writes to the first serial line while it accepts bytes. A missing line reads as all ones and so looks ready. It
+/// gives up on a stuck line after `PATIENCE` polls.
 pub(crate) fn write_serial(bytes: &[u8]) {
     const LINE_STATUS: u16 = 5;
     const TRANSMITTER_EMPTY: u8 = 1 << 5;

@@ -44,7 +44,7 @@ pub struct Found {
     pub windows: Option<Range<u64>>,
 }
 
-/// Finds the domain's RAM in the start info's map or, if it has none (version 0), in Xen's.
+/// Finds the domain's RAM, and a place for windows, in the start info's map or, if it has none (version 0), in Xen's.
 ///
 /// # Errors
 ///

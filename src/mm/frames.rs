@@ -1,4 +1,4 @@
-//! The frame allocator: a bit a frame, for RAM alone.
+//! The frame allocator: one bit per frame, for RAM only.
 
 use core::fmt;
 use core::ops::Range;
@@ -6,10 +6,10 @@ use core::ops::Range;
 use super::ram::{self, MAX_RANGES, Ram};
 use crate::abi::{Gfn, PAGE_SIZE};
 
-/// Frames of a large page: 2 MiB.
+/// The number of frames in a large page of 2 MiB.
 pub const LARGE_FRAMES: usize = 512;
 
-/// Hands out frames of RAM, singly or in consecutive runs, lowest first.
+/// An allocator of RAM frames, single ones or consecutive runs, lowest first.
 pub struct Frames {
     spans: heapless::Vec<Span, MAX_RANGES>,
     total: usize,
@@ -21,11 +21,11 @@ struct Span {
     first: u64,
     count: usize,
     used: &'static mut [u64],
-    /// No frame below this one is free.
+    /// No frame below this index is free.
     hint: usize,
 }
 
-/// A frame that was given back and wasn't out.
+/// A freed frame that wasn't allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -47,17 +47,17 @@ impl fmt::Display for FrameError {
 impl core::error::Error for FrameError {}
 
 impl Frames {
-    /// How many words of bitmap the allocator of this RAM needs.
+    /// Returns the number of bitmap words needed for an allocator of this RAM.
     pub(crate) fn words_for(ram: &Ram) -> usize {
         ram.ranges.iter().map(|range| words(frames_in(range))).sum()
     }
 
-    /// An allocator in which every frame of `ram` is free. `bitmap` must have [`words_for`](Self::words_for)
-    /// words; RAM that it can't describe is left out.
+    /// Creates an allocator with every frame of `ram` free. `bitmap` must have [`words_for`](Self::words_for) words;
+    /// RAM beyond it is left out.
     ///
     /// # Safety
     ///
-    /// The RAM is nobody else's, but for what is [reserved](Self::reserve) before anything is allocated.
+    /// The RAM must have no other owner, except for parts [reserved](Self::reserve) before the first allocation.
     pub(crate) unsafe fn new(ram: &Ram, mut bitmap: &'static mut [u64]) -> Self {
         let mut this = Self { spans: heapless::Vec::new(), total: 0, free: 0 };
         for range in &ram.ranges {
@@ -66,7 +66,7 @@ impl Frames {
             bitmap = rest;
             used.fill(0);
             if let Some(last) = used.last_mut() {
-                // Bits past the end never come free.
+                // Bits past the end are never free.
                 *last = if count.is_multiple_of(64) { 0 } else { !0 << (count % 64) };
             }
             let span = Span { first: Gfn::containing(range.start).0, count, used, hint: 0 };
@@ -79,17 +79,17 @@ impl Frames {
         this
     }
 
-    /// Frames of RAM.
+    /// Returns the number of frames, free or not.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// Frames that are free.
+    /// Returns the number of free frames.
     pub fn free(&self) -> usize {
         self.free
     }
 
-    /// Takes out the free frames that `bytes` touches. What is out already, or no RAM, is left as it is.
+    /// Reserves the free frames touched by `bytes`. Frames already used, and addresses outside RAM, are ignored.
     pub(crate) fn reserve(&mut self, bytes: Range<u64>) {
         let pages = ram::outward(bytes.start, bytes.end.saturating_sub(bytes.start));
         let wanted = Gfn::containing(pages.start).0..Gfn::containing(pages.end).0;
@@ -102,12 +102,12 @@ impl Frames {
         }
     }
 
-    /// Takes the lowest free frame.
+    /// Allocates the lowest free frame.
     pub fn allocate(&mut self) -> Option<Gfn> {
         self.allocate_run(1)
     }
 
-    /// Takes the lowest `count` consecutive free frames, and returns the first.
+    /// Allocates the lowest run of `count` consecutive free frames and returns its first frame.
     pub fn allocate_run(&mut self, count: usize) -> Option<Gfn> {
         if count == 0 || count > self.free {
             return None;
@@ -117,7 +117,7 @@ impl Frames {
             for i in index..index + count {
                 span.set(i);
             }
-            // A single frame is the lowest that is free: whatever lies below is out.
+            // A single frame is the lowest free one: all frames below it are used.
             if count == 1 || index == span.hint {
                 span.hint = index + count;
             }
@@ -126,10 +126,10 @@ impl Frames {
         })
     }
 
-    /// Takes the frames of a large page, and returns the first.
+    /// Allocates the frames of a large page and returns the first.
     pub fn allocate_large(&mut self) -> Option<Gfn> {
         self.spans.iter_mut().find_map(|span| {
-            // The first that lies at a multiple of its size.
+            // Large pages lie at multiples of their size.
             let first = span.first.next_multiple_of(LARGE_FRAMES as u64) - span.first;
             let places = (first as usize..).step_by(LARGE_FRAMES);
             let index = places.take_while(|index| index + LARGE_FRAMES <= span.count);
@@ -143,15 +143,16 @@ impl Frames {
         })
     }
 
-    /// Gives a frame back.
+    /// Frees a frame.
     ///
     /// # Errors
     ///
-    /// [`FrameError`], and nothing is changed, if it wasn't out.
+    /// [`FrameError::NotRam`] if it isn't RAM, [`FrameError::DoubleFree`] if it is free already. Neither changes the
+    /// allocator.
     ///
     /// # Safety
     ///
-    /// It was allocated here, not reserved, and nobody uses it any more.
+    /// The frame must have been allocated here, not reserved, and must no longer be in use.
     pub unsafe fn release(&mut self, frame: Gfn) -> Result<(), FrameError> {
         let in_span = |span: &&mut Span| (span.first..span.first + span.count as u64).contains(&frame.0);
         let span = self.spans.iter_mut().find(in_span).ok_or(FrameError::NotRam(frame))?;
@@ -168,14 +169,14 @@ impl Span {
         self.used[index / 64] & 1 << (index % 64) != 0
     }
 
-    /// Marks a frame as out; tells whether it was free.
+    /// Marks a frame as used. Returns whether it was free.
     fn set(&mut self, index: usize) -> bool {
         let was_free = !self.is_used(index);
         self.used[index / 64] |= 1 << (index % 64);
         was_free
     }
 
-    /// Marks a frame as free; tells whether it was out.
+    /// Marks a frame as free. Returns whether it was used.
     fn clear(&mut self, index: usize) -> bool {
         let was_used = self.is_used(index);
         self.used[index / 64] &= !(1 << (index % 64));
@@ -198,13 +199,13 @@ impl Span {
         None
     }
 
-    /// The last of so many frames that is out.
+    /// Returns the last used frame among the `count` frames from `start` on.
     fn find_used(&self, start: usize, count: usize) -> Option<usize> {
         let mut end = start + count;
         while end > start {
             let word = (end - 1) / 64;
             let low = start.max(word * 64);
-            // Those of the word that are asked for.
+            // The bits of this word inside the range.
             let mask = (!0 >> (63 - (end - 1) % 64)) & (!0 << (low % 64));
             let used = self.used[word] & mask;
             if used != 0 {
@@ -242,12 +243,12 @@ mod tests {
     fn frames() -> Frames {
         let map = [(PAGE_SIZE, 99 * PAGE_SIZE), (1000 * PAGE_SIZE, 64 * PAGE_SIZE)];
         let ram = Ram::new(map.into_iter(), core::iter::empty());
-        // SAFETY: nobody ever uses these frames.
+        // SAFETY: these frames are never accessed.
         unsafe { Frames::new(&ram, vec![!0; Frames::words_for(&ram)].leak()) }
     }
 
     fn release(frames: &mut Frames, gfn: u64) -> Result<(), FrameError> {
-        // SAFETY: nobody ever uses these frames.
+        // SAFETY: these frames are never accessed.
         unsafe { frames.release(Gfn(gfn)) }
     }
 
@@ -266,7 +267,7 @@ mod tests {
     fn a_large_page_may_end_where_its_range_does() {
         // Two of them, and one frame too few for a third.
         let ram = Ram::new([(512 * PAGE_SIZE, 1535 * PAGE_SIZE)].into_iter(), core::iter::empty());
-        // SAFETY: nobody ever uses these frames.
+        // SAFETY: these frames are never accessed.
         let mut frames = unsafe { Frames::new(&ram, vec![!0; Frames::words_for(&ram)].leak()) };
         let large = core::iter::from_fn(|| frames.allocate_large()).collect::<Vec<_>>();
         assert_eq!((large, frames.free()), (vec![Gfn(512), Gfn(1024)], 511));
@@ -289,12 +290,12 @@ mod tests {
         assert_eq!(frames.free(), 0);
     }
 
-    /// Frames come lowest first, whatever was taken in between.
+    /// Frames come lowest first, regardless of runs taken in between.
     #[test]
     fn a_hole_below_a_run_is_not_forgotten() {
         let mut frames = frames();
         frames.reserve(4 * PAGE_SIZE..5 * PAGE_SIZE);
-        // 1 to 3 are too few for it.
+        // Frames 1 to 3 are too few for it.
         assert_eq!(frames.allocate_run(5), Some(Gfn(5)));
         assert_eq!(
             (frames.allocate(), frames.allocate_run(2), frames.allocate()),
@@ -304,7 +305,7 @@ mod tests {
         assert_eq!((frames.allocate_run(2), frames.allocate()), (Some(Gfn(11)), Some(Gfn(2))));
     }
 
-    /// Behind a frame that is reserved, as the null page is, every frame would be looked for from there on.
+    /// Otherwise every search would begin again at a reserved frame, such as the null page.
     #[test]
     fn the_search_begins_where_the_last_one_ended() {
         let mut frames = frames();
@@ -317,7 +318,7 @@ mod tests {
     fn large_pages_lie_at_multiples_of_their_size() {
         let map = [(300 * PAGE_SIZE, 1800 * PAGE_SIZE)]; // 512, 1024 and 1536 begin one
         let ram = Ram::new(map.into_iter(), core::iter::empty());
-        // SAFETY: nobody ever uses these frames.
+        // SAFETY: these frames are never accessed.
         let mut frames = unsafe { Frames::new(&ram, vec![0; Frames::words_for(&ram)].leak()) };
         frames.reserve(1535 * PAGE_SIZE..1536 * PAGE_SIZE);
         assert_eq!(frames.allocate(), Some(Gfn(300)));

@@ -1,14 +1,14 @@
-//! The seam of drivers: what they need of the guest that they run in.
+//! The drivers' interface to the guest they run in.
 
 use super::page::Page;
 #[cfg(not(granite_guest))]
 use crate::hypercall::fake::FakeXen;
 use crate::hypercall::{Hypercall, Xen};
 
-/// A guest: hypercalls, by which it grants and maps and has event channels, and pages of its own. [`Xen`] is the one that
-/// this code runs in; on the host each domain of the fake's is one.
+/// A guest: hypercalls, used to grant and map pages and for event channels, and pages of its own. [`Xen`] is the
+/// guest running this code; on the host each domain of the fake Xen is one.
 pub trait Guest: Hypercall + Copy + 'static {
-    /// A page of zeros; `None` if no memory is free.
+    /// Allocates a page of zeros; returns `None` if no memory is free.
     fn page(&self) -> Option<Page>;
 }
 

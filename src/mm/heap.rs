@@ -1,6 +1,6 @@
-//! The heap: small objects by TLSF (the crate `rlsf`), which allocates and frees in bounded time however many there
-//! are, in a window of addresses that grows a piece at a time out of the frame allocator; large ones as pages of their
-//! own (`mm::large`), which go back to the frame allocator when they are freed.
+//! The heap. Small objects use TLSF (the crate `rlsf`), which allocates and frees in bounded time regardless of their
+//! number. Its window of addresses grows piece by piece from the frame allocator. Large objects get pages of their
+//! own (`mm::large`), which return to the frame allocator when the object is freed.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
@@ -12,30 +12,30 @@ use super::{Memory, large};
 use crate::abi::PAGE_SIZE;
 use crate::sync::IrqMutex;
 
-/// Where the window begins: above any RAM, so that nothing else is ever mapped there.
+/// The start of the window: above any RAM, so that no other mapping is ever there.
 pub const WINDOW: u64 = super::ram::LIMIT;
-/// The heap grows by this much, or more where one allocation needs it.
+/// The heap grows by this many bytes: by more if one allocation needs it, by less if memory is short.
 const STEP: usize = 64 << 10;
-/// Lists by size, so many that a pool may be of any size: only then does it grow at its end.
+/// The number of size classes, enough for a pool of any size: only then can the pool grow at its end.
 const CLASSES: usize = (usize::BITS - rlsf::GRANULARITY.trailing_zeros()) as usize;
-/// Lists of each class.
+/// The number of lists in each class.
 const LISTS: usize = 8;
 
 type List = Tlsf<'static, u64, u8, CLASSES, LISTS>;
 
-/// Where a heap's memory comes from.
+/// The source of a heap's memory.
 ///
 /// # Safety
 ///
-/// Memory that is given is valid, writable, and nobody else's, and stays so. It begins and ends at multiples of a page.
+/// Supplied memory must be valid and writable, must have no other owner, and must stay so. It must begin and end at
+/// multiples of a page.
 pub unsafe trait Supply {
-    /// Gives `bytes` more, in whole pages, right behind all that it gave before, and returns them.
-    /// Where there isn't so much, it gives none: a request that can't be met must not use up what others
-    /// could have.
+    /// Supplies `bytes` more, in whole pages, directly after all memory supplied before, and returns its start and
+    /// size. If there isn't enough, it supplies none: a request it can't meet must leave the memory to others.
     fn extend(&mut self, bytes: usize) -> (*mut u8, usize);
 }
 
-/// A heap over some supply of memory.
+/// A heap on top of a supply of memory.
 pub struct Heap<S> {
     state: IrqMutex<State<S>>,
 }
@@ -46,23 +46,23 @@ struct State<S> {
     usage: Usage,
 }
 
-/// How much of a heap is in use.
+/// The use and the size of a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Usage {
     /// Bytes allocated.
     pub used: usize,
-    /// Bytes that the heap has grown to.
+    /// Bytes obtained for the heap so far.
     pub size: usize,
 }
 
 impl<S: Supply> Heap<S> {
-    /// An empty heap, which grows with its first allocation.
+    /// Creates an empty heap; it grows with its first allocation.
     pub const fn new(supply: S) -> Self {
         let usage = Usage { used: 0, size: 0 };
         Self { state: IrqMutex::new(State { list: List::new(), supply, usage }) }
     }
 
-    /// How much is in use.
+    /// Returns the heap's current usage.
     pub fn usage(&self) -> Usage {
         self.state.with(|state| state.usage)
     }
@@ -73,10 +73,10 @@ impl<S: Supply> State<S> {
         let memory = match self.list.allocate(layout) {
             Some(memory) => memory,
             None => {
-                // What the list looks for, rounded up to the next of its lists, and its own words.
+                // The size searched for by the list, rounded up to its next list, plus its own words.
                 let bytes = layout.size().checked_add(layout.align())?.checked_add(3 * rlsf::GRANULARITY)?;
                 let needed = bytes.checked_add(bytes / LISTS)?;
-                // In larger steps while there is plenty; near the end by what is needed and no more.
+                // Grow in larger steps while memory is plentiful, and near the end by the needed size only.
                 if !self.grow(needed.max(STEP)) && !self.grow(needed) {
                     return None;
                 }
@@ -89,9 +89,9 @@ impl<S: Supply> State<S> {
 
     /// # Safety
     ///
-    /// `allocate` gave it, for this layout, and nobody uses it any more.
+    /// `memory` must come from `allocate` with this layout, and must no longer be in use.
     unsafe fn deallocate(&mut self, memory: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.list.deallocate(memory, layout.align()) };
         self.usage.used -= layout.size();
     }
@@ -102,8 +102,8 @@ impl<S: Supply> State<S> {
         else {
             return false;
         };
-        // SAFETY: the supply's memory is ours alone, and each piece lies right behind the one before, which is where the
-        // pool ends. A piece is at least a page, more than the smallest that the list takes.
+        // SAFETY: the supply's memory is ours alone, and each piece lies directly after the one before, at the end of
+        // the pool. A piece is at least a page, more than the smallest size accepted by the list.
         unsafe {
             if self.usage.size == 0 {
                 let _ = self.list.insert_free_block_ptr(piece); // how much of it is used
@@ -116,8 +116,8 @@ impl<S: Supply> State<S> {
     }
 }
 
-// SAFETY: the list hands out memory of the supply that fits the layout and is in no other allocation; the
-// lock, which masks interrupts, keeps every vCPU and handler but one out of it.
+// SAFETY: the list hands out memory of the supply that fits the layout and is in no other allocation. The lock masks
+// interrupts and lets in one vCPU or handler at a time.
 unsafe impl<S: Supply> GlobalAlloc for Heap<S> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.state.with(|state| state.allocate(layout)).map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -125,7 +125,7 @@ unsafe impl<S: Supply> GlobalAlloc for Heap<S> {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if let Some(memory) = NonNull::new(memory) {
-            // SAFETY: the caller says that `alloc` gave it, for this layout, and that it is done with it.
+            // SAFETY: the caller guarantees that `alloc` returned it for this layout, and no longer uses it.
             self.state.with(|state| unsafe { state.deallocate(memory, layout) });
         }
     }
@@ -137,22 +137,21 @@ impl<S> fmt::Debug for Heap<S> {
     }
 }
 
-/// Frames of the domain's memory, mapped one behind the other in the window.
+/// The window: frames of the domain's memory, mapped one after another.
 #[derive(Debug)]
 struct Window {
-    /// Bytes that are mapped, from its beginning on. A heap of zeros takes no place in the image.
+    /// Bytes mapped from its start on. A heap made of zeros takes no space in the image.
     mapped: u64,
 }
 
 impl Window {
-    /// With nothing mapped yet.
+    /// Creates a window without any mapping yet.
     const fn new() -> Self {
         Self { mapped: 0 }
     }
 }
 
-// SAFETY: each page is a frame just allocated, mapped at an address that only this window uses, and never
-// unmapped.
+// SAFETY: each page is a newly allocated frame, mapped at an address used only by this window, and never unmapped.
 unsafe impl Supply for Window {
     fn extend(&mut self, bytes: usize) -> (*mut u8, usize) {
         let nothing = (ptr::null_mut(), 0);
@@ -165,7 +164,7 @@ unsafe impl Supply for Window {
             }
             let end = start + pages as u64 * PAGE_SIZE;
             let mut next = start;
-            // SAFETY: the address is the window's next.
+            // SAFETY: this is the window's next address.
             while next < end && unsafe { tables.map_new_page(next, frames) }.is_ok() {
                 next += PAGE_SIZE;
             }
@@ -175,18 +174,18 @@ unsafe impl Supply for Window {
     }
 }
 
-/// Whether so many frames are enough to map so many pages.
+/// Returns whether `free` frames are enough to map `pages` pages.
 fn has_room(pages: usize, free: usize) -> bool {
     pages.saturating_add(table_frames(pages)) <= free
 }
 
-/// Frames that mapping so many pages may take for page tables: one for 512, one more at an edge, and those
-/// above.
+/// Returns the maximum number of page-table frames needed to map `pages` pages: one per 512, one more at an edge, and
+/// those of the levels above.
 const fn table_frames(pages: usize) -> usize {
     pages / 512 + 4
 }
 
-/// The kernel's memory: a heap for what is small, and pages for what is large.
+/// The kernel's memory: a heap for small objects, and pages for large ones.
 #[derive(Debug)]
 struct Kernel {
     heap: Heap<Window>,
@@ -195,18 +194,18 @@ struct Kernel {
 #[cfg_attr(granite_guest, global_allocator)]
 static KERNEL: Kernel = Kernel { heap: Heap::new(Window::new()) };
 
-// SAFETY: either of the two is an allocator, and the size says which one has an allocation.
+// SAFETY: both are allocators, and the size of an allocation determines its owner.
 unsafe impl GlobalAlloc for Kernel {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if large::is_large(layout) {
             return large::allocate(layout);
         }
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.heap.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's word, for the one that allocated it.
+        // SAFETY: guaranteed by the caller, for the allocator that returned the memory.
         unsafe {
             if large::is_large(layout) {
                 large::free(memory, layout);
@@ -217,7 +216,7 @@ unsafe impl GlobalAlloc for Kernel {
     }
 }
 
-/// How much of the kernel's heap is in use, large objects included.
+/// Returns the usage of the kernel's heap, large objects included.
 pub fn usage() -> Usage {
     let (small, large) = (KERNEL.heap.usage(), large::used());
     Usage { used: small.used + large, size: small.size + large }
@@ -230,13 +229,13 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// A block of the host's memory, given a page at a time.
+    /// A block of the host's memory, supplied in whole pages.
     struct Block {
         memory: &'static mut [u8],
         given: usize,
     }
 
-    // SAFETY: each byte of the leaked block is given once.
+    // SAFETY: each byte of the leaked block is supplied once.
     unsafe impl Supply for Block {
         fn extend(&mut self, bytes: usize) -> (*mut u8, usize) {
             let size = bytes.div_ceil(4096).saturating_mul(4096);
@@ -263,7 +262,7 @@ mod tests {
         let first = unsafe { heap.alloc(layout) };
         assert!(!first.is_null());
         let size = heap.usage().size;
-        // SAFETY: `first` is of this heap and layout.
+        // SAFETY: `first` came from this heap with this layout.
         unsafe { heap.dealloc(first, layout) };
         assert_eq!(heap.usage(), super::Usage { used: 0, size });
 
@@ -276,7 +275,7 @@ mod tests {
 
     #[test]
     fn page_tables_are_counted() {
-        // The page, a table of each level, and one more at an edge.
+        // The page itself, a table of each level, and one more at an edge.
         for (pages, needed) in [(1, 5), (511, 515), (512, 517), (usize::MAX, usize::MAX)] {
             assert!(!has_room(pages, needed - 1), "{pages}");
             assert!(pages == usize::MAX || has_room(pages, needed), "{pages}");
@@ -299,7 +298,7 @@ mod tests {
             assert!(unsafe { heap.alloc(absurd) }.is_null());
             assert_eq!(heap.usage(), before, "what can't be met takes nothing");
             for memory in all {
-                // SAFETY: each is of this heap and layout, and freed once.
+                // SAFETY: each came from this heap with this layout, and is freed once.
                 unsafe { heap.dealloc(memory, layout) };
             }
             assert_eq!(heap.usage().used, 0);

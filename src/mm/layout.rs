@@ -1,16 +1,16 @@
-//! What is mapped where after boot: a plan, as data, so that it can be checked without a machine.
+//! The memory layout after boot: a plan in the form of data, so that it can be checked without a machine.
 
 use core::ops::Range;
 
 use super::ram::{Ram, gaps};
 use crate::abi::PAGE_SIZE;
 
-/// What a mapping allows. There is no way to say both writable and executable.
+/// The rights of a mapping. Writable and executable at once can't be expressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
-    /// Data that stays as it is.
+    /// Constant data.
     ReadOnly,
-    /// Data.
+    /// Variable data.
     ReadWrite,
     /// Code.
     Execute,
@@ -19,13 +19,13 @@ pub enum Access {
 /// A range of whole pages, mapped at its own physical address.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
-    /// The addresses.
+    /// The virtual addresses, equal to the physical ones.
     pub range: Range<u64>,
-    /// What they allow.
+    /// The rights of every page in the range.
     pub access: Access,
 }
 
-/// Where the parts of the kernel's image lie: in this order, in whole pages, without gaps.
+/// The parts of the kernel's image: in this order, in whole pages, without gaps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Image {
     /// Code, the hypercall page included.
@@ -37,12 +37,12 @@ pub struct Image {
 }
 
 impl Image {
-    /// The whole of it.
+    /// Returns the range of the whole image.
     pub fn span(&self) -> Range<u64> {
         self.text.start..self.data.end
     }
 
-    /// The image that is running. Source: linker.ld.
+    /// Returns the running image. Source: linker.ld.
     #[cfg(granite_guest)]
     pub fn running() -> Self {
         unsafe extern "C" {
@@ -61,11 +61,11 @@ impl Image {
     }
 }
 
-/// The page at address zero: never mapped, so that using a null pointer is a fault.
+/// The page at address zero: never mapped, so that using a null pointer faults.
 pub const NULL_PAGE: Range<u64> = 0..PAGE_SIZE;
 
-/// The kernel's mappings: the image, each part with its own rights and without the stacks' `guards`, and
-/// all other RAM to read and write, without the null page. `guards` must be in order.
+/// Returns the kernel's mappings: the image, each part with its own rights and without the stacks' `guards`, and all
+/// other RAM, readable and writable, without the null page. `guards` must be in order.
 pub fn mappings<'a>(
     ram: &'a Ram,
     image: &'a Image,
@@ -82,7 +82,7 @@ pub fn mappings<'a>(
     parts.into_iter().chain(data).chain(rest)
 }
 
-/// What [`mappings`] leaves out of plain RAM: the null page, and the image, which is mapped by parts.
+/// Returns the ranges left out of plain RAM by [`mappings`]: the null page, and the image, mapped part by part.
 pub fn holes(image: &Image) -> [Range<u64>; 2] {
     [NULL_PAGE, image.span()]
 }

@@ -1,5 +1,5 @@
-//! Layer 2: memory. Frames, the page tables that map them, and the heap on top; pages that are owned, windows
-//! for pages that are not ours, and views of memory that is shared.
+//! Layer 2: memory. Frames, the page tables that map them, and the heap on top; pages with an owner, windows for
+//! foreign pages, and views of shared memory.
 
 pub mod frames;
 mod guest;
@@ -28,10 +28,10 @@ use layout::{Access, Mapping};
 use page_tables::{Identity, PageTables};
 use windows::Windows;
 
-/// All memory of the domain: what is free, and what is mapped.
+/// All memory of the domain: its free frames and its mappings.
 #[derive(Debug)]
 pub struct Memory {
-    /// The frames.
+    /// The frame allocator.
     pub frames: Frames,
     /// The page tables in use.
     pub tables: PageTables<Identity>,
@@ -41,27 +41,28 @@ static MEMORY: Once<IrqMutex<Memory>> = Once::new();
 static WINDOWS_AT: Once<Option<Range<u64>>> = Once::new();
 static WINDOWS: Once<Windows> = Once::new();
 
-/// Makes `memory` the one that the heap grows from, and `windows` the addresses of windows, which are mapped when the first
-/// of them is wanted. The first call counts.
+/// Makes `memory` the source of the heap, and `windows` the addresses of the windows. These are mapped when the first
+/// window is needed. Only the first call has an effect.
 ///
 /// # Safety
 ///
-/// `memory` is all of the domain's, its tables are in use, and `windows` is not mapped in them, is no RAM, and is used for
-/// nothing else.
+/// `memory` must be all memory of the domain, and its tables must be in use. `windows` must not be mapped in them,
+/// must not be RAM, and must have no other use.
 pub(crate) unsafe fn adopt(memory: Memory, windows: Option<Range<u64>>) {
     MEMORY.call_once(|| IrqMutex::new(memory));
     WINDOWS_AT.call_once(|| windows);
 }
 
-/// The domain's windows. `None` before src/start has found a place for them, if there is none, or without memory for them.
+/// Returns the domain's windows, or `None` before src/start has found a place for them, if there is none, or if there
+/// is no memory for them.
 pub fn windows() -> Option<&'static Windows> {
     let range = WINDOWS_AT.get()?.clone()?;
     let make = || {
         let mapping = Mapping { range: range.clone(), access: Access::ReadWrite };
-        // SAFETY: the memory map names nothing there: what will be placed there is data.
+        // SAFETY: the memory map has no entry there, and only data will be placed there.
         let map = |Memory { frames, tables }: &mut Memory| unsafe { tables.map_identity(&mapping, frames) };
         memory().ok_or(())?.with(map).map_err(|_| ())?;
-        // SAFETY: the word of who called `adopt`; they are mapped now, and used through this alone.
+        // SAFETY: guaranteed by `adopt`'s caller; the addresses are mapped now, and used only through these windows.
         let windows = unsafe { Windows::try_new(range.clone()) }.ok_or(())?;
         shared_info::reserve(&windows);
         Ok::<_, ()>(windows)
@@ -69,14 +70,14 @@ pub fn windows() -> Option<&'static Windows> {
     WINDOWS.try_call_once(make).ok()
 }
 
-/// The domain's memory, once src/start has set it up. The heap takes this lock when it grows: hold it for
-/// no allocation.
+/// Returns the domain's memory, once src/start has set it up. The heap takes this lock when it grows: don't allocate
+/// while holding it.
 pub fn memory() -> Option<&'static IrqMutex<Memory>> {
     MEMORY.get()
 }
 
-/// The frame at an address of this program's: by the page tables, and on the host, where the fake's frames are addresses
-/// of the process, by the address itself.
+/// Returns the frame at an address of this program: from the page tables, or on the host, where the fake's frames are
+/// addresses of the process, from the address itself.
 pub(crate) fn frame_at(address: u64) -> Option<Gfn> {
     if !cfg!(granite_guest) {
         return Some(Gfn::containing(address));

@@ -1,4 +1,4 @@
-//! Pages of RAM that are owned.
+//! Pages of RAM with an owner.
 
 use core::fmt;
 
@@ -8,16 +8,16 @@ use crate::abi::{Gfn, PAGE_SIZE};
 /// The bytes of a page.
 pub type Bytes = [u8; PAGE_SIZE as usize];
 
-/// A page of the domain's RAM. Whoever has it is alone with it; dropping it frees it.
+/// A page of the domain's RAM with a single owner. Dropping it frees it.
 #[derive(PartialEq, Eq)]
 pub struct Page {
     gfn: Gfn,
 }
 
 impl Page {
-    /// A page of zeros; `None` if no memory is free.
+    /// Allocates a page of zeros. Returns `None` if no memory is free.
     pub fn zeroed() -> Option<Self> {
-        // On the host the machine has none: pages are a domain's of the fake's there.
+        // Always `None` on the host: pages come from the RAM of the fake Xen's domains there.
         let gfn = super::memory()?.with(|memory| memory.frames.allocate())?;
         // SAFETY: the frame was just allocated.
         let mut page = unsafe { Self::from_gfn(gfn) };
@@ -25,48 +25,48 @@ impl Page {
         Some(page)
     }
 
-    /// Takes a frame over.
+    /// Takes ownership of a frame.
     ///
     /// # Safety
     ///
-    /// It is RAM, mapped at its physical address, with no other owner. Either the frame allocator gave it, or it
-    /// is never dropped.
+    /// The frame must be RAM, mapped at its physical address, with no other owner. Either it came from the frame
+    /// allocator, or the page must never be dropped.
     #[inline]
     pub unsafe fn from_gfn(gfn: Gfn) -> Self {
         Self { gfn }
     }
 
-    /// Gives the frame out; it is the caller's to free.
+    /// Returns the frame without freeing it; the caller owns it from here on.
     #[inline]
     pub fn into_gfn(self) -> Gfn {
         core::mem::ManuallyDrop::new(self).gfn
     }
 
-    /// Its frame.
+    /// Returns its frame.
     #[inline]
     pub fn gfn(&self) -> Gfn {
         self.gfn
     }
 
-    /// What it holds.
+    /// Returns its contents.
     pub fn bytes(&self) -> &Bytes {
-        // SAFETY: the page is RAM of ours, mapped at this address, and borrowed.
+        // SAFETY: we own the page; it is RAM mapped at this address, and borrowed.
         unsafe { &*(self.gfn.address() as *const Bytes) }
     }
 
-    /// What it holds, to change.
+    /// Returns its contents, to change them.
     pub fn bytes_mut(&mut self) -> &mut Bytes {
-        // SAFETY: as above, and borrowed by us alone.
+        // SAFETY: as above, and exclusively borrowed.
         unsafe { &mut *(self.gfn.address() as *mut Bytes) }
     }
 
-    /// The page as memory that a peer may use at the same time.
+    /// Returns the page as memory that a peer may use at the same time.
     ///
     /// # Safety
     ///
-    /// No reference to its bytes is made while the view lives.
+    /// No reference to its bytes may be made while the view lives.
     pub unsafe fn shared(&self) -> SharedBytes<'_> {
-        // SAFETY: it is mapped as long as it is borrowed; a page's address is aligned.
+        // SAFETY: the page stays mapped while it is borrowed, and its address is aligned.
         unsafe { SharedBytes::new(self.gfn.address() as *mut u8, PAGE_SIZE as usize) }
     }
 }
@@ -97,7 +97,7 @@ use host::release;
 #[cfg(not(granite_guest))]
 pub use host::{Pool, zeroed_in};
 
-/// On the host a page comes from the RAM of a domain of the fake's: a pool, found again by its addresses.
+/// On the host a page comes from the RAM of a domain of the fake Xen: a pool, identified by its addresses.
 #[cfg(not(granite_guest))]
 mod host {
     use core::ops::Range;
@@ -128,36 +128,36 @@ mod host {
         assert!(matches!(released, None | Some(Ok(()))), "{released:?}");
     }
 
-    /// RAM to take pages from.
+    /// A range of RAM to allocate pages from.
     #[derive(Debug)]
     pub struct Pool(Range<u64>);
 
     impl Pool {
-        /// A pool of the pages at these addresses.
+        /// Creates a pool of the pages at these addresses.
         ///
         /// # Safety
         ///
-        /// They are mapped, and have no other owner, until the pool is dropped.
+        /// The pages must be mapped, and have no other owner, until the pool is dropped.
         pub unsafe fn new(range: Range<u64>) -> Self {
             let ram = Ram::new([(range.start, range.end - range.start)].into_iter(), core::iter::empty());
             let bitmap = vec![0; Frames::words_for(&ram)].leak();
-            // SAFETY: the caller's word.
+            // SAFETY: guaranteed by the caller.
             pools().push((range.clone(), unsafe { Frames::new(&ram, bitmap) }));
             Self(range)
         }
 
-        /// A page of zeros; `None` if none is free.
+        /// Allocates a page of zeros. Returns `None` if none is free.
         pub fn zeroed(&self) -> Option<Page> {
             zeroed_in(&self.0)
         }
 
-        /// Pages that are free.
+        /// Returns the number of free pages.
         pub fn free(&self) -> usize {
             with(self.0.start, |frames| frames.free()).unwrap_or(0)
         }
     }
 
-    /// A page of zeros from the pool at these addresses; `None` without such a pool or a free page.
+    /// Allocates a page of zeros from the pool at these addresses. Returns `None` without such a pool or a free page.
     pub fn zeroed_in(addresses: &Range<u64>) -> Option<Page> {
         let gfn = with(addresses.start, Frames::allocate)??;
         // SAFETY: the frame was just allocated.

@@ -18,23 +18,23 @@ use crate::abi::{Gfn, PAGE_SIZE};
 
 const LARGE_PAGE: u64 = 2 << 20;
 
-/// A tree of page tables, reached through `P`.
+/// A tree of page tables, accessed through `P`.
 pub struct PageTables<P: PageTableFrameMapping> {
     mapper: MappedPageTable<'static, P>,
     root: PhysFrame,
 }
 
-/// Why a page could not be mapped.
+/// Why a page could not be mapped or unmapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum MapError {
     /// No frame is left for a page table.
     OutOfFrames,
-    /// Something is mapped there.
+    /// The address is mapped already.
     Occupied(u64),
-    /// Nothing is mapped there.
+    /// The address isn't mapped.
     NotMapped(u64),
-    /// No page can be there: the processor has no such address.
+    /// The processor has no such virtual or physical address, or a large page isn't aligned.
     BadAddress(u64),
 }
 
@@ -51,23 +51,23 @@ impl fmt::Display for MapError {
 
 impl core::error::Error for MapError {}
 
-/// What the page tables say of an address.
+/// The mapping of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mapped {
     /// The physical address.
     pub physical: u64,
-    /// Writing is allowed.
+    /// Whether writing is allowed.
     pub writable: bool,
-    /// Running code is allowed.
+    /// Whether running code is allowed.
     pub executable: bool,
 }
 
-/// Tables at the address that they have physically, as all RAM is mapped by src/start.
+/// Access to tables at their physical addresses: src/start maps all RAM there.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity;
 
-// SAFETY: RAM is mapped at its physical address by the boot tables (below 4 GiB, where the first tables come
-// from) and by the plan of `layout::mappings` (all of it).
+// SAFETY: RAM is mapped at its physical address: by the boot tables below 4 GiB, where the first tables come from,
+// and by the plan of `layout::mappings` everywhere.
 unsafe impl PageTableFrameMapping for Identity {
     fn frame_to_pointer(&self, frame: PhysFrame) -> *mut PageTable {
         frame.start_address().as_u64() as *mut PageTable
@@ -86,29 +86,29 @@ impl Access {
 }
 
 impl<P: PageTableFrameMapping> PageTables<P> {
-    /// An empty tree, with its root in a frame of its own.
+    /// Creates an empty tree with its root in a frame of its own.
     ///
     /// # Errors
     ///
-    /// [`MapError::OutOfFrames`].
+    /// [`MapError::OutOfFrames`] if no frame is free.
     ///
     /// # Safety
     ///
-    /// `reach` must give, for each frame of `frames`, a pointer to that frame's memory, which nothing else
-    /// uses once the frame is allocated.
+    /// For each frame of `frames`, `reach` must return a pointer to that frame's memory. Once a frame is allocated,
+    /// no other code may use this memory.
     pub(crate) unsafe fn new(reach: P, frames: &mut impl FrameAllocator<Size4KiB>) -> Result<Self, MapError> {
         let root = frames.allocate_frame().ok_or(MapError::OutOfFrames)?;
         let table = reach.frame_to_pointer(root);
-        // SAFETY: the frame was just allocated, so by the caller's word the table is memory of ours.
+        // SAFETY: the frame was just allocated, so the caller guarantees that the table's memory is ours.
         let table = unsafe {
             table.write_bytes(0, 1);
             &mut *table
         };
-        // SAFETY: all tables of the tree come from `frames`, where `reach` is right by the caller's word.
+        // SAFETY: all tables of the tree come from `frames`, and the caller guarantees `reach` for these.
         Ok(Self { mapper: unsafe { MappedPageTable::new(table, reach) }, root })
     }
 
-    /// The frame to load into the page-table register.
+    /// Returns the frame to load into the page-table register.
     pub(crate) fn root(&self) -> PhysFrame {
         self.root
     }
@@ -117,11 +117,12 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     ///
     /// # Errors
     ///
-    /// [`MapError`]; the pages before the one that failed stay mapped.
+    /// [`MapError::OutOfFrames`], [`MapError::Occupied`] or [`MapError::BadAddress`] for the first page that can't be
+    /// mapped. The pages before it stay mapped.
     ///
     /// # Safety
     ///
-    /// If these tables are in use, or once they are: the rights must suit what lies there.
+    /// If these tables are in use, or will be, the rights must suit the contents of the range.
     pub(crate) unsafe fn map_identity(
         &mut self,
         mapping: &Mapping,
@@ -131,7 +132,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         let (mut address, end) = (mapping.range.start, mapping.range.end);
         while address < end {
             let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
-            // As many entries of one table as there are, of the largest pages that fit.
+            // Fill as many entries of one table as possible, for the largest pages that fit.
             let large = address.is_multiple_of(LARGE_PAGE) && address + LARGE_PAGE <= end;
             let (level, size, entry_flags) = if large {
                 (PageTableLevel::Two, LARGE_PAGE, flags | Flags::HUGE_PAGE)
@@ -143,7 +144,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
             let behind = table_end.min(end & !(size - 1));
             let table = self.table(at, level, flags, frames)?;
             let count = ((behind - address) / size) as usize;
-            // What isn't present no processor remembers: there is nothing to flush.
+            // No processor caches an entry that isn't present, so no flush is needed.
             let mut value = address | entry_flags.bits();
             for entry in &mut table[first.into()..][..count] {
                 if *entry != 0 {
@@ -157,7 +158,8 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         Ok(())
     }
 
-    /// The table of this level that an address is in, made if it must be; those above it allow what `flags` does.
+    /// Returns the table of level `wanted` for an address, created if it is missing. The entries above allow what
+    /// `flags` allow.
     fn table(
         &mut self,
         at: VirtAddr,
@@ -169,12 +171,12 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         let mut table: *mut PageTable = self.mapper.level_4_table_mut();
         let mut level = PageTableLevel::Four;
         while level != wanted {
-            // SAFETY: it is a table of this tree, which is borrowed.
+            // SAFETY: it is a table of this tree, and the tree is borrowed.
             let entry = unsafe { &mut (&mut *table)[at.page_table_index(level)] };
             if entry.is_unused() {
                 let frame = frames.allocate_frame().ok_or(MapError::OutOfFrames)?;
                 table = self.mapper.page_table_frame_mapping().frame_to_pointer(frame);
-                // SAFETY: the frame was just allocated, and is reached there.
+                // SAFETY: the frame was just allocated, and `table` points to it.
                 unsafe { table.write_bytes(0, 1) };
                 entry.set_frame(frame, flags);
             } else {
@@ -190,15 +192,16 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         Ok(unsafe { &mut *table.cast() })
     }
 
-    /// Maps one frame to read and write.
+    /// Maps one frame, to read and write.
     ///
     /// # Errors
     ///
-    /// [`MapError`], and nothing is changed.
+    /// [`MapError::Occupied`] if the address is mapped already, [`MapError::OutOfFrames`] if no frame is left for a
+    /// page table, [`MapError::BadAddress`] if the processor has no such address or frame. No mapping is changed.
     ///
     /// # Safety
     ///
-    /// The frame must belong to the caller, and nothing else may come to use it through `address`.
+    /// The caller must own the frame, and no other code may come to use it through `address`.
     pub unsafe fn map_page(
         &mut self,
         address: u64,
@@ -209,7 +212,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         let page = Page::<Size4KiB>::containing_address(at);
         let physical = PhysAddr::try_new(frame.0.saturating_mul(PAGE_SIZE));
         let frame = PhysFrame::containing_address(physical.map_err(|_| MapError::BadAddress(address))?);
-        // SAFETY: the caller vouches for the frame.
+        // SAFETY: the caller guarantees the frame.
         let mapped = unsafe { self.mapper.map_to(page, frame, Access::ReadWrite.flags(), frames) };
         mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))
     }
@@ -218,17 +221,18 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     ///
     /// # Errors
     ///
-    /// [`MapError`], and no frame is lost.
+    /// As for [`map_page`](Self::map_page); [`MapError::OutOfFrames`] also if no frame is left to map. No frame is
+    /// lost.
     ///
     /// # Safety
     ///
-    /// Nothing else may come to use `address`.
+    /// No other code may come to use `address`.
     pub unsafe fn map_new_page(&mut self, address: u64, frames: &mut Frames) -> Result<(), MapError> {
         let frame = frames.allocate().ok_or(MapError::OutOfFrames)?;
         // SAFETY: the frame was just allocated, and the address is the caller's alone.
         let mapped = unsafe { self.map_page(address, frame, frames) };
         if mapped.is_err() {
-            // SAFETY: it was allocated above, and nothing came to use it.
+            // SAFETY: it was allocated above and never used.
             let released = unsafe { frames.release(frame) };
             debug_assert!(released.is_ok(), "it was allocated above");
         }
@@ -239,11 +243,12 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     ///
     /// # Errors
     ///
-    /// [`MapError::NotMapped`], also where a large page is mapped.
+    /// [`MapError::NotMapped`] if no page of 4 KiB is mapped there, even if a large one is; [`MapError::BadAddress`]
+    /// if the processor has no such address.
     ///
     /// # Safety
     ///
-    /// Nobody may use the page any more.
+    /// The page must no longer be in use.
     pub unsafe fn unmap_page(&mut self, address: u64) -> Result<Gfn, MapError> {
         let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
         let unmapped = self.mapper.unmap(Page::<Size4KiB>::containing_address(at));
@@ -255,11 +260,12 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         Ok(Gfn::containing(frame.start_address().as_u64()))
     }
 
-    /// Maps a large page of 2 MiB, of consecutive frames from `first` on, to read and write.
+    /// Maps a large page of 2 MiB, made of consecutive frames from `first` on, to read and write.
     ///
     /// # Errors
     ///
-    /// [`MapError`], and nothing is changed.
+    /// As for [`map_page`](Self::map_page); [`MapError::BadAddress`] also if `address` or `first` isn't a multiple of
+    /// 2 MiB.
     ///
     /// # Safety
     ///
@@ -275,7 +281,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         let physical = PhysAddr::try_new(first.0.saturating_mul(PAGE_SIZE)).ok();
         let frame = physical.and_then(|physical| PhysFrame::from_start_address(physical).ok());
         let frame = frame.ok_or(MapError::BadAddress(address))?;
-        // SAFETY: the caller vouches for the frames.
+        // SAFETY: the caller guarantees the frames.
         let mapped = unsafe { self.mapper.map_to(page, frame, Access::ReadWrite.flags(), frames) };
         mapped.map(MapperFlush::flush_here).map_err(|error| map_error(error, at))
     }
@@ -284,11 +290,12 @@ impl<P: PageTableFrameMapping> PageTables<P> {
     ///
     /// # Errors
     ///
-    /// [`MapError::NotMapped`], also where pages of 4 KiB are mapped.
+    /// [`MapError::NotMapped`] if no large page is mapped there, even if pages of 4 KiB are;
+    /// [`MapError::BadAddress`] if the processor has no such address, or it isn't a multiple of 2 MiB.
     ///
     /// # Safety
     ///
-    /// Nobody may use the page any more.
+    /// The page must no longer be in use.
     pub(crate) unsafe fn unmap_large_page(&mut self, address: u64) -> Result<Gfn, MapError> {
         let at = VirtAddr::try_new(address).map_err(|_| MapError::BadAddress(address))?;
         let page = Page::<Size2MiB>::from_start_address(at).map_err(|_| MapError::BadAddress(address))?;
@@ -297,7 +304,7 @@ impl<P: PageTableFrameMapping> PageTables<P> {
         Ok(Gfn::containing(frame.start_address().as_u64()))
     }
 
-    /// What `address` is mapped to; nothing if it isn't.
+    /// Returns the mapping of `address`, or `None` if it isn't mapped.
     pub fn lookup(&self, address: u64) -> Option<Mapped> {
         let at = VirtAddr::try_new(address).ok()?;
         let TranslateResult::Mapped { frame, offset, flags } = self.mapper.translate(at) else {
@@ -324,7 +331,7 @@ fn map_error<S: x86_64::structures::paging::PageSize>(error: MapToError<S>, at: 
     }
 }
 
-/// Flushing the translation of a page: on the host, where nothing is mapped in truth, there is nothing to do.
+/// A flush of a page's translation. The host needs none: its tables are never in use.
 trait FlushHere {
     fn flush_here(self);
 }
@@ -335,7 +342,7 @@ impl<S: x86_64::structures::paging::PageSize> FlushHere for MapperFlush<S> {
     }
 }
 
-// SAFETY: a frame that `Frames` hands out is RAM, and nobody else's until it is released.
+// SAFETY: a frame handed out by `Frames` is RAM, and has no other owner until it is released.
 unsafe impl FrameAllocator<Size4KiB> for Frames {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         let frame = self.allocate()?;
@@ -357,7 +364,7 @@ mod tests {
     /// Physical memory from frame 256 on, in a block of the host's.
     struct Arena(*mut PageTable);
 
-    // SAFETY: frames 256 to 256 + FRAMES lie in the block, which is leaked.
+    // SAFETY: all frames of `Frames`, from 256 on, lie in the block, and the block is leaked.
     unsafe impl PageTableFrameMapping for Arena {
         fn frame_to_pointer(&self, frame: PhysFrame) -> *mut PageTable {
             // SAFETY: `Frames` only knows the frames of the block.

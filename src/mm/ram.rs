@@ -1,4 +1,4 @@
-//! Which guest-physical memory is RAM, out of a map that may say anything.
+//! The RAM in guest-physical memory, derived from an untrusted memory map.
 
 use core::ops::Range;
 
@@ -9,22 +9,22 @@ pub const MAX_RANGES: usize = 32;
 /// RAM above this address is not used: the heap's window lies there.
 pub const LIMIT: u64 = 1 << 46;
 
-/// A list of address ranges that lie apart and in order.
+/// A list of address ranges, apart and in order.
 pub type Ranges = heapless::Vec<Range<u64>, MAX_RANGES>;
 
-/// The RAM of a memory map, in whole pages, in order, with nothing counted twice. `lost` tells whether the
-/// map held more ranges than [`MAX_RANGES`].
+/// The RAM of a memory map: whole pages, in order, none counted twice. `lost` is set if the map has more ranges than
+/// [`MAX_RANGES`].
 #[derive(Clone, Debug, Default)]
 pub struct Ram {
-    /// The ranges.
+    /// The ranges, apart and in order.
     pub ranges: Ranges,
-    /// Some RAM was left out.
+    /// Whether some RAM was left out.
     pub lost: bool,
 }
 
 impl Ram {
-    /// Builds it from ranges of RAM and ranges that something else claims. Where the two overlap, the
-    /// memory is not RAM; ends that wrap, empty ranges and parts of pages are left out.
+    /// Builds it from ranges of RAM and ranges claimed for other uses. Where the two overlap, the memory is not RAM.
+    /// Empty ranges and parts of pages are left out. A range ends at [`LIMIT`] at most, even if its end would wrap.
     pub fn new(
         ram: impl Iterator<Item = (u64, u64)>,
         claimed: impl Iterator<Item = (u64, u64)> + Clone,
@@ -41,7 +41,7 @@ impl Ram {
         this
     }
 
-    /// Bytes in all.
+    /// Returns the total size in bytes.
     pub fn bytes(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()
     }
@@ -50,7 +50,7 @@ impl Ram {
         if new.is_empty() {
             return;
         }
-        // Swallow whatever touches it, then put the union where it belongs.
+        // Merge all ranges touching the new one, then insert the union in its place.
         self.ranges.retain(|range| {
             let touches = range.start <= new.end && new.start <= range.end;
             if touches {
@@ -62,9 +62,9 @@ impl Ram {
         self.lost |= self.ranges.insert(at, new).is_err();
     }
 
-    /// Takes `hole` out.
+    /// Removes `hole` from the RAM.
     pub fn remove(&mut self, hole: Range<u64>) {
-        // Most of what a map names lies apart from all RAM.
+        // Most entries of a map lie apart from all RAM.
         if !self.ranges.iter().any(|range| range.start < hole.end && hole.start < range.end) {
             return;
         }
@@ -77,13 +77,13 @@ impl Ram {
     }
 }
 
-/// The pages that a range of bytes touches.
+/// Returns the pages touched by a range of bytes.
 pub fn outward(start: u64, size: u64) -> Range<u64> {
     let end = start.saturating_add(size).min(LIMIT).next_multiple_of(PAGE_SIZE);
     (start & !(PAGE_SIZE - 1)).min(end)..end
 }
 
-/// What is left of `range` below and above `hole`; either part may be empty.
+/// Returns the parts of `range` below and above `hole`; either may be empty.
 fn without(range: Range<u64>, hole: &Range<u64>) -> [Range<u64>; 2] {
     if hole.is_empty() {
         return [range, 0..0];
@@ -93,7 +93,7 @@ fn without(range: Range<u64>, hole: &Range<u64>) -> [Range<u64>; 2] {
     [below, above]
 }
 
-/// The parts of `range` that lie in none of `holes`, in order. The holes must be in order and apart.
+/// Returns the parts of `range` outside all of `holes`, in order. The holes must be in order and apart.
 pub fn gaps<'h>(range: Range<u64>, holes: &'h [Range<u64>]) -> impl Iterator<Item = Range<u64>> + 'h {
     let mut start = range.start;
     let ends = holes.iter().cloned().chain(core::iter::once(range.end..u64::MAX));
@@ -119,7 +119,7 @@ mod tests {
     fn ranges_are_sorted_merged_and_cut_to_pages() {
         assert_eq!(ram(&[(0x5800, 0x2000), (0x1001, 0x2fff)], &[]), [0x2000..0x4000, 0x6000..0x7000]);
         assert_eq!(ram(&[(0x3000, 0x1000), (0x1000, 0x2000), (0x2000, 0x4000)], &[]), [0x1000..0x6000]);
-        // Those that only touch are one, too, on either side.
+        // Ranges that only touch are merged too, on either side.
         assert_eq!(ram(&[(0x1000, 0x1000), (0x2000, 0x1000)], &[]), [0x1000..0x3000]);
         assert_eq!(ram(&[(0x2000, 0x1000), (0x1000, 0x1000)], &[]), [0x1000..0x3000]);
     }

@@ -1,19 +1,19 @@
-//! Memory that another domain reads and writes at any time. There is no reference to it, ever: bytes are
-//! copied out and in, and a copy is checked before it is used.
+//! Memory that another domain reads and writes at any time. Apart from atomic words, no reference to it ever exists:
+//! bytes are copied out and in, and a copy is checked before it is used.
 
 use core::arch::asm;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// An access past the end.
+/// An access past the end, or to a word that isn't aligned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfBounds {
-    /// Where it began.
+    /// The offset of its first byte.
     pub offset: usize,
-    /// How long it was.
+    /// Its length in bytes.
     pub bytes: usize,
-    /// How much there is.
+    /// The length of the shared memory in bytes.
     pub len: usize,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for OutOfBounds {
 
 impl core::error::Error for OutOfBounds {}
 
-/// Shared memory to read.
+/// A view of shared memory, to read.
 #[derive(Clone, Copy)]
 pub struct SharedReader<'m> {
     start: *const u8,
@@ -34,13 +34,13 @@ pub struct SharedReader<'m> {
     _memory: PhantomData<&'m ()>,
 }
 
-/// Shared memory to read and write.
+/// A view of shared memory, to read and write.
 #[derive(Clone, Copy)]
 pub struct SharedBytes<'m> {
     reader: SharedReader<'m>,
 }
 
-// SAFETY: it is memory that all of the world may change at once, and is accessed for that.
+// SAFETY: other domains and vCPUs may change this memory at any time, and every access allows for that.
 unsafe impl Send for SharedReader<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for SharedReader<'_> {}
@@ -50,22 +50,22 @@ unsafe impl Send for SharedBytes<'_> {}
 unsafe impl Sync for SharedBytes<'_> {}
 
 impl<'m> SharedReader<'m> {
-    /// A view of `len` bytes at `start`.
+    /// Creates a view of `len` bytes at `start`.
     ///
     /// # Safety
     ///
-    /// They are mapped, to read, as long as `'m` lives, and no reference to them is made meanwhile. `start` is
-    /// a multiple of 8.
+    /// The bytes must stay mapped, readable, while `'m` lives, and no reference to them may be made meanwhile.
+    /// `start` must be a multiple of 8.
     pub unsafe fn new(start: *const u8, len: usize) -> Self {
         Self { start, len, _memory: PhantomData }
     }
 
-    /// How many bytes there are.
+    /// Returns the length in bytes.
     pub fn len(self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether the length is 0.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
@@ -76,55 +76,55 @@ impl<'m> SharedReader<'m> {
         Ok(self.start.wrapping_add(offset))
     }
 
-    /// Copies bytes out.
+    /// Copies bytes out, from `offset` on.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`], and nothing is copied.
+    /// [`OutOfBounds`] if they don't fit; no byte is copied.
     pub fn read(self, offset: usize, into: &mut [u8]) -> Result<(), OutOfBounds> {
         let from = self.at(offset, into.len())?;
-        // SAFETY: the bytes are in bounds, and mapped by the promise of `new`; `into` is borrowed here alone.
+        // SAFETY: the bytes are in bounds, and mapped as guaranteed to `new`; `into` is exclusively borrowed.
         unsafe { copy(into.as_mut_ptr(), from, into.len()) };
         Ok(())
     }
 
-    /// Copies one 32-bit word out, whole.
+    /// Copies one 32-bit word out, in one access.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`], also for an offset that isn't a multiple of 4.
+    /// [`OutOfBounds`] if the word doesn't fit, or if `offset` isn't a multiple of 4.
     pub fn word(self, offset: usize) -> Result<u32, OutOfBounds> {
         let at = self.at(offset, 4)?;
         if !offset.is_multiple_of(4) {
             return Err(OutOfBounds { offset, bytes: 4, len: self.len });
         }
-        // SAFETY: in bounds, aligned (the start is), and mapped by the promise of `new`.
+        // SAFETY: in bounds, aligned (the start is), and mapped as guaranteed to `new`.
         Ok(unsafe { AtomicU32::from_ptr(at.cast_mut().cast()) }.load(Ordering::Relaxed))
     }
 }
 
 impl<'m> SharedBytes<'m> {
-    /// A view of `len` bytes at `start`.
+    /// Creates a view of `len` bytes at `start`.
     ///
     /// # Safety
     ///
-    /// As for [`SharedReader::new`], to read and to write.
+    /// As for [`SharedReader::new`]; the bytes must also be writable.
     pub unsafe fn new(start: *mut u8, len: usize) -> Self {
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         Self { reader: unsafe { SharedReader::new(start, len) } }
     }
 
-    /// The same memory, to read.
+    /// Returns a view of the same memory, to read.
     pub fn reader(self) -> SharedReader<'m> {
         self.reader
     }
 
-    /// How many bytes there are.
+    /// Returns the length in bytes.
     pub fn len(self) -> usize {
         self.reader.len
     }
 
-    /// Whether there are none.
+    /// Returns whether the length is 0.
     pub fn is_empty(self) -> bool {
         self.reader.is_empty()
     }
@@ -133,52 +133,51 @@ impl<'m> SharedBytes<'m> {
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`], and nothing is copied.
+    /// [`OutOfBounds`] if they don't fit; no byte is copied.
     pub fn read(self, offset: usize, into: &mut [u8]) -> Result<(), OutOfBounds> {
         self.reader.read(offset, into)
     }
 
-    /// Copies bytes in.
+    /// Copies bytes in, from `offset` on.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`], and nothing is copied.
+    /// [`OutOfBounds`] if they don't fit; no byte is copied.
     pub fn write(self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
         let to = self.reader.at(offset, bytes.len())?.cast_mut();
-        // SAFETY: the bytes are in bounds, and mapped to write by the promise of `new`; what is read is borrowed.
+        // SAFETY: the bytes are in bounds, and mapped writable as guaranteed to `new`; the source is borrowed.
         unsafe { copy(to, bytes.as_ptr(), bytes.len()) };
         Ok(())
     }
 
-    /// One 32-bit word, to be used by both sides atomically.
+    /// Returns one 32-bit word, for atomic use by both sides.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`], also for an offset that isn't a multiple of 4.
+    /// [`OutOfBounds`] if the word doesn't fit, or if `offset` isn't a multiple of 4.
     pub fn atomic(self, offset: usize) -> Result<&'m AtomicU32, OutOfBounds> {
         let at = self.reader.at(offset, 4)?.cast_mut();
         if !offset.is_multiple_of(4) {
             return Err(OutOfBounds { offset, bytes: 4, len: self.reader.len });
         }
-        // SAFETY: in bounds, aligned, and mapped as long as `'m` lives; an atomic may change under a
-        // reference.
+        // SAFETY: in bounds, aligned, and mapped while `'m` lives; an atomic may change under a reference.
         Ok(unsafe { AtomicU32::from_ptr(at.cast()) })
     }
 }
 
-/// Copies bytes, one of the two places of which is shared: others, our own vCPUs among them, may read and write it at the
-/// same time. Each byte is read or written whole, as by a relaxed atomic of its own, in whatever order; Rust has no such
-/// copy, and a plain or a volatile one would be a data race between our own vCPUs. So it is assembly.
+/// Copies bytes from or to shared memory: others, including our own vCPUs, may read and write it at the same time.
+/// Each byte is read or written whole, as by a relaxed atomic of its own, in any order. Rust has no such copy, and a
+/// plain or volatile one would be a data race between our own vCPUs. So it is assembly.
 ///
 /// # Safety
 ///
-/// Both places are mapped as long as the call lasts, `to` to write, and they don't overlap.
+/// Both places must stay mapped during the call, `to` writable, and they must not overlap.
 #[inline]
 unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    // A string instruction takes some time to begin: what is short is copied by single words.
+    // A string instruction takes some time to begin, so short copies use single words.
     const SHORT: usize = 128;
-    // SAFETY: it reads `len` bytes and writes as many, by the caller's word; the direction flag is clear, as it is
-    // in all Rust code.
+    // SAFETY: it reads and writes `len` bytes, as guaranteed by the caller; the direction flag is clear, as in all
+    // Rust code.
     unsafe {
         if len < SHORT {
             asm!(
@@ -235,7 +234,7 @@ mod tests {
     #[test]
     fn copies_of_every_length_and_offset_are_whole() {
         let mut memory = [0u64; 8];
-        // SAFETY: the memory is used through this alone while it lives.
+        // SAFETY: while the view lives, the memory is used only through it.
         let shared = unsafe { SharedBytes::new(memory.as_mut_ptr().cast(), 64) };
         let text: [u8; 64] = core::array::from_fn(|i| i as u8 + 1);
         for offset in 0..=64 {

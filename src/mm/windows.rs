@@ -1,8 +1,8 @@
-//! Windows: addresses that are no RAM, for pages that are not ours: Xen's, and other domains'.
+//! Windows: addresses outside RAM, for pages of others: Xen's, and other domains'.
 //!
-//! All of them are mapped in the page tables from the start, at their physical addresses, and empty as
-//! memory until something is placed there. A window is given back when it is empty again; one that is dropped
-//! is never used again, because to place a page over another domain's page is the end of this one.
+//! All of them are mapped in the page tables together, at their physical addresses, with no memory behind them until
+//! a page is placed there. A window is given back when it is empty again. A dropped window is never used again,
+//! because placing a page over another domain's page would end this domain.
 
 use core::fmt;
 use core::ops::Range;
@@ -14,7 +14,7 @@ use super::ram::Ram;
 use crate::abi::Gfn;
 use crate::sync::IrqMutex;
 
-/// Consecutive pages of addresses, empty, and nobody else's.
+/// Consecutive pages of addresses, empty, without another owner.
 #[must_use = "a window that is dropped is never used again"]
 #[derive(PartialEq, Eq, Debug)]
 pub struct Window {
@@ -23,40 +23,40 @@ pub struct Window {
 }
 
 impl Window {
-    /// The first frame.
+    /// Returns the first frame.
     pub fn first(&self) -> Gfn {
         self.first
     }
 
-    /// How many pages it has.
+    /// Returns the number of pages.
     pub fn pages(&self) -> usize {
         self.pages
     }
 
-    /// The frame of one of its pages.
+    /// Returns the frame of one of its pages, counted from 0.
     pub fn gfn(&self, page: usize) -> Gfn {
         Gfn(self.first.0 + page as u64)
     }
 
-    /// The window of one page that is at this frame.
+    /// Recreates the window of one page at this frame.
     ///
     /// # Safety
     ///
-    /// It was taken, and whoever took it has no use of it any more.
+    /// The window must have been taken, and the taker must no longer use it.
     pub unsafe fn from_gfn(first: Gfn) -> Self {
         Self { first, pages: 1 }
     }
 
-    /// Splits it into pages.
+    /// Splits it into windows of one page.
     pub fn into_pages(self) -> impl ExactSizeIterator<Item = Window> {
         (0..self.pages).map(move |page| Window { first: self.gfn(page), pages: 1 })
     }
 }
 
-/// No window of that size is free.
+/// No window of the wanted size is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoWindow {
-    /// How many pages were wanted.
+    /// The number of pages wanted.
     pub pages: usize,
 }
 
@@ -68,51 +68,51 @@ impl fmt::Display for NoWindow {
 
 impl core::error::Error for NoWindow {}
 
-/// Hands out windows.
+/// The allocator of windows.
 pub struct Windows {
-    // The same job as for RAM: whole pages, singly or in runs.
+    // The job is the same as for RAM: whole pages, singly or in runs.
     frames: IrqMutex<Frames>,
     range: Range<u64>,
 }
 
 impl Windows {
-    /// Windows of these addresses, whole pages. `None` without memory for the bookkeeping.
+    /// Creates the windows of a range of whole pages. Returns `None` if there is no memory for the bookkeeping.
     ///
     /// # Safety
     ///
-    /// They are no RAM and nobody else's, nothing is placed there, and they are mapped at their physical
-    /// addresses, or will be before a window is used.
+    /// The addresses must not be RAM, must have no other owner, and no page may be placed there yet. They must be
+    /// mapped at their physical addresses before a window is used.
     pub unsafe fn try_new(range: Range<u64>) -> Option<Self> {
         let addresses = Ram::new([(range.start, range.end - range.start)].into_iter(), core::iter::empty());
         let words = Frames::words_for(&addresses);
         let mut bitmap = Vec::new();
         bitmap.try_reserve_exact(words).ok()?;
         bitmap.resize(words, 0);
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         Some(Self { frames: IrqMutex::new(unsafe { Frames::new(&addresses, bitmap.leak()) }), range })
     }
 
-    /// The same, for who has memory.
+    /// As [`try_new`](Self::try_new), for a host with enough memory.
     ///
     /// # Safety
     ///
-    /// As [`try_new`](Self::try_new).
+    /// As for [`try_new`](Self::try_new).
     ///
     /// # Panics
     ///
-    /// If the host has no memory for it.
+    /// If the host has no memory for the bookkeeping.
     #[cfg(not(granite_guest))]
     #[allow(clippy::expect_used, reason = "for tests alone")]
     pub unsafe fn new(range: Range<u64>) -> Self {
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { Self::try_new(range) }.expect("memory for windows")
     }
 
-    /// Takes consecutive pages.
+    /// Takes a window of consecutive pages.
     ///
     /// # Errors
     ///
-    /// [`NoWindow`], also for no pages.
+    /// [`NoWindow`] if no such window is free, or if `pages` is 0.
     pub fn take(&self, pages: usize) -> Result<Window, NoWindow> {
         let first = self.frames.with(|frames| frames.allocate_run(pages)).ok_or(NoWindow { pages })?;
         Ok(Window { first, pages })
@@ -122,23 +122,23 @@ impl Windows {
     ///
     /// # Safety
     ///
-    /// It is of these addresses, and empty: nothing is placed there any more.
+    /// The window must come from here and be empty: no page may be placed there any more.
     pub unsafe fn give_back(&self, window: Window) {
         self.frames.with(|frames| {
             for page in 0..window.pages {
-                // SAFETY: the window was taken here, and the caller is done with it.
+                // SAFETY: the window was taken here, and the caller no longer uses it.
                 let released = unsafe { frames.release(window.gfn(page)) };
                 debug_assert!(released.is_ok(), "{released:?}");
             }
         });
     }
 
-    /// Pages that are free.
+    /// Returns the number of free pages.
     pub fn free(&self) -> usize {
         self.frames.with(|frames| frames.free())
     }
 
-    /// The addresses.
+    /// Returns the range of addresses.
     pub fn range(&self) -> Range<u64> {
         self.range.clone()
     }
@@ -152,11 +152,11 @@ impl fmt::Debug for Windows {
 
 /// The size of the windows' address space: 1 GiB, as much as 512 large pages.
 pub const SIZE: u64 = 1 << 30;
-/// Windows begin here or above: below lie devices.
+/// The lowest address of windows: devices lie below.
 const LOWEST: u64 = 4 << 30;
 
-/// A place for windows below `limit`: the lowest that is free of `taken`, all that the memory map names, in
-/// whatever order.
+/// Finds a place for windows below `limit`: the lowest one free of `taken`, the ranges in the memory map in any
+/// order.
 pub fn place(taken: impl Iterator<Item = Range<u64>> + Clone, limit: u64) -> Option<Range<u64>> {
     let overlaps = |start: u64, range: &Range<u64>| range.start < start + SIZE && start < range.end;
     let mut start = LOWEST;
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn windows_come_back_only_when_they_are_given_back() {
-        // SAFETY: nobody uses the addresses.
+        // SAFETY: the addresses are never accessed.
         let windows = unsafe { Windows::new(0x1_0000_0000..0x1_0000_8000) };
         let first = windows.take(3).unwrap();
         let second = windows.take(5).unwrap();
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(second.gfn(4).address(), 0x1_0000_7000);
         assert_eq!(windows.take(1), Err(NoWindow { pages: 1 }));
         assert_eq!(windows.take(0), Err(NoWindow { pages: 0 }));
-        // SAFETY: nothing was placed there.
+        // SAFETY: no page was placed there.
         first.into_pages().for_each(|page| unsafe { windows.give_back(page) });
         drop(second);
         assert_eq!((windows.free(), windows.take(3).map(|window| window.pages())), (3, Ok(3)));

@@ -1,4 +1,4 @@
-//! The order of things at boot. Each layer is up before the next one needs it.
+//! The boot sequence. Each layer is up before the next one needs it.
 
 use core::fmt;
 use core::ops::Range;
@@ -28,11 +28,11 @@ core::arch::global_asm!(
 );
 
 unsafe extern "Rust" {
-    /// What `entry!` named.
+    /// The application named in `entry!`.
     static GRANITE_APPLICATION: Application;
 }
 
-/// Options of the command line that are the runtime's own.
+/// The command-line options of the runtime itself.
 const RUNTIME_OPTIONS: &[&str] = &["log", "grants", pair::OPTION];
 
 static PLATFORM: Once<Platform> = Once::new();
@@ -72,11 +72,11 @@ fn bring_up(
         && !start_info.is_initial_domain()
     {
         let kept = modules.iter().cloned().chain(layout::holes(&Image::running()));
-        // SAFETY: the image and the modules are all that is in use yet.
+        // SAFETY: so far only the image and the modules are in use.
         ram = unsafe { give_up_the_rest(&xen, ram, kept) };
     }
     memory::set_up(&ram, windows, modules.iter().cloned())?;
-    // SAFETY: `modules_in` and `memory` saw to it.
+    // SAFETY: `modules_in` chose modules in RAM outside the image, and `memory::set_up` reserved them.
     let modules = unsafe { slices(&modules) };
     log::debug!("start info version {}, {} KiB of RAM", start_info.version(), ram.bytes() / 1024);
 
@@ -94,7 +94,7 @@ fn bring_up(
     Ok(PLATFORM.call_once(|| Platform { start_info, domain, modules, ram_bytes: ram.bytes() }))
 }
 
-/// What is done when somebody first asks for events, or the time.
+/// Starts events. Called when events, or the time, are first asked for.
 fn first_event() {
     if let Some(xen) = Xen::enabled()
         && let Err(error) = start_events(xen)
@@ -103,7 +103,7 @@ fn first_event() {
     }
 }
 
-/// The page that Xen shares, events, and the first vCPU's timer; from here on interrupts come.
+/// Places the page shared by Xen, and starts events and the first vCPU's timer. From here on interrupts arrive.
 fn start_events(xen: Xen) -> Result<(), StartError> {
     let page = shared_info::place(&xen).map_err(StartError::NoEvents)?;
     upcall::start(xen, page).map_err(StartError::NoEvents)?;
@@ -126,7 +126,7 @@ fn read_options(start_info: &StartInfo, application: &[&str]) {
     }
 }
 
-/// Names of options, as text: `Debug` of text takes kilobytes of tables along.
+/// Names of options, as text: `Debug` of text would add kilobytes of tables.
 struct Names<'a>(&'a [&'a str]);
 
 impl fmt::Display for Names<'_> {
@@ -135,7 +135,7 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-/// The memory that is neither the kernel's nor kept unmapped.
+/// Returns the RAM outside the kernel and the null page.
 fn free(ram: &Ram) -> Ram {
     let mut free = ram.clone();
     for hole in layout::holes(&Image::running()) {
@@ -144,24 +144,24 @@ fn free(ram: &Ram) -> Ram {
     free
 }
 
-/// Takes modules as slices.
+/// Returns the modules as slices. A joined one is split into its files.
 ///
 /// # Safety
 ///
-/// They must lie in RAM outside the image, and must have been reserved.
+/// The modules must lie in RAM outside the image, and must have been reserved.
 unsafe fn slices(modules: &[Range<u64>]) -> Modules {
     let slice = |module: &Range<u64>| {
-        // SAFETY: the bytes are mapped at their physical address, and nobody writes them: by the caller's
-        // word they are nobody else's.
+        // SAFETY: the bytes are mapped at their physical address, and never written: the caller guarantees that they
+        // have no other owner.
         unsafe {
             core::slice::from_raw_parts(module.start as *const u8, (module.end - module.start) as usize)
         }
     };
-    // More than there is room for are left out, as in the loader's own list.
+    // Slices beyond `MAX_MODULES` are left out, as in the loader's own list.
     modules.iter().map(slice).flat_map(bundle::split).take(MAX_MODULES).collect()
 }
 
-/// Memory as boot/entry.S maps it.
+/// Memory as mapped by boot/entry.S.
 struct BootMemory;
 
 impl PhysicalMemory for BootMemory {
@@ -171,8 +171,8 @@ impl PhysicalMemory for BootMemory {
         let outside = |end: &u64| *end <= image.start || address >= image.end;
         let fits = end.filter(outside).is_some();
         if fits {
-            // SAFETY: the boot tables map all of the first 4 GiB; where there is no memory a read gives
-            // ones. `into` lies in the image, on the boot stack, and what is read doesn't.
+            // SAFETY: the boot tables map all of the first 4 GiB; reading where there is no memory returns ones.
+            // `into` lies in the image, on the boot stack, and the source doesn't.
             unsafe { into.as_mut_ptr().copy_from_nonoverlapping(address as *const u8, into.len()) };
         }
         fits

@@ -7,16 +7,16 @@ use crate::loader::{NoMemoryMap, StartInfoError};
 use crate::mm::page_tables::MapError;
 use crate::vcpu;
 
-/// What to ask for: tests start in this much, and less leaves no room for an application.
+/// The memory to recommend, in MiB: tests start with it, and less leaves no room for an application.
 const NEEDED_MIB: u64 = 4;
 
 /// Why the guest can't start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The loader's start info is no such thing.
+    /// The loader's start info is unusable.
     StartInfo(StartInfoError),
-    /// It isn't known which memory there is.
+    /// There is no memory map.
     NoMemoryMap(NoMemoryMap),
     /// There is too little RAM for the allocator's own tables.
     TooLittleMemory {

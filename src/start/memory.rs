@@ -1,4 +1,4 @@
-//! Taking the memory over from the loader: our own frame allocator, and our own page tables.
+//! Memory set-up: takes the memory over from the loader, with our own frame allocator and page tables.
 
 use core::ops::Range;
 
@@ -13,11 +13,12 @@ use crate::mm::page_tables::{Identity, PageTables};
 use crate::mm::ram::Ram;
 use crate::mm::{self, Memory};
 
-/// Takes the RAM over: sets up the frame allocator, builds the page tables and switches to them.
+/// Takes over the RAM: sets up the frame allocator, builds the page tables and switches to them.
 ///
 /// # Errors
 ///
-/// [`StartError`] where there is too little of it.
+/// [`StartError::TooLittleMemory`] if the frame allocator's tables don't fit, [`StartError::PageTables`] if the page
+/// tables can't be built.
 pub fn set_up(
     ram: &Ram,
     windows: Option<Range<u64>>,
@@ -26,36 +27,35 @@ pub fn set_up(
     let image = Image::running();
     let mut frames = frame_allocator(ram, &image, reserved)?;
 
-    // In order. There are five: a sort of the library's would be as large as the page tables' code.
+    // In order. There are only five guards, and the library's sort would be as large as the page tables' code.
     let mut guards: heapless::Vec<Range<u64>, 8> = heapless::Vec::new();
     for guard in stack::in_image().map(|span| span.guard) {
         let at = guards.iter().position(|other| other.start > guard.start).unwrap_or(guards.len());
         let _ = guards.insert(at, guard); // there is room
     }
     let mut low = LowFrames(&mut frames);
-    // SAFETY: the boot tables map these frames, as the new ones will; what is in use was reserved.
+    // SAFETY: the boot tables map these frames, as the new ones will; all memory in use was reserved.
     let mut tables = unsafe { PageTables::new(Identity, &mut low) }.map_err(StartError::PageTables)?;
     for mapping in layout::mappings(ram, &image, &guards, &layout::holes(&image)) {
         log::debug!("map {:#x}..{:#x} {:?}", mapping.range.start, mapping.range.end, mapping.access);
-        // SAFETY: the plan gives each part of the image the rights that its contents need.
+        // SAFETY: the plan gives each part of the image the rights its contents need.
         unsafe { tables.map_identity(&mapping, &mut low) }.map_err(StartError::PageTables)?;
     }
-    // SAFETY: the plan covers the image, the stacks and all RAM, where the tables are too. What it
-    // leaves out, null page and guards, nobody uses.
+    // SAFETY: the plan covers the image, the stacks and all RAM, including the tables. It leaves out only the null
+    // page and the guards, and these are never used.
     unsafe { paging::activate(tables.root()) };
-    // SAFETY: they were just built, out of all RAM, and the windows lie where the memory map names nothing.
+    // SAFETY: they were just built, from all RAM, and the memory map has no entry at the windows' addresses.
     unsafe { mm::adopt(Memory { frames, tables }, windows) };
     Ok(())
 }
 
-/// Frames that the boot tables reach, as page tables must be until the switch to them.
+/// Frames within reach of the boot tables: page tables must lie there until the switch.
 struct LowFrames<'f>(&'f mut Frames);
 
-// SAFETY: they are frames of `Frames`, which hands out each once.
+// SAFETY: they are frames of `Frames`, and it hands out each one once.
 unsafe impl FrameAllocator<Size4KiB> for LowFrames<'_> {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        // The lowest that is free: if it lies too high, so do all others, and it doesn't matter that it is
-        // lost.
+        // This is the lowest free frame: if it lies too high, so do all others, and losing it doesn't matter.
         self.0.allocate_frame().filter(|frame| frame.start_address().as_u64() < BOOT_MAPPED)
     }
 }
@@ -74,10 +74,10 @@ fn frame_allocator(
     }
     let place = free.ranges.iter().find(|range| range.end - range.start >= bytes).ok_or(too_little)?;
     let place = place.start..place.start + bytes;
-    // SAFETY: the place is RAM that nothing uses, mapped by the boot tables now and by the plan later,
-    // and reserved below for ever. Any bits are valid words.
+    // SAFETY: the place is unused RAM, mapped by the boot tables now and by the plan later, and reserved below for
+    // ever. Any bits are valid words.
     let bitmap = unsafe { core::slice::from_raw_parts_mut(place.start as *mut u64, words) };
-    // SAFETY: the loader gave the RAM to this domain, and what is in use of it is reserved next.
+    // SAFETY: the loader gave the RAM to this domain, and the parts in use are reserved next.
     let mut frames = unsafe { Frames::new(ram, bitmap) };
     for range in [NULL_PAGE, image.span(), place].into_iter().chain(reserved) {
         frames.reserve(range);

@@ -9,6 +9,7 @@ mod reservation;
 
 pub use error::StartError;
 
-/// The end of what boot/entry.S maps: nothing above can be used before our own page tables are in place.
+/// The end of the memory mapped by boot/entry.S: memory above it can't be used before our own page tables are in
+/// place.
 #[cfg(granite_guest)]
 const BOOT_MAPPED: u64 = 4 << 30;

@@ -1,6 +1,6 @@
-//! Memory that the map names and the domain doesn't have. A domain that is started with less memory than it may get
-//! (`maxmem` above `memory`, Qubes' ordinary case) gets each page when it first uses it. Xen ends it, without a word, when
-//! it uses more than it has; so it gives up the rest before it uses any.
+//! Memory listed in the map but missing from the domain. A domain started with less memory than its maximum (`maxmem`
+//! above `memory`, the usual case in Qubes) gets each page when it first uses it. Xen ends the domain, without a
+//! message, when it uses more than it has. The domain therefore gives up the rest before it uses any.
 
 use core::ops::Range;
 
@@ -8,24 +8,24 @@ use crate::abi::{Gfn, PAGE_SIZE};
 use crate::hypercall::{Hypercall, memory};
 use crate::mm::ram::Ram;
 
-/// Pages that Xen counts as the domain's and that are no RAM of the map: the start info's neighbours, the console's, the
-/// store's. There are a dozen; these are more.
+/// Pages counted by Xen as the domain's but not listed as RAM in the map: the start info's neighbours, the console's,
+/// the store's. There are a dozen; this is more.
 const SPECIAL: u64 = 64;
-/// Frames of a large page.
+/// The number of frames in a large page.
 const LARGE: u64 = 512;
 const BATCH: usize = 64;
 
-/// Gives up what the domain doesn't have, and returns the RAM that is left. `kept` is in use already.
+/// Gives up the memory that the domain doesn't have, and returns the remaining RAM. `kept` is in use already.
 ///
 /// # Safety
 ///
-/// Nothing of the RAM but `kept` is in use.
+/// No RAM outside `kept` may be in use.
 pub unsafe fn give_up_the_rest(
     xen: &impl Hypercall,
     ram: Ram,
     kept: impl Iterator<Item = Range<u64>> + Clone,
 ) -> Ram {
-    // A Xen that doesn't tell has no such domains.
+    // A Xen that refuses this call has no such domains.
     let Ok(has) = memory::current_reservation(xen) else { return ram };
     let named = ram.bytes() / PAGE_SIZE;
     if has >= named {
@@ -34,14 +34,14 @@ pub unsafe fn give_up_the_rest(
     let mut left = ram.clone();
     for range in what_to_give_up(&ram, named - has + SPECIAL, kept) {
         log::debug!("giving up {:#x}..{:#x}", range.start, range.end);
-        // SAFETY: by the caller's word nobody uses it, and it is no RAM of ours from here on.
+        // SAFETY: the caller guarantees that it isn't in use, and from here on it is no longer our RAM.
         unsafe { give_up(xen, range.clone()) };
         left.remove(range);
     }
     left
 }
 
-/// The highest pages, `pages` of them as far as there are so many, above what is kept of each range.
+/// Returns the highest `pages` pages, or as many as there are, above the kept part of each range.
 fn what_to_give_up(
     ram: &Ram,
     pages: u64,
@@ -60,20 +60,20 @@ fn what_to_give_up(
 
 /// # Safety
 ///
-/// Nobody uses the range.
+/// The range must not be in use.
 unsafe fn give_up(xen: &impl Hypercall, range: Range<u64>) {
     let (mut next, end) = (range.start / PAGE_SIZE, range.end / PAGE_SIZE);
     while next < end {
         let is_large = next.is_multiple_of(LARGE) && end - next >= LARGE;
         let (order, size) = if is_large { (9, LARGE) } else { (0, 1) };
-        // Pages of one size, up to where the other begins.
+        // Pages of one size, up to where the other size begins.
         let until =
             if is_large { end - end % LARGE } else { end.min(next.next_multiple_of(LARGE).max(next + 1)) };
         let some: heapless::Vec<Gfn, BATCH> =
             (next..until).step_by(size as usize).take(BATCH).map(Gfn).collect();
-        // SAFETY: the caller's word.
+        // SAFETY: guaranteed by the caller.
         let done = unsafe { memory::give_up(xen, &some, order) };
-        // What Xen doesn't take is left alone, too.
+        // Pages refused by Xen are skipped: they stay unused, too.
         next += done.unwrap_or(0).clamp(1, some.len() as u64) * size;
     }
 }
@@ -110,10 +110,10 @@ mod tests {
         assert_eq!(pages(0, &[]), []);
     }
 
-    /// A Xen that has given so many pages.
+    /// A fake Xen that has given the domain this many pages.
     struct Has(u64, RefCell<BTreeSet<u64>>);
 
-    // SAFETY: threads have their numbers.
+    // SAFETY: each thread has its own number.
     unsafe impl Vcpu for Has {
         fn index(&self) -> usize {
             HostThread.index()
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    // SAFETY: it reads what the calls' structures are.
+    // SAFETY: it reads each call's argument as the structure it is.
     unsafe impl Hypercall for Has {
         fn domain(&self) -> DomId {
             DomId(1)
@@ -134,10 +134,10 @@ mod tests {
             match arguments[0] as u32 {
                 CURRENT_RESERVATION => Ok(self.0),
                 DECREASE_RESERVATION => {
-                    // SAFETY: the argument of this call.
+                    // SAFETY: it is the argument of this call.
                     let request = unsafe { &*(arguments[1] as *const Reservation) };
                     for index in 0..request.nr_extents {
-                        // SAFETY: it names so many frames.
+                        // SAFETY: the list has `nr_extents` frames.
                         let first = unsafe { *(request.extent_start as *const u64).add(index as usize) };
                         let size = 1 << request.extent_order;
                         assert!(first.is_multiple_of(size));
@@ -156,7 +156,7 @@ mod tests {
         let all = ram(&[(1, 159), (256, 16_128)]);
         let none = core::iter::empty();
         let (whole, half) = (Has(16_287, RefCell::default()), Has(8_192, RefCell::default()));
-        // SAFETY: it is no memory.
+        // SAFETY: the ranges are no real memory.
         let left = unsafe { give_up_the_rest(&whole, all.clone(), none.clone()) };
         assert_eq!((left.bytes(), whole.1.borrow().len()), (all.bytes(), 0));
         // SAFETY: as above.
