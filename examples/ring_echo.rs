@@ -82,7 +82,7 @@ fn ask(platform: &'static Platform, parent: &Child) -> Result<(), EchoError> {
             heard = Some(channel.wait(soon())?);
         }
     }
-    println!("asked {WORDS} words and got them back; told the other side {told} times");
+    println!("sent {WORDS} words and received them back; notified the other side {told} times");
     Ok(())
 }
 
@@ -111,7 +111,7 @@ fn answer(platform: &'static Platform, child: &Parent<'_>) -> Result<(), EchoErr
             heard = Some(channel.wait(soon())?);
         }
     }
-    println!("answered {answered} words; told the other side {told} times");
+    println!("returned {answered} words; notified the other side {told} times");
     Ok(())
 }
 

@@ -150,7 +150,7 @@ pub(super) extern "sysv64" fn dispatch(frame: &mut TrapFrame) {
         match HANDLERS.get(index as usize).and_then(Once::get) {
             Some(handler) => this_vcpu::handle(|| handler(frame)),
             // The message can't wait for a lock held on this vCPU: all locks mask interrupts.
-            None => log::warn!("interrupt on vector {} that nobody asked for", frame.vector),
+            None => log::warn!("interrupt on vector {} without a handler", frame.vector),
         }
         frame.rip = super::idle::behind_halt(frame.rip);
         return;

@@ -51,7 +51,7 @@ pub fn check<X: Guest, M: RingMemory>(front: &mut Front<'_, X, M>, round: u8) ->
         for (index, ((read, written), &sum)) in both.enumerate() {
             let wrong = |what| DemoError::Wrong { sector: first + index as u64, what };
             if read != written {
-                return Err(wrong("what was read is not what was written"));
+                return Err(wrong("the data read differs from the data written"));
             }
             if sum != checksum(written) {
                 return Err(wrong("the other side has another checksum"));
@@ -66,7 +66,7 @@ pub fn check<X: Guest, M: RingMemory>(front: &mut Front<'_, X, M>, round: u8) ->
     let mut data = vec![1; 8 * SECTOR];
     front.read(last, &mut data)?;
     if data.iter().any(|&byte| byte != 0) {
-        return Err(DemoError::Wrong { sector: last, what: "it was discarded, and isn't zeros" });
+        return Err(DemoError::Wrong { sector: last, what: "discarded, but not zeros" });
     }
     Ok(())
 }

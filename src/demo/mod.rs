@@ -57,8 +57,8 @@ impl fmt::Display for DemoError {
                 "the image for the second domain is missing: cargo xtask run gives it as a module",
             ),
             Self::Wrong { sector, what } => write!(f, "sector {sector}: {what}"),
-            Self::Leak(what) => write!(f, "something leaked: {what}"),
-            Self::NoReport => f.write_str("the second domain's report makes no sense"),
+            Self::Leak(what) => write!(f, "leaked: {what}"),
+            Self::NoReport => f.write_str("the second domain's report is malformed"),
         }
     }
 }

@@ -36,12 +36,14 @@ pub enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TimedOut { state } => write!(f, "the other end is not there before the deadline: {state}"),
-            Self::Closed { state } => write!(f, "the other end does not go on: {state}"),
+            Self::TimedOut { state } => {
+                write!(f, "the other end did not appear before the deadline: its state is {state}")
+            }
+            Self::Closed { state } => write!(f, "the other end did not proceed: its state is {state}"),
             Self::Gone => f.write_str("the other domain is gone"),
-            Self::BadKey(key) => write!(f, "the other end's key {key} is missing or makes no sense"),
-            Self::Nonsense => f.write_str("what the other end says can't be read"),
-            Self::Unreachable => f.write_str("the other end can't be told"),
+            Self::BadKey(key) => write!(f, "the other end's key {key} is missing or invalid"),
+            Self::Nonsense => f.write_str("the other end's state and keys can't be read"),
+            Self::Unreachable => f.write_str("the other end can't be notified"),
         }
     }
 }

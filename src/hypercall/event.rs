@@ -117,7 +117,7 @@ macro_rules! of_port {
 }
 
 of_port! {
-    send = SEND, "EVTCHNOP_send", "Sends an event to whoever is at the other end.";
+    send = SEND, "EVTCHNOP_send", "Sends an event to the other end.";
     close = CLOSE, "EVTCHNOP_close", "Ends a port. A peer's end waits for another connection then.";
     unmask = UNMASK, "EVTCHNOP_unmask", "Unmasks a port, and has what is pending delivered.";
 }

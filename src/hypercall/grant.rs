@@ -38,7 +38,7 @@ impl fmt::Display for OpError {
             }
             Self::Call(op, errno) => write!(f, "{op}: {errno}"),
             Self::Status(op, status) => write!(f, "{op}: {status}"),
-            Self::Unanswered(op) => write!(f, "{op}: Xen reports success and gave no status"),
+            Self::Unanswered(op) => write!(f, "{op}: Xen reported success without a status"),
         }
     }
 }
@@ -155,7 +155,7 @@ batches! {
     map(MapGrantRef), "GNTTABOP_map_grant_ref", "Maps granted pages.",
         "Each address must be a window of the caller's, not in use: what was there is gone, and mapping onto a mapping ends the domain.";
     unmap(UnmapGrantRef), "GNTTABOP_unmap_grant_ref", "Unmaps granted pages.",
-        "Nobody may use the mappings, and each address must be exactly that of its handle's mapping.";
+        "The mappings must not be in use, and each address must be exactly that of its handle's mapping.";
     copy(GrantCopy), "GNTTABOP_copy", "Copies between pages, inside Xen.",
         "Destination frames must be the caller's to write, and source frames to read.";
     transfer(Transfer), "GNTTABOP_transfer", "Gives pages away. A PVH guest may not.",

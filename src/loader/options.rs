@@ -21,7 +21,7 @@ pub struct BadOption<'n, 'a> {
 
 impl fmt::Display for BadOption<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "option {}: \"{}\" is not a value that it takes", self.name, self.value)
+        write!(f, "option {}: \"{}\" is not a valid value", self.name, self.value)
     }
 }
 

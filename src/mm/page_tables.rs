@@ -41,10 +41,10 @@ pub enum MapError {
 impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfFrames => f.write_str("no frame is left for a page table"),
-            Self::Occupied(address) => write!(f, "something is mapped at {address:#x}"),
-            Self::NotMapped(address) => write!(f, "nothing is mapped at {address:#x}"),
-            Self::BadAddress(address) => write!(f, "{address:#x} is no address"),
+            Self::OutOfFrames => f.write_str("no frame is free for a page table"),
+            Self::Occupied(address) => write!(f, "{address:#x} is mapped already"),
+            Self::NotMapped(address) => write!(f, "{address:#x} is not mapped"),
+            Self::BadAddress(address) => write!(f, "{address:#x} is not a valid address"),
         }
     }
 }

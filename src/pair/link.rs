@@ -72,7 +72,7 @@ impl fmt::Display for LinkError {
         match self {
             Self::TimedOut => f.write_str("the other domain did not answer before the deadline"),
             Self::Gone => f.write_str("the other domain has ended"),
-            Self::TooLong { bytes, room } => write!(f, "a message of {bytes} bytes, where {room} have room"),
+            Self::TooLong { bytes, room } => write!(f, "a message of {bytes} bytes; at most {room} fit"),
             Self::PeerBroke { what, claimed, expected } => {
                 write!(f, "the other domain broke the link: {what} is {claimed}, not {expected}")
             }

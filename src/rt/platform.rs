@@ -120,7 +120,9 @@ impl Platform {
             // SAFETY: this is the only place that makes a grant table, and it makes one.
             let grants = unsafe { GrantTable::new(xen, windows, config) }?;
             if before_halt(|| GRANTS.get().and_then(Grants::idle)).is_err() {
-                log::warn!("only allocations look into the quarantine: too much is done before a vCPU halts");
+                log::warn!(
+                    "only allocations poll the quarantine: too many functions run before a vCPU halts"
+                );
             }
             Ok(grants)
         })

@@ -122,7 +122,9 @@ fn read_options(start_info: &StartInfo, application: &[&str]) {
     log::debug!("command line: {}", options.line());
     for name in options.unknown(&[RUNTIME_OPTIONS, application]) {
         let (runtime, application) = (Names(RUNTIME_OPTIONS), Names(application));
-        log::warn!("option {name} is unknown and ignored; known are{runtime}{application}");
+        log::warn!(
+            "option {name} is not declared in entry!(main, options = [...]); misspelt? known:{runtime}{application}"
+        );
     }
 }
 

@@ -48,7 +48,7 @@ pub struct TimedOut;
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nothing came before the deadline")
+        f.write_str("the deadline passed")
     }
 }
 

@@ -31,20 +31,20 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Create => "making the domain",
-            Self::Vcpus => "giving it vCPUs",
-            Self::MaxMemory => "saying how much memory it may have",
+            Self::Create => "creating the domain",
+            Self::Vcpus => "allocating its vCPUs",
+            Self::MaxMemory => "setting its maximum memory",
             Self::PagingMemory => "giving it memory for page tables",
             Self::Clock => "choosing its clock",
-            Self::Pin => "binding its vCPUs to a processor",
+            Self::Pin => "pinning its vCPUs",
             Self::Memory => "giving it memory",
             Self::MapMemory => "mapping its memory",
             Self::UnmapMemory => "unmapping its memory",
             Self::Context => "setting its registers",
-            Self::Unpause => "letting it run",
+            Self::Unpause => "unpausing it",
             Self::Pause => "pausing it",
             Self::Destroy => "destroying it",
-            Self::Info => "asking for its state",
+            Self::Info => "querying its state",
             Self::Console => "reading Xen's console",
         })
     }
@@ -88,10 +88,10 @@ impl fmt::Display for ToolstackError {
             Self::NotControlDomain => f.write_str("only the control domain can start others"),
             Self::UnknownInterface(version) => {
                 match version {
-                    Some(version) => write!(f, "Xen has control interface {:#x}", version.0)?,
-                    None => f.write_str("Xen has a control interface that could not be found")?,
+                    Some(version) => write!(f, "Xen has the control interface {:#x}", version.0)?,
+                    None => f.write_str("Xen's control interface has an unknown version")?,
                 }
-                f.write_str(", and known are")?;
+                f.write_str("; known are")?;
                 let names = super::interface::KNOWN.iter();
                 names.enumerate().try_for_each(|(index, known)| {
                     let comma = if index == 0 { "" } else { "," };
@@ -102,7 +102,7 @@ impl fmt::Display for ToolstackError {
             Self::TooLittleMemory { needed, given } => {
                 write!(
                     f,
-                    "the domain needs {} KiB to start, and would get {}",
+                    "the domain needs {} KiB to start, but would get {}",
                     needed.div_ceil(1024),
                     given / 1024
                 )
@@ -110,7 +110,7 @@ impl fmt::Display for ToolstackError {
             Self::BadMemory { mib } => {
                 write!(f, "{mib} MiB of memory: it must be 1 to {}", super::build::MAX_MEMORY)
             }
-            Self::NoWindow => f.write_str("no addresses are free to map the domain's memory at"),
+            Self::NoWindow => f.write_str("no addresses are free for mapping the domain's memory"),
             Self::Xen(step, errno) => write!(f, "{step}: {errno}"),
             Self::Event(error) => error.fmt(f),
             Self::StillRunning => f.write_str("the domain was still running at the deadline"),

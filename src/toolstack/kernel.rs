@@ -27,9 +27,9 @@ pub enum KernelError {
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotElf => "the kernel is no whole ELF image for x86-64",
+            Self::NotElf => "the kernel is not a complete ELF image for x86-64",
             Self::NoEntry => "the kernel has no PVH entry point (no note PHYS32_ENTRY)",
-            Self::BadSegment => "the kernel has nothing to load, or segments that make no sense or overlap",
+            Self::BadSegment => "the kernel has no segment to load, or invalid or overlapping ones",
         })
     }
 }

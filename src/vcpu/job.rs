@@ -64,7 +64,7 @@ impl fmt::Display for NotSpawned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchVcpu(vcpu) => write!(f, "vCPU {vcpu} doesn't take jobs"),
-            Self::Busy(vcpu) => write!(f, "a job waits for vCPU {vcpu} already"),
+            Self::Busy(vcpu) => write!(f, "vCPU {vcpu} has a waiting job already"),
         }
     }
 }

@@ -39,7 +39,7 @@ impl fmt::Display for StartError {
             Self::Stacks(error) => write!(f, "no stacks for a vCPU: {error}"),
             Self::Xen(errno) => write!(f, "Xen refuses a vCPU: {errno}"),
             Self::Event(error) => write!(f, "a vCPU can't be reached: {error}"),
-            Self::TimedOut(vcpu) => write!(f, "vCPU {vcpu} was started, and nothing was heard of it"),
+            Self::TimedOut(vcpu) => write!(f, "vCPU {vcpu} was started but did not report"),
         }
     }
 }
@@ -172,7 +172,7 @@ impl fmt::Display for StopError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotTheFirst => "only the first vCPU can end the others",
-            Self::TimedOut => "a vCPU is still at a job",
+            Self::TimedOut => "a vCPU still runs a job",
         })
     }
 }

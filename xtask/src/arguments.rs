@@ -228,7 +228,8 @@ pub fn new(parser: &mut Parser) -> Result<Option<New>> {
             other => return Err(unexpected(other)),
         }
     }
-    let path = path.ok_or_else(|| Error::new("new wants a folder to make\ntry: cargo xtask new ../kv"))?;
+    let path =
+        path.ok_or_else(|| Error::new("new needs the name of a folder\ntry: cargo xtask new ../kv"))?;
     Ok(Some(New { path, git }))
 }
 
@@ -387,7 +388,7 @@ fn number(parser: &mut Parser, option: &str, min: u32, max: u32) -> Result<u32> 
     text.parse()
         .ok()
         .filter(|number| (min..=max).contains(number))
-        .ok_or_else(|| Error::new(format!("{option} {text}: a number from {min} to {max} is wanted")))
+        .ok_or_else(|| Error::new(format!("{option} {text}: must be a number from {min} to {max}")))
 }
 
 /// A file that must be there; as an absolute path, for QEMU may run elsewhere.

@@ -136,7 +136,7 @@ fn life(tools: &Tools) -> Result<u8> {
     let stamp =
         |message: &str| boot.log.iter().find(|line| line.contains(message)).and_then(|line| xens_stamp(line));
     let (Some(begun), Some(ended)) = (stamp("init memory"), stamp("Hardware Dom0 halted")) else {
-        return Err(Error::new("Xen's messages don't tell when the guest began and ended"));
+        return Err(Error::new("Xen's log doesn't show the guest's start and end"));
     };
     let bytes = std::fs::metadata(&image.stripped).context("looking at", &image.stripped)?.len();
     for (what, is, max) in

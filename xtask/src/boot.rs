@@ -130,7 +130,7 @@ fn triple_fault(log: &[String]) -> Option<Outcome> {
 fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
     let said = text.strip_prefix("(XEN)")?;
     if said.contains("Hardware Dom0 crashed") {
-        return Some("the domain told Xen that it crashed, and nobody else".into());
+        return Some("the domain reported a crash to Xen, without a message".into());
     }
     if !said.contains("Reboot in five seconds") {
         return None;

@@ -25,9 +25,9 @@ fn entry(complaint: &str) -> Option<String> {
     }
     let twice = ["multiple definition", "already defined", "defined multiple times", "duplicate symbol"];
     Some(if twice.iter().any(|words| complaint.contains(words)) {
-        "the program has two of granite::entry!; it can have one".to_owned()
+        "the program has two granite::entry!; it must have one".to_owned()
     } else {
-        "the program has no granite::entry!(main), by which Granite finds its main function".to_owned()
+        "the program has no granite::entry!(main), which names its main function".to_owned()
     })
 }
 

@@ -55,13 +55,13 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FLAGS: &str = "the guest's compiler flags did not reach the build (xtask/src/guest.rs)";
         match self {
-            Self::NotElf => f.write_str("it is no 64-bit little-endian ELF file"),
+            Self::NotElf => f.write_str("it isn't a 64-bit little-endian ELF file"),
             Self::NotStatic(what) => write!(f, "it is {what}, not a static x86-64 executable\n{FLAGS}"),
             Self::Relocations(section) => write!(f, "it has relocations in {section}\n{FLAGS}"),
             Self::Orphan(section) => {
                 write!(
                     f,
-                    "linker.ld has no place for its section {section}\nuse an ordinary section, or give it one"
+                    "linker.ld has no place for its section {section}\nuse an ordinary section, or add it to linker.ld"
                 )
             }
             Self::Undefined(symbols) => write!(
@@ -77,14 +77,14 @@ impl fmt::Display for Unfit {
             ),
             Self::BadEntry(entry) => write!(f, "its entry point {entry:#x} isn't in executable memory"),
             Self::BadSegment(address, what) => write!(f, "the segment at {address:#x} {what}; see linker.ld"),
-            Self::NoSymbols => write!(f, "its code has no symbols to be looked at by\n{FLAGS}"),
+            Self::NoSymbols => write!(f, "its code has no symbols, so it can't be checked\n{FLAGS}"),
             Self::RedZone(accesses) => {
                 list(f, "reach below the stack pointer", accesses)?;
                 write!(f, "\n{FLAGS}, or a precompiled function uses the red zone")
             }
             Self::X87(uses) => {
-                list(f, "use x87 or MMX, whose registers an interrupt doesn't keep", uses)?;
-                f.write_str("\nRust compiles to none of them: is it assembly, or C with long double?")
+                list(f, "use x87 or MMX, whose registers interrupts don't save", uses)?;
+                f.write_str("\nRust code has none: is it assembly, or C with long double?")
             }
         }
     }

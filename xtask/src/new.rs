@@ -29,7 +29,7 @@ pub fn new(folder: &Path, git: Option<&str>) -> Result<u8> {
     check_name(&name)?;
     if fs::symlink_metadata(folder).is_ok() && !is_empty_folder(folder)? {
         return Err(Error::new(format!(
-            "{} is there already, and not an empty folder\nname a new one; nothing was changed",
+            "{} exists and isn't an empty folder\nchoose another name; nothing was changed",
             folder.display()
         )));
     }
@@ -147,7 +147,7 @@ mod tests {
         fs::create_dir_all(&app).unwrap();
         fs::write(app.join("file"), "mine").unwrap();
         let error = new(&app, None).unwrap_err().to_string();
-        assert!(error.contains("not an empty folder"), "{error}");
+        assert!(error.contains("isn't an empty folder"), "{error}");
         assert_eq!(fs::read_dir(&app).unwrap().count(), 1);
         fs::remove_file(app.join("file")).unwrap();
         assert_eq!(new(&app, Some("https://example.org/g.git")).unwrap(), 0);

@@ -91,7 +91,7 @@ impl fmt::Display for Outcome {
             Self::Failure => f.write_str("the guest reported a failure"),
             Self::Child(Wrong::Failed) => f.write_str("the second domain reported a failure"),
             Self::Child(Wrong::Crashed) => f.write_str("the second domain crashed"),
-            Self::Child(Wrong::Silent) => f.write_str("the second domain did not end, or did not answer"),
+            Self::Child(Wrong::Silent) => f.write_str("the second domain timed out"),
             Self::NoXen => f.write_str("the guest found no Xen"),
             Self::CannotStart => f.write_str("the guest could not start"),
             Self::Crash(how) => write!(f, "the guest crashed: {how}"),

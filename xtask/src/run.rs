@@ -74,11 +74,11 @@ pub fn run(arguments: &Run) -> Result<u8> {
     if boot.outcome != Outcome::Success {
         complain!("{}", boot.outcome);
         if let Outcome::Qemu(_) = boot.outcome {
-            complain!("is QEMU damaged? cargo xtask setup looks at every byte; --qemu FILE names another");
+            complain!("is QEMU damaged? cargo xtask setup checks every byte; --qemu FILE chooses another");
         }
     }
     if boot.outcome == Outcome::Deadline && arguments.timeout.is_none() {
-        complain!("that is {} s; --timeout SECONDS gives it more", TIMEOUT.as_secs());
+        complain!("the timeout was {} s; --timeout SECONDS sets another, 0 none", TIMEOUT.as_secs());
     }
     Ok(boot.outcome.exit_code())
 }

@@ -178,7 +178,7 @@ impl fmt::Display for PeerBroke {
                 write!(f, "the peer broke the ring: its index is {claimed:#x}, not {min:#x} to {max:#x}")
             }
             Self::Id { claimed } => {
-                write!(f, "the peer broke the ring: it answers {claimed:#x}, which is not asked")
+                write!(f, "the peer broke the ring: it responds to {claimed:#x}, which is not in flight")
             }
             Self::Order { claimed, max } => {
                 write!(f, "the peer broke the ring: its order is {claimed}, not 0 to {max}")
@@ -211,10 +211,10 @@ pub enum RingError {
 impl fmt::Display for RingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("the ring is full: the peer has to answer first"),
-            Self::NothingAsked => f.write_str("the ring has no request that isn't answered"),
+            Self::Full => f.write_str("the ring is full until the peer responds"),
+            Self::NothingAsked => f.write_str("every request in the ring has its response"),
             Self::TooSmall { bytes, needed } => {
-                write!(f, "a ring in {bytes} bytes, of which it takes {needed}")
+                write!(f, "a ring needs {needed} bytes and has {bytes}")
             }
             Self::Closed(broke) => broke.fmt(f),
         }

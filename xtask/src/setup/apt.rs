@@ -121,7 +121,7 @@ impl Apt {
         let packages: Vec<_> = text.lines().filter_map(parse_uri).collect();
         if !output.status.success() || packages.is_empty() {
             let errors = String::from_utf8_lossy(&output.stderr);
-            return Err(Error::new(format!("apt does not give {}: {}", names.join(" and "), errors.trim())));
+            return Err(Error::new(format!("apt has no {}: {}", names.join(" and "), errors.trim())));
         }
         Ok(packages)
     }

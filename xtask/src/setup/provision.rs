@@ -191,7 +191,7 @@ impl Store {
             return Ok(()); // all are there: no network is needed
         }
         let apt = Apt::new(&self.packages())?;
-        complain!("asking the distribution for packages");
+        complain!("reading the distribution's package lists");
         let complaints = apt.update()?;
         let no_packages = |why: &str| {
             Error::new(format!(
@@ -199,7 +199,7 @@ impl Store {
                  or set GRANITE_QEMU and GRANITE_XEN"
             ))
         };
-        let xen = || apt.xen_package()?.ok_or_else(|| no_packages("the package sources give no Xen"));
+        let xen = || apt.xen_package()?.ok_or_else(|| no_packages("the package sources have no Xen"));
         let names = match self.set {
             Set::QemuAndXen => vec![xen()?, "qemu-system-x86".to_owned()],
             Set::Xen => vec![xen()?],
@@ -212,9 +212,7 @@ impl Store {
         download(&apt, &names, &packages)?;
         let damaged = verify::damaged(&apt.archives(), &list);
         if let Some(first) = damaged.first() {
-            return Err(Error::new(format!(
-                "{first} did not arrive whole\ntry again: what is there is kept"
-            )));
+            return Err(Error::new(format!("{first} is incomplete\ntry again: complete files are kept")));
         }
         self.write("packages.sha256", &list)
     }
@@ -225,7 +223,7 @@ impl Store {
         for file in &damaged {
             let path = apt.archives().join(file);
             if path.exists() {
-                complain!("{file} is damaged; fetching it again");
+                complain!("{file} is damaged; downloading it again");
                 fs::remove_file(&path).context("removing", &path)?;
                 self.forget()?;
             }
@@ -252,7 +250,7 @@ impl Store {
                 command.output().map_err(|error| Error::new(format!("cannot run dpkg-deb: {error}")))?;
             if !output.status.success() {
                 let errors = String::from_utf8_lossy(&output.stderr);
-                let advice = "is there room in the cache? GRANITE_CACHE names another";
+                let advice = "is the disk full? GRANITE_CACHE names another cache";
                 return Err(Error::new(format!("unpacking {file}: {}\n{advice}", errors.trim())));
             }
             bar.inc(1);
@@ -275,7 +273,7 @@ fn remove_folder(path: &Path) -> Result<()> {
 /// Runs the download. Shows its progress by the bytes downloaded so far.
 fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
     let total: u64 = packages.iter().map(|package| package.size).sum();
-    complain!("fetching {} packages, {} MiB", packages.len(), total.div_ceil(1 << 20));
+    complain!("downloading {} packages, {} MiB", packages.len(), total.div_ceil(1 << 20));
     let bar = progress(total, "fetching", "{bytes}/{total_bytes}");
     let child = apt.download(names).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| Error::new(format!("cannot run apt-get: {error}")))?;
@@ -293,7 +291,7 @@ fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
         return Ok(());
     }
     let errors = errors.join().ok().flatten().and_then(std::result::Result::ok).unwrap_or_default();
-    Err(Error::new(format!("the download failed:\n{}\ntry again: what has arrived is kept", errors.trim())))
+    Err(Error::new(format!("the download failed:\n{}\ntry again: complete files are kept", errors.trim())))
 }
 
 /// Returns the bytes of packages downloaded, in whole or in part.

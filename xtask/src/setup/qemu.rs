@@ -123,7 +123,7 @@ impl Qemu {
         let text = self.ask(&["--version"])?;
         let version =
             text.strip_prefix("QEMU emulator version ").and_then(|rest| rest.split_whitespace().next());
-        let version = version.ok_or_else(|| self.unfit("it doesn't say that it is QEMU"))?;
+        let version = version.ok_or_else(|| self.unfit("its --version doesn't name QEMU"))?;
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
         let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if number < OLDEST {
@@ -139,7 +139,7 @@ impl Qemu {
         }
         let flags = self.ask(&["-cpu", "help"])?;
         if !has(&flags, "svm") || !has(&flags, "npt") {
-            return Err(self.unfit("it does not emulate AMD's virtualisation (svm, npt), which Xen runs on"));
+            return Err(self.unfit("it does not emulate AMD's virtualisation (svm, npt), needed by Xen"));
         }
         self.version = version.to_owned();
         Ok(self)

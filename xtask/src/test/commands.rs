@@ -75,7 +75,7 @@ const USES: &[Use] = &[
         6,
         &["(d1) granite: panic at src/demo", "(src/demo/child.rs:", "the second domain crashed"],
     ),
-    pair("demo::child_hangs", "run -- child=hang", 7, &["the second domain did not end"]),
+    pair("demo::child_hangs", "run -- child=hang", 7, &["the second domain timed out"]),
     pair("demo::child_fails", "run -- child=fail", 5, &["the second domain reported a failure"]),
     pair(
         "pair::well",
@@ -100,7 +100,7 @@ const USES: &[Use] = &[
         "pair::child_hangs",
         "run --example pair -- child=hang",
         7,
-        &["the child was still running at the deadline", "the second domain did not end"],
+        &["the child was still running at the deadline", "the second domain timed out"],
     ),
     pair(
         "pair::child_fails",
@@ -131,13 +131,13 @@ const USES: &[Use] = &[
         "pair::launch_no_kernel",
         "run --example launch --module README.md",
         1,
-        &["the kernel is no whole ELF image"],
+        &["the kernel is not a complete ELF image"],
     ),
     pair(
         "pair::ring_echo",
         "run --example ring_echo",
         0,
-        &["asked 10000 words and got them back", "answered 10000 words"],
+        &["sent 10000 words and received them back", "returned 10000 words"],
     ),
     pair("pair::async_disk", "run --example async_disk", 0, &["wrote and read 200 blocks", "ms passed"]),
     pair(
@@ -168,7 +168,7 @@ const USES: &[Use] = &[
     solo("run::memory_4", "run --mem 4", 0, &["4 MiB of memory"]),
     solo("run::memory_8", "run --mem 8", 0, &["8 MiB of memory"]),
     solo("run::memory_16", "run --mem 16", 0, &["16 MiB of memory"]),
-    solo("run::memory_too_little", "run --mem 3", 2, &["--mem 3: a number from 4"]),
+    solo("run::memory_too_little", "run --mem 3", 2, &["--mem 3: must be a number from 4"]),
     solo(
         "run::memory_above_4_gib",
         "run --mem 4608 -- log=debug",
@@ -180,7 +180,7 @@ const USES: &[Use] = &[
         "run::unknown_option",
         "run -- bogus=1 more",
         0,
-        &["option bogus is unknown", "option more is unknown"],
+        &["option bogus is not declared", "option more is not declared"],
     ),
     solo("run::bad_log_level", "run -- log=loud", 0, &["option log: \"loud\""]),
     solo("run::grants_version_2", "run --example grants -- grants=2", 0, &["version 2: 1 of 64 frames"]),
@@ -276,7 +276,7 @@ pub fn run(session: &mut Session<'_>, rig: Rig) {
                 choice,
                 &quoted,
                 0,
-                &["option bogus is unknown", "command line: bogus=\"two words\" log=debug"],
+                &["option bogus is not declared", "command line: bogus=\"two words\" log=debug"],
             )
         });
     }

@@ -29,7 +29,7 @@ const STEPS: &[Step] = &[
     ("image", &["xtask", "image", "made"], 0, &["made/kv.cfg", "made/kv.xml", "made/qubes/kv/vmlinuz"]),
     ("bench", &["xtask", "bench"], 2, &["no benches/NAME.rs has granite::entry!"]),
     ("no_such_example", &["xtask", "run", "--example", "none"], 2, &["there is no example none"]),
-    ("new_again", &["xtask", "new", "."], 2, &["not an empty folder", "nothing was changed"]),
+    ("new_again", &["xtask", "new", "."], 2, &["isn't an empty folder", "nothing was changed"]),
     ("new_bad_name", &["xtask", "new", "../1st"], 2, &["\"1st\" can't be a package's name"]),
     ("new_without_access", &["xtask", "new", "/proc/kv"], 2, &["/proc/kv"]),
     ("flags", &["xtask", "flags"], 0, &["cargo build --release --config guest.toml"]),
@@ -46,7 +46,7 @@ const MISTAKES: &[Mistake] = &[
         "src/main.rs",
         "granite::entry!(main);\n",
         "granite::entry!(main);\nmod other {\n    granite::entry!(crate::main);\n}\n",
-        "the program has two of granite::entry!",
+        "the program has two granite::entry!",
     ),
     (
         "feature_that_is_not_there",

@@ -23,7 +23,7 @@ fn a_qemu_that_is_unfit_is_refused_with_the_reason() {
         |script: &str| world.xtask_env(&["setup"], &[("GRANITE_QEMU", &world.script("qemu", script))]);
     named("echo 'QEMU emulator version 5.2.0'")
         .expect(2, &["version 5.2.0 is too old", "at least 6.2", "--qemu FILE"]);
-    named("echo 'something else 9.0'").expect(2, &["it doesn't say that it is QEMU"]);
+    named("echo 'something else 9.0'").expect(2, &["its --version doesn't name QEMU"]);
     named("echo broken >&2; exit 1").expect(2, &["it does not run: broken"]);
     named(&world::qemu("9.0.0", "kvm", "svm npt")).expect(2, &["without its emulator, TCG"]);
     named(&world::qemu("9.0.0", "tcg", "vmx svm")).expect(2, &["does not emulate AMD's virtualisation"]);
@@ -102,7 +102,7 @@ mod apt {
         let middle = bad.len() / 2;
         bad[middle] ^= 0xff;
         fs::write(&package, bad).unwrap();
-        world.setup().expect(0, &["is damaged; fetching it again", "QEMU 7.2.99"]);
+        world.setup().expect(0, &["is damaged; downloading it again", "QEMU 7.2.99"]);
         assert_eq!(fs::read(&package).unwrap(), good);
     }
 
@@ -153,7 +153,7 @@ mod apt {
         let server = Server::start(&repository);
         server.cut_packages_short(true);
         repository.offer_server(&server);
-        world.setup().expect(2, &["what has arrived is kept"]);
+        world.setup().expect(2, &["complete files are kept"]);
         server.cut_packages_short(false);
         let before = server.resumed();
         world.setup().expect(0, &["QEMU 7.2.99"]);
