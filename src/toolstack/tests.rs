@@ -255,7 +255,7 @@ fn a_version_that_is_not_known_is_named() {
     let text = error.to_string();
     assert_eq!(
         text,
-        "Xen has control interface 0x14; known are 0x15 (Xen 4.17), 0x16 (Xen 4.18), 0x17 (Xen 4.19 and 4.20)"
+        "Xen has the control interface 0x14; known are 0x15 (Xen 4.17), 0x16 (Xen 4.18), 0x17 (Xen 4.19 and 4.20)"
     );
     let far = interface::find(Scripted::new(0x1000, None)).map(|_| ()).unwrap_err();
     assert_eq!(far, ToolstackError::UnknownInterface(None));

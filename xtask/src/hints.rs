@@ -108,7 +108,7 @@ mod tests {
         assert!(hint(std).starts_with("the dependency memchr wants std"));
         let none = "a.o: in function `rust_entry':\nx: undefined reference to `GRANITE_APPLICATION'";
         assert!(hint(none).contains("no granite::entry!"));
-        assert!(hint("symbol `GRANITE_APPLICATION` is already defined").contains("two of granite::entry!"));
+        assert!(hint("symbol `GRANITE_APPLICATION` is already defined").contains("two granite::entry!"));
         let libc =
             "/usr/bin/ld: a.o: in function `rand::seed':\na.c:(.text+0x1): undefined reference to `getenv'";
         assert!(hint(libc).starts_with("the crate rand wants `getenv`"));
