@@ -81,7 +81,7 @@ mod apt {
         let world = World::new("fetch");
         let repository = Repository::new(&world);
         repository.offer_files();
-        world.setup().expect(0, &["asking the distribution", "QEMU 7.2.99", "Xen ("]);
+        world.setup().expect(0, &["reading the distribution", "QEMU 7.2.99", "Xen ("]);
         repository.offer_nothing();
         let again = world.setup();
         again.expect(0, &["QEMU 7.2.99", "Xen ("]);
