@@ -1,5 +1,5 @@
-//! The deaths: `case=NAME` on the command line chooses one. Each is a boot of its own, and
-//! `cargo xtask test` knows what each must look like from outside.
+//! The crash tests: `case=NAME` on the command line selects one. Each needs its own boot. `cargo xtask test` checks the
+//! outcome from outside (xtask/src/test/deaths.rs).
 
 #![cfg_attr(granite_guest, no_std, no_main)]
 #![allow(clippy::panic, reason = "it is what is tested")]
@@ -35,7 +35,7 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
             black_box(descend(black_box(1)));
         }
         Some("invalid-opcode") => invalid_opcode(),
-        // SAFETY: the gate exists; the guest ends there.
+        // SAFETY: the gate exists, and its handler ends the guest.
         Some("nmi") => unsafe { asm!("int 2") },
         Some("double-fault") => double_fault(),
         Some("triple-fault") => triple_fault(),
@@ -92,7 +92,7 @@ fn guest_main(platform: &'static Platform) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// All vCPUs but the first end, for good: nothing that they had to do is lost, and nothing waits for them.
+/// All vCPUs but the first end for good: no work of theirs is lost, and no call or event waits for them.
 fn vcpus_end(platform: &'static Platform) -> Result<(), &'static str> {
     use core::time::Duration;
     use granite::event::{Interdomain, Unbound};
@@ -108,15 +108,15 @@ fn vcpus_end(platform: &'static Platform) -> Result<(), &'static str> {
     let sends = Interdomain::connect(xen, platform.dom_id(), listens.port()).map_err(|_| "no port")?;
     drop(listens.take());
     listens.bind_to(1).map_err(|_| "the port doesn't move")?;
-    // Another vCPU can't end itself.
+    // Only the first vCPU may call `stop`: another would have to end itself.
     let refused = vcpu::spawn(1, move || vcpu::stop(soon())).map_err(|_| "no job")?;
     if refused.join(soon()).ok() != Some(Err(StopError::NotTheFirst)) {
         return Err("vCPU 1 ended the others");
     }
-    // A job that lasts is finished first.
+    // A long job is finished first.
     let lasting = vcpu::spawn(2, || {
         sleep(Duration::from_millis(50));
-        // The others have ended by now: a call waits for none of them.
+        // The others have ended by now, so a call must not wait for them.
         let called = vcpu::call_all(&|_| (), Deadline::after(Duration::from_secs(5)));
         if called.is_ok() { 5 } else { 6 }
     })
@@ -141,7 +141,7 @@ fn vcpus_end(platform: &'static Platform) -> Result<(), &'static str> {
             return Err("a vCPU that ended takes a job");
         }
     }
-    // A call waits for none of them, and an event that would have come to one comes here.
+    // A call doesn't wait for the ended vCPUs, and an event for one of them is delivered here.
     vcpu::call_all(&|_| (), soon()).map_err(|_| "a call waits for a vCPU that ended")?;
     sends.send().map_err(|_| "it can't be sent")?;
     drop(listens.wait(soon()).map_err(|_| "an event went to a vCPU that ended")?);
@@ -152,7 +152,7 @@ fn vcpus_end(platform: &'static Platform) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The crash of another vCPU ends the guest, with one report, while the others are at work.
+/// A crash of another vCPU ends the guest with one report, while the other vCPUs are busy.
 fn elsewhere(platform: &'static Platform, case: &str) {
     use granite::vcpu;
     let Ok(running) = platform.start_vcpus() else { return };
@@ -165,7 +165,7 @@ fn elsewhere(platform: &'static Platform, case: &str) {
                 black_box(descend(black_box(1)));
             }
             assert!(!dies, "the panic of vCPU {number}");
-            // With interrupts masked, so that nothing but an interrupt that can't be masked stops it.
+            // Masks interrupts, so that only a non-maskable interrupt stops this vCPU.
             let _masked = granite::sync::InterruptGuard::mask();
             loop {
                 core::hint::spin_loop();
@@ -181,7 +181,7 @@ fn elsewhere(platform: &'static Platform, case: &str) {
     }
 }
 
-/// These two are looked for in the report.
+/// xtask looks for this function and the next in the report.
 #[inline(never)]
 fn outer_function() {
     inner_function(black_box(3));
@@ -194,7 +194,7 @@ fn inner_function(number: u32) {
     black_box(number);
 }
 
-/// A value whose very report is a crash.
+/// A value panicking when it is printed.
 struct PanicsWhenShown;
 
 impl fmt::Display for PanicsWhenShown {
@@ -204,17 +204,17 @@ impl fmt::Display for PanicsWhenShown {
 }
 
 fn read(address: usize) {
-    // SAFETY: none: it must fault, and the guest ends there.
+    // SAFETY: none. This must fault, and the fault ends the guest.
     black_box(unsafe { (address as *const u64).read_volatile() });
 }
 
-/// Reads a page, unmaps it, and reads it again: the processor must have forgotten it.
+/// Reads a page, unmaps it, and reads it again: the processor must have dropped the cached translation.
 fn unmapped_again() {
-    // Between the large objects and the stacks.
+    // An address between the large objects and the stacks.
     const AT: usize = (6 << 44) - 4096;
     let Some(memory) = granite::mm::memory() else { return };
     memory.with(|granite::mm::Memory { frames, tables }| {
-        // SAFETY: nothing else uses the address, and here it is used by reads alone.
+        // SAFETY: no other code uses the address, and this function only reads it.
         unsafe {
             if tables.map_new_page(AT as u64, frames).is_err() {
                 return;
@@ -229,13 +229,13 @@ fn unmapped_again() {
 }
 
 fn write(address: usize) {
-    // SAFETY: none: it must fault, and the guest ends there.
+    // SAFETY: none. This must fault, and the fault ends the guest.
     unsafe { (address as *mut u64).write_volatile(1) };
 }
 
 fn run_data() {
     let code = black_box([0xc3u8; 16]);
-    // SAFETY: none: it must fault, and the guest ends there.
+    // SAFETY: none. This must fault, and the fault ends the guest.
     unsafe { asm!("call {}", in(reg) code.as_ptr(), clobber_abi("sysv64")) };
 }
 
@@ -246,16 +246,16 @@ fn descend(depth: u64) -> u64 {
 }
 
 fn invalid_opcode() {
-    // SAFETY: none: it must fault, and the guest ends there.
+    // SAFETY: none. This must fault, and the fault ends the guest.
     unsafe { asm!("ud2") };
 }
 
-/// Takes the gate of the page fault out of the interrupt table: the processor finds a second exception while
-/// it delivers the first.
+/// Disables the page-fault gate in the interrupt table: the processor meets a second exception while delivering the
+/// first.
 fn double_fault() {
     let mut pointer = [0u8; 10];
-    // SAFETY: stores ten bytes, limit and base; then clears the attributes of gate 14, which lies in RAM that
-    // may be written.
+    // SAFETY: `sidt` stores ten bytes, limit and base, into `pointer`. The write then clears the attributes of gate 14,
+    // in writable RAM.
     unsafe {
         asm!("sidt [{}]", in(reg) pointer.as_mut_ptr());
         let base = pointer[2..].first_chunk().copied().map_or(0, u64::from_le_bytes);
@@ -264,10 +264,10 @@ fn double_fault() {
     read(0x10);
 }
 
-/// Takes the whole interrupt table away.
+/// Loads an empty interrupt table.
 fn triple_fault() {
     let pointer = [0u8; 10];
-    // SAFETY: none: the guest ends there.
+    // SAFETY: none. This ends the guest.
     unsafe { asm!("lidt [{}]", "ud2", in(reg) pointer.as_ptr()) };
 }
 
@@ -279,8 +279,8 @@ fn exhaust_the_heap() {
     }
 }
 
-/// A domain with half of the memory that its map names (as by `maxmem` in `xl`'s configuration) lives, and can use what
-/// it has.
+/// A domain with only half of the memory named by its map (as with `maxmem` in `xl`'s configuration) runs, and can use
+/// all it has.
 fn less_memory(platform: &'static Platform) -> Result<ExitCode, granite::toolstack::ToolstackError> {
     use core::time::Duration;
     use granite::abi::sched::ShutdownReason;
@@ -302,7 +302,7 @@ fn less_memory(platform: &'static Platform) -> Result<ExitCode, granite::toolsta
     Ok(if ended.reason == ShutdownReason::POWEROFF { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Fills the heap as far as it goes; returns how many bytes that was.
+/// Fills the heap until an allocation fails. Returns the number of bytes allocated.
 fn use_all_memory() -> usize {
     let mut kept: Vec<Vec<u8>> = Vec::with_capacity(1 << 10);
     for size in [1 << 20, 1 << 12] {
@@ -318,20 +318,20 @@ fn use_all_memory() -> usize {
     kept.iter().map(Vec::len).sum()
 }
 
-/// What a toolstack wrote into the reserved references stays when the table's version changes. A boot of its own: no table
-/// is left that anybody could use.
+/// The toolstack's reserved entries survive a change of the table's version. This needs its own boot, because it leaves
+/// no usable table.
 fn reserved_references(platform: &'static Platform) -> Result<bool, granite::grant::GrantError> {
     use granite::abi::grant::GrantRef;
     use granite::grant::{Config, GrantTable, Version};
     let (Some(xen), Some(windows)) = (platform.xen(), granite::mm::windows()) else { return Ok(false) };
     let mut expected = Vec::new();
     for version in [Version::V1, Version::V2, Version::V1] {
-        // SAFETY: the table before isn't used any more.
+        // SAFETY: the previous table isn't used any more.
         let table = unsafe { GrantTable::new(xen, windows, Config { version, ..Config::default() }) }?;
         if expected.is_empty() {
             for gref in [0, 1, 7] {
                 let entry = (table.address() + 8 * gref) as *mut u32;
-                // SAFETY: an entry of version 1, which nobody else writes.
+                // SAFETY: this is a version 1 entry, and no other code writes it.
                 unsafe {
                     entry.add(1).write_volatile(0x100 + gref as u32);
                     entry.write_volatile(1);

@@ -1,5 +1,6 @@
-//! The table from Xen's header to our items and tests, `src/grant/header.md`: what it names is there. (That the
-//! items are there, rustdoc sees; that no name of the C header is missing, `tests/abi` does.)
+//! Checks `src/grant/header.md`, the table from Xen's header to our items and tests: every test named there exists, and
+//! every operation and status of ours is listed. (Rustdoc checks the items, and `core/tests/abi` checks the table
+//! for every name of the C header.)
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -10,7 +11,7 @@ use std::path::Path;
 use granite::abi::grant::Status;
 use granite::abi::grant::op::Op;
 
-/// All of the tests' sources, and of the library's.
+/// Appends all Rust sources in a folder to `into`.
 fn sources(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -22,7 +23,7 @@ fn sources(folder: &Path, into: &mut String) {
     }
 }
 
-/// What is in backticks.
+/// Returns the texts in backticks.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }

@@ -1,4 +1,5 @@
-//! Random sequences of grants, mappings and their ends against a simple oracle: nothing is owned twice, and nothing is lost.
+//! Random sequences of grants, mappings and their ends, checked against a simple oracle: no page has two owners, and no
+//! page, reference or window is lost.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -63,7 +64,7 @@ impl Granted {
     }
 }
 
-/// Two domains, whose machine stays: it is small, and there is one for each case.
+/// Two domains on a leaked machine: it is small, and each case has its own.
 struct World {
     us: &'static Table,
     them: &'static Table,
@@ -77,10 +78,10 @@ fn world(version: Version) -> World {
     let domain = || {
         let xen: &'static FakeXen = Box::leak(Box::new(machine.domain()));
         let [ram, windows] = machine.layout(xen.dom_id());
-        // SAFETY: both are the domain's, and the machine stays.
+        // SAFETY: both ranges belong to the domain, and the machine is never freed.
         let (pool, windows) = unsafe { (Pool::new(ram), Box::leak(Box::new(Windows::new(windows)))) };
         let config = Config { version, vcpus: 4, ..Config::default() };
-        // SAFETY: it is the domain's only one.
+        // SAFETY: this is the domain's only table.
         let table = unsafe { GrantTable::new(xen, windows, config) }.unwrap();
         (xen, &*Box::leak(Box::new(pool)), &*Box::leak(Box::new(table)))
     };
@@ -105,7 +106,7 @@ proptest! {
         let (pages, windows) = (pool.free(), them.windows().free());
         let mut grants: Vec<Granted> = Vec::new();
         let mut mappings: Vec<Mapped> = Vec::new();
-        // Each page holds its own frame's number while it is granted; nobody else may change it.
+        // Each granted page holds its own frame number. No other user of the page may change it.
         let mut marks: BTreeMap<GrantRef, u64> = BTreeMap::new();
         for deed in deeds {
             match deed {
@@ -151,7 +152,7 @@ proptest! {
                 }
                 Deed::MapAll { grant, pages } => {
                     let Some(index) = grant.checked_rem(grants.len()) else { continue };
-                    // As below: what fails half is unmapped by a drop.
+                    // As below: after a partial failure, a drop unmaps the mapped pages.
                     their.faults.lock().unwrap().retain(|fault| !matches!(fault, Fault::Status(Op::UNMAP, _)));
                     let grefs = vec![grants[index].gref(); pages];
                     mappings.extend(them.map_all(our.dom_id(), &grefs).map(Mapped::Reading));
@@ -166,7 +167,7 @@ proptest! {
                     None => {}
                 },
                 Deed::DropMapping(index) => {
-                    // What a fault keeps mapped for ever would keep pages for ever too.
+                    // A mapping kept for ever by a fault would also keep its page for ever.
                     their.faults.lock().unwrap().clear();
                     drop(pick(&mut mappings, index));
                 }

@@ -1,6 +1,6 @@
-//! The freelist and the grant table under several vCPUs, with interrupts of timers and from other vCPUs whose handlers
-//! take and free references too: nothing is handed out twice, and nothing is lost. `cargo xtask test stress` boots it
-//! with 2 and with 4 vCPUs.
+//! The freelist and the grant table under several vCPUs. Handlers of timer interrupts and of interrupts from other
+//! vCPUs also take and free references. No reference may be allocated twice, and none may be lost.
+//! `cargo xtask test stress` boots this program with 2 and with 4 vCPUs.
 
 #![cfg_attr(granite_guest, no_std, no_main)]
 #![cfg_attr(not(granite_guest), allow(dead_code, unused_imports, reason = "it is booted"))]
@@ -32,24 +32,23 @@ fn main() {
     println!("This is a guest for Xen: cargo xtask test stress");
 }
 
-/// Operations of all vCPUs together: to take a reference is one, to free it another.
+/// The number of operations of all vCPUs together. Taking a reference is one, freeing it another.
 const OPERATIONS: u64 = 10_000_000;
-/// Of these, the part that grants a page, which takes a reference, and ends the grant, which frees it.
+/// One in this many rounds grants a page (taking a reference) and ends the grant (freeing it).
 const GRANTS_IN: u64 = 8;
-/// References that a vCPU holds at most.
+/// The maximum number of references held by a vCPU.
 const HELD: usize = 200;
-/// Between two interrupts of a vCPU's timer: far longer than a handler takes under emulation, or there is time for nothing
-/// else.
+/// The interval of a vCPU's timer: far longer than a handler takes under emulation, to leave time for other work.
 const TICK: Duration = Duration::from_millis(5);
-/// Operations between two interrupts that a vCPU sends to the next.
+/// The number of a vCPU's operations between two interrupts to the next vCPU.
 const BETWEEN_KICKS: u64 = 2048;
 
-/// What all vCPUs have together.
+/// The state shared by all vCPUs.
 struct Shared {
     grants: &'static Grants,
-    /// A list as the table has one. What is taken from the table's own is granted.
+    /// A list of the same kind as the table's own. References from the table's own are only used to grant pages.
     list: Freelist<Xen>,
-    /// For each reference of the list whether it is out.
+    /// 1 for each reference taken from the list, else 0.
     out: Box<[AtomicU8]>,
     done: AtomicU64,
     granted: AtomicU64,
@@ -57,9 +56,9 @@ struct Shared {
     timers: AtomicU64,
     kicks: AtomicU64,
     exhausted: AtomicU64,
-    /// References that were handed out though they were out, or came back though they weren't.
+    /// References taken twice, or freed without having been taken.
     twice: AtomicU64,
-    /// What must not happen.
+    /// The number of unexpected failures.
     failed: AtomicU64,
 }
 
@@ -73,7 +72,7 @@ fn add(counter: &AtomicU64, count: u64) {
 
 impl Shared {
     fn mark(&self, number: u32, out: u8) {
-        // Relaxed: the word itself is all that is asked.
+        // Relaxed: only this word matters.
         let before = self.out.get(number as usize).map_or(out, |word| word.swap(out, Ordering::Relaxed));
         add(&self.twice, u64::from(before == out));
     }
@@ -97,7 +96,7 @@ impl Shared {
     }
 }
 
-/// In a handler: takes one and frees it, whatever was interrupted.
+/// Takes a reference and frees it in a handler, regardless of the interrupted code.
 fn in_handler() {
     let Some(shared) = SHARED.get() else { return };
     if let Some(reference) = shared.take() {
@@ -120,7 +119,7 @@ fn set_alarm(deadline: Deadline) {
     }
 }
 
-/// One vCPU's share of the work.
+/// Runs one vCPU's share of the operations.
 fn work(number: usize, share: u64) {
     let Some(shared) = SHARED.get() else { return };
     set_alarm(Deadline::after(TICK));
@@ -242,7 +241,7 @@ fn stress(platform: &'static Platform) -> Result<(), &'static str> {
         read(&shared.exhausted),
         took.as_secs_f64(),
     );
-    // All that there are can be had, each once.
+    // Every reference can be taken, each once.
     let (after, list) = (grants.stats(), shared.list.stats());
     let mut all: Vec<OwnedRef> = core::iter::from_fn(|| shared.list.alloc().ok()).collect();
     all.iter().for_each(|reference| shared.mark(reference.get().0, 1));

@@ -1,4 +1,4 @@
-//! The command line of xtask.
+//! xtask's command line.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,48 +12,48 @@ use crate::machine::{Accelerator, MIN_MEMORY, Machine, Rig};
 use crate::project::project;
 use crate::setup::Choice;
 
-/// `cargo xtask run`.
+/// The arguments of `cargo xtask run`.
 #[derive(Debug)]
 pub struct Run {
-    /// What to build.
+    /// The program to build.
     pub program: Program,
-    /// Build it optimised.
+    /// Whether to build it optimised.
     pub optimised: bool,
-    /// Where to boot it.
+    /// The machine to boot it on.
     pub machine: Machine,
-    /// Wait for a debugger.
+    /// Whether to wait for a debugger.
     pub gdb: bool,
-    /// How long it may take, zero for no limit; `None` is the default.
+    /// The timeout: zero for no limit, `None` for the default.
     pub timeout: Option<Duration>,
-    /// Xen and QEMU.
+    /// The choice of Xen and QEMU.
     pub choice: Choice,
     /// The guest's command line.
     pub line: String,
 }
 
-/// Every rig that guests are tested in.
+/// Every rig used by `test`.
 const ALL_RIGS: [Rig; 3] = [Rig::Solo, Rig::Pair, Rig::Direct];
 
-/// `cargo xtask test`.
+/// The arguments of `cargo xtask test`.
 #[derive(Clone, Debug)]
 pub struct Test {
-    /// Run the host's tests.
+    /// Whether to run the host's tests.
     pub host: bool,
-    /// Run guests in these rigs.
+    /// The rigs to run guests in.
     pub rigs: Vec<Rig>,
-    /// vCPUs of the guests.
+    /// The minimum number of vCPUs of the guests.
     pub smp: u32,
-    /// How many times; `None` is once, without a bar.
+    /// The number of rounds; `None` is one round without a progress bar.
     pub repeat: Option<u32>,
-    /// Where to write the results.
+    /// The file for the results.
     pub json: Option<PathBuf>,
-    /// Only tests with one of these in their names; all if there is none.
+    /// Selects tests with one of these in their names; all tests if empty.
     pub filter: Vec<String>,
-    /// Only print the names.
+    /// Whether to print the names instead of running the tests.
     pub list: bool,
-    /// Only the quick set.
+    /// Whether to run only the quick set.
     pub quick: bool,
-    /// Xen and QEMU.
+    /// The choice of Xen and QEMU.
     pub choice: Choice,
 }
 
@@ -79,17 +79,17 @@ impl Test {
         self.filter.is_empty() || self.filter.iter().any(|part| name.contains(part.as_str()))
     }
 
-    /// Returns whether neither the host nor a rig is left out.
+    /// Returns whether the host and all rigs are included.
     pub fn is_of_all_rigs(&self) -> bool {
         self.host && self.rigs == ALL_RIGS
     }
 }
 
-/// Reads `run`'s arguments; `None` for `--help`.
+/// Reads `run`'s arguments. Returns `None` for `--help`.
 ///
 /// # Errors
 ///
-/// An unknown option, or a bad value.
+/// If an option is unknown, a value is bad, or the project's metadata can't be read.
 pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
     let (mut program, mut named) = (None, None);
     let mut run = Run {
@@ -131,17 +131,17 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
     Ok(Some(run))
 }
 
-/// Reads `test`'s arguments; `None` for `--help`.
+/// Reads `test`'s arguments. Returns `None` for `--help`.
 ///
 /// # Errors
 ///
-/// An unknown option, or a bad value.
+/// If an option is unknown, or a value is bad.
 pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
     let mut test = Test::default();
     while let Some(argument) = next(parser)? {
         let Argument::Option(name) = &argument else {
             match argument {
-                // A guest's command line separates names by spaces.
+                // The guest's command line separates names by spaces.
                 Argument::Word(words) => test.filter.extend(words.split_whitespace().map(str::to_owned)),
                 other => return Err(unexpected(other)),
             }
@@ -166,28 +166,28 @@ pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
     Ok(Some(test))
 }
 
-/// `cargo xtask build`, `image` and `flags`.
+/// The arguments of `cargo xtask build`, `image` and `flags`.
 #[derive(Debug)]
 pub struct Build {
-    /// What to build.
+    /// The program to build.
     pub program: Program,
-    /// Build it optimised.
+    /// Whether to build it optimised.
     pub optimised: bool,
     path: Option<PathBuf>,
 }
 
 impl Build {
-    /// The folder or file that is written.
+    /// Returns the folder or file to write: the user's, or else the default `otherwise`.
     pub fn path<'a>(&'a self, otherwise: &'a str) -> &'a Path {
         self.path.as_deref().unwrap_or(Path::new(otherwise))
     }
 }
 
-/// Reads the arguments of `build`, `image` and `flags`; `None` for `--help`.
+/// Reads the arguments of `build`, `image` and `flags`. Returns `None` for `--help`.
 ///
 /// # Errors
 ///
-/// An unknown option, or a bad value.
+/// If an option is unknown, or a value is bad.
 pub fn build(parser: &mut Parser) -> Result<Option<Build>> {
     let mut build = Build { program: Program::Main, optimised: true, path: None };
     while let Some(argument) = next(parser)? {
@@ -204,20 +204,20 @@ pub fn build(parser: &mut Parser) -> Result<Option<Build>> {
     Ok(Some(build))
 }
 
-/// `cargo xtask new`.
+/// The arguments of `cargo xtask new`.
 #[derive(Debug)]
 pub struct New {
     /// The folder to make.
     pub path: PathBuf,
-    /// The git repository of Granite; `None` is this checkout.
+    /// The URL of Granite's git repository; `None` for this checkout.
     pub git: Option<String>,
 }
 
-/// Reads `new`'s arguments; `None` for `--help`.
+/// Reads `new`'s arguments. Returns `None` for `--help`.
 ///
 /// # Errors
 ///
-/// An unknown option, or no path.
+/// If an option is unknown, or the path is missing.
 pub fn new(parser: &mut Parser) -> Result<Option<New>> {
     let (mut path, mut git) = (None, None);
     while let Some(argument) = next(parser)? {
@@ -233,22 +233,22 @@ pub fn new(parser: &mut Parser) -> Result<Option<New>> {
     Ok(Some(New { path, git }))
 }
 
-/// `cargo xtask bench`.
+/// The arguments of `cargo xtask bench`.
 #[derive(Debug, Default)]
 pub struct Bench {
-    /// Compare the freelist with others, on the host.
+    /// Whether to compare the freelist with others, on the host.
     pub host: bool,
-    /// Count instructions, in guests of these rigs.
+    /// The rigs to count instructions in.
     pub rigs: Vec<Rig>,
-    /// Xen and QEMU.
+    /// The choice of Xen and QEMU.
     pub choice: Choice,
 }
 
-/// Reads `bench`'s arguments; `None` for `--help`.
+/// Reads `bench`'s arguments. Returns `None` for `--help`.
 ///
 /// # Errors
 ///
-/// An unknown option, or a bad value.
+/// If an option is unknown, or a value is bad.
 pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
     let mut bench = Bench::default();
     while let Some(argument) = next(parser)? {
@@ -276,11 +276,11 @@ pub fn bench(parser: &mut Parser) -> Result<Option<Bench>> {
     Ok(Some(bench))
 }
 
-/// Reads a choice of tools; `None` for `--help`.
+/// Reads a choice of tools. Returns `None` for `--help`.
 ///
 /// # Errors
 ///
-/// An unknown option, or a bad value.
+/// If an option is unknown, or a value is bad.
 pub fn choice(parser: &mut Parser) -> Result<Option<Choice>> {
     let mut choice = Choice::default();
     while let Some(argument) = next(parser)? {
@@ -292,7 +292,7 @@ pub fn choice(parser: &mut Parser) -> Result<Option<Choice>> {
     Ok(Some(choice.or_environment()))
 }
 
-/// Reads an empty command line; `None` for `--help`.
+/// Reads an empty command line. Returns `None` for `--help`.
 ///
 /// # Errors
 ///
@@ -307,11 +307,11 @@ pub fn none(parser: &mut Parser) -> Result<Option<()>> {
 
 /// One argument.
 enum Argument {
-    /// An option by its long name; its value, if it has one, is still to be read.
+    /// An option, by its long name. Its value, if any, is not read yet.
     Option(String),
     /// A word.
     Word(String),
-    /// All that follows `--`.
+    /// Everything after `--`.
     Rest(String),
 }
 
@@ -332,8 +332,8 @@ fn next(parser: &mut Parser) -> Result<Option<Argument>> {
     })
 }
 
-/// A word for the guest's command line: the shell has taken off the quotes around a value with spaces, and
-/// the guest wants them.
+/// Returns a word for the guest's command line: quotes a value with spaces again, because the shell removed the quotes
+/// and the guest needs them.
 fn as_option(word: String) -> String {
     if !word.contains(char::is_whitespace) || word.contains('"') {
         return word;
@@ -353,7 +353,7 @@ fn unexpected(argument: Argument) -> Error {
     Error::new(format!("unexpected {what}{text}\ntry: cargo xtask COMMAND --help"))
 }
 
-/// Reads an option that every command knows.
+/// Reads an option common to several commands: `--xen` or `--qemu`.
 fn tool(parser: &mut Parser, choice: &mut Choice, argument: Argument) -> Result<()> {
     match argument {
         Argument::Option(name) if name == "xen" => choice.xen = Some(file(parser, "--xen")?),
@@ -366,7 +366,7 @@ fn tool(parser: &mut Parser, choice: &mut Choice, argument: Argument) -> Result<
 fn rig(name: &str) -> Result<Rig> {
     match name {
         "solo" => Ok(Rig::Solo),
-        // Its former name was twin.
+        // `twin` is its former name.
         "pair" | "twin" => Ok(Rig::Pair),
         "direct" => Ok(Rig::Direct),
         other => Err(Error::new(format!(
@@ -391,7 +391,7 @@ fn number(parser: &mut Parser, option: &str, min: u32, max: u32) -> Result<u32> 
         .ok_or_else(|| Error::new(format!("{option} {text}: must be a number from {min} to {max}")))
 }
 
-/// A file that must be there; as an absolute path, for QEMU may run elsewhere.
+/// Reads the path of an existing file and makes it absolute, because QEMU may run in another folder.
 fn file(parser: &mut Parser, option: &str) -> Result<PathBuf> {
     let path = PathBuf::from(parser.value()?);
     let is_file = path.is_file();

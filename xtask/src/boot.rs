@@ -1,4 +1,4 @@
-//! One boot: QEMU, its output, and how it ended.
+//! One boot: runs QEMU, reads its output and determines the outcome.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -11,27 +11,27 @@ use crate::process::{self, Finish, Next};
 use crate::setup::Tools;
 use crate::symbols::{self, Symbols};
 
-/// What a boot gave.
+/// The result of a boot.
 #[derive(Debug)]
 pub struct Boot {
     /// How it ended.
     pub outcome: Outcome,
     /// How long QEMU ran.
     pub duration: Duration,
-    /// Every line, with addresses explained.
+    /// Every line of output, with addresses resolved to symbols.
     pub log: Vec<String>,
 }
 
-/// A line of output, by its writer.
+/// A line of output, and its writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// Xen's own.
+    /// Printed by Xen.
     Xen(&'a str),
-    /// The guest's.
+    /// Printed by the guest.
     Guest(&'a str),
-    /// A second domain's, which Xen prints behind a mark.
+    /// Printed by a second domain, and prefixed by Xen with a mark.
     Second {
-        /// The number of the domain.
+        /// The domain's number.
         domain: &'a str,
         /// The line without the mark.
         text: &'a str,
@@ -51,11 +51,11 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Boots an image and gives each line to `show`.
+/// Boots an image and passes each line to `show`.
 ///
 /// # Errors
 ///
-/// If QEMU can't be started. All that happens after is an [`Outcome`].
+/// If the command line can't be made, or QEMU can't be started. Everything after the start is an [`Outcome`].
 pub fn boot(
     machine: &Machine,
     tools: &Tools,
@@ -96,37 +96,39 @@ pub fn boot(
     let outcome = match finish {
         Finish::Exited(status) => end(status, &log, last_line.as_deref(), &errors),
         Finish::Deadline => Outcome::Deadline,
-        // With nothing wrong it was stopped because the guest has halted.
+        // Without a reason from Xen, it was stopped because the guest halted.
         Finish::Stopped => xen_gave_up.map_or(Outcome::Success, Outcome::Crash),
     };
     Ok(Boot { outcome, duration: started.elapsed(), log })
 }
 
-/// What a second domain printed, behind Xen's mark for it: `(d1) [    1.089967] text`. In `pair` it runs the same image.
+/// Splits a line printed by a second domain into Xen's mark and the text: `(d1) [    1.089967] text`. In `pair`, the
+/// second domain runs the same image.
 fn second_domain(text: &str) -> Option<(&str, &str)> {
     let digits = text.strip_prefix("(d")?.split_once(')')?.0;
     let (_, own) = text.split_once("] ").filter(|_| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
     Some((&text[..text.len() - own.len()], own))
 }
 
-/// How a guest ended with which QEMU has ended.
+/// Returns the outcome for a guest after QEMU has exited.
 fn end(status: ExitStatus, log: &[String], last_line: Option<&str>, errors: &str) -> Outcome {
-    // A second domain's is for the first one to tell.
+    // The first domain reports a second domain's triple fault.
     let reset = status.success().then(|| triple_fault(log)).flatten();
     reset.unwrap_or_else(|| Outcome::read(status, last_line, errors))
 }
 
-/// A triple fault, upon which Xen dumps a guest's state, and resets the machine at once if it is the first's.
+/// Finds a triple fault in the log. After one, Xen dumps the guest's state; if the guest is the first domain, Xen also
+/// resets the machine at once.
 fn triple_fault(log: &[String]) -> Option<Outcome> {
     let xens = |part: &'static str| {
         log.iter().filter_map(move |line| line.strip_prefix("(XEN)")?.split_once(part).map(|parts| parts.1))
     };
     xens("Triple fault").next()?;
-    // Xen names the segment with the address, and with that whose code it is.
+    // Xen prints the segment with the address, and so identifies the code's owner.
     Some(Outcome::TripleFault(xens("RIP:").next().map(|at| at.trim().to_owned())))
 }
 
-/// Xen's last words, after which it would wait five seconds and reset the machine.
+/// Returns the reason if Xen is about to give up: it would wait five seconds and then reset the machine.
 fn why_xen_gave_up(text: &str, before: &[String]) -> Option<String> {
     let said = text.strip_prefix("(XEN)")?;
     if said.contains("Hardware Dom0 crashed") {

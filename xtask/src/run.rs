@@ -18,14 +18,14 @@ use crate::screen::Screen;
 use crate::setup::provision::Effort;
 use crate::{build, bundle, guest, setup};
 
-/// How long a guest may run without `--timeout`. On a terminal there is no limit: a server runs until Ctrl-C.
+/// The default timeout, without `--timeout`. On a terminal there is no limit: a server runs until Ctrl-C.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Builds, checks and boots a guest, and gives xtask's status.
+/// Builds, checks and boots a guest, and returns xtask's status.
 ///
 /// # Errors
 ///
-/// If it doesn't come to a boot.
+/// If the tools, the image or the machine can't be prepared, or QEMU can't be started.
 pub fn run(arguments: &Run) -> Result<u8> {
     if arguments.machine.accelerator == Accelerator::Kvm {
         machine::check_kvm(Path::new("/dev/kvm"), Path::new("/sys/module"))?;
@@ -42,7 +42,7 @@ pub fn run(arguments: &Run) -> Result<u8> {
     if machine.rig == Rig::Pair
         && let Some(module) = &machine.module
     {
-        // Xen gives its control domain one module: the image for the second domain, and the file behind it.
+        // Xen gives its control domain only one module: bundle the second domain's image with the file after it.
         let read = |path: &Path| fs::read(path).context("reading", path);
         let joined = bundle::join(&[&read(&image.stripped)?, &read(module)?]);
         let path = image.stripped.with_extension("bundle");
@@ -83,7 +83,7 @@ pub fn run(arguments: &Run) -> Result<u8> {
     Ok(boot.outcome.exit_code())
 }
 
-/// What `--verbose` says before the boot.
+/// Prints the details for `--verbose` before the boot.
 fn tell(image: &Image, tools: &setup::Tools, memory: u32) -> Result<()> {
     let size = fs::metadata(&image.stripped).context("reading", &image.stripped)?.len();
     say!("image: {:.1} KiB stripped ({})", size as f64 / 1024.0, image.stripped.display());
@@ -95,7 +95,7 @@ fn tell(image: &Image, tools: &setup::Tools, memory: u32) -> Result<()> {
     Ok(())
 }
 
-/// A port that nobody listens on: for a moment later, which is as good as it gets.
+/// Returns a free TCP port. Another process could still take it before QEMU does; this can't be excluded.
 fn free_port() -> Result<u16> {
     let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     address

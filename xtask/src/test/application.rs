@@ -1,4 +1,4 @@
-//! The tests of an application: on the host by `cargo test`, and each `tests/NAME.rs` with `granite::tests!` in a guest.
+//! The tests of an application: `cargo test` on the host, and each `tests/NAME.rs` with `granite::tests!` in a guest.
 
 use cargo_metadata::TargetKind;
 
@@ -10,11 +10,11 @@ use crate::machine::{Machine, Rig};
 use crate::paths;
 use crate::project::project;
 
-/// Runs all that is asked for.
+/// Runs the selected tests.
 ///
 /// # Errors
 ///
-/// If it doesn't come to testing.
+/// If the project's metadata can't be read, or there is no guest to boot and the host's tests aren't selected.
 pub fn run(session: &mut Session<'_>) -> Result<()> {
     let images = project()?.guests(&TargetKind::Test);
     let rigs = rigs(session, &images)?;
@@ -36,13 +36,13 @@ pub fn run(session: &mut Session<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where guests are tested: in `solo`, unless the user says.
+/// Returns the rigs to test guests in: `solo`, unless the user names one.
 fn rigs(session: &Session<'_>, images: &[String]) -> Result<Vec<Rig>> {
     let asked = &session.arguments.rigs;
     if images.is_empty() && !session.arguments.host {
         return Err(Error::new("no tests/NAME.rs has granite::tests![...], so there is nothing to boot"));
     }
-    // All that `test` knows, or none: the user has not chosen.
+    // More than one rig means all of them: the user has not chosen one.
     Ok(if asked.len() > 1 { vec![Rig::Solo] } else { asked.clone() })
 }
 

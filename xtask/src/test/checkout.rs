@@ -1,4 +1,4 @@
-//! Checkouts and images that aren't as they should be.
+//! Unusual checkouts and damaged images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ fn set_up(error: Error) -> NotPassed {
     NotPassed::fail(error.to_string())
 }
 
-/// Damages a good image in one place after another.
+/// Damages a good image in one place at a time.
 fn faults() -> Case {
     let image = build::build(&Program::Main, true).map_err(set_up)?;
     let good = fs::read(&image.path).map_err(io)?;
@@ -79,7 +79,7 @@ fn faults() -> Case {
     Ok(())
 }
 
-/// Where the symbol of this name lies.
+/// Returns the offset of this symbol's table entry in the file.
 fn symbol(bytes: &[u8], name: &str) -> Result<usize, NotPassed> {
     let place = || {
         let sections = FileHeader64::<LittleEndian>::parse(bytes).ok()?.sections(LittleEndian, bytes).ok()?;
@@ -96,11 +96,11 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Result<usize, NotPassed> {
     at.ok_or_else(|| NotPassed::fail("the image has nothing to damage there"))
 }
 
-/// What happens to a guest where `RUSTFLAGS` or another folder's configuration takes the flags away: it
-/// links, and the check must see it.
+/// A guest built without its flags, as when `RUSTFLAGS` or another folder's configuration removes them: it links, so
+/// the check must refuse it.
 fn lost_flags() -> Case {
     let mut flags = guest::rustflags().map_err(set_up)?;
-    // The last one counts.
+    // rustc uses the last one.
     flags.push("-Cno-redzone=no".to_owned());
     const FOLDER: &str = "guest-with-red-zone";
     let mut command = guest::cargo("build", FOLDER, &flags).map_err(set_up)?;
@@ -114,10 +114,10 @@ fn lost_flags() -> Case {
     }
 }
 
-/// A checkout that can't be written, with the build elsewhere.
+/// A read-only checkout, built into another folder.
 fn read_only(choice: &Choice) -> Case {
     let target = paths::target();
-    // With a name that has to be quoted everywhere.
+    // The name needs quotes everywhere.
     let copy = target.join("read only, checkout");
     let _cleanup = Writable(copy.clone());
     if copy.exists() {
@@ -127,7 +127,7 @@ fn read_only(choice: &Choice) -> Case {
     copy_sources(paths::root(), &copy, &target)?;
     let command = format!("cd '{}' && exec cargo xtask run", copy.display());
     let mut run = if is_root() {
-        // Rights don't bind root; a mount does, in a name space of its own.
+        // Permissions don't stop root. A read-only mount does, in a mount namespace of its own.
         let script = format!(
             "mount --bind '{0}' '{0}' && mount -o remount,bind,ro '{0}' && {command}",
             copy.display()
@@ -145,14 +145,14 @@ fn read_only(choice: &Choice) -> Case {
         sh
     };
     run.envs(choice.to_environment()).env("CARGO_TARGET_DIR", target.join("read only, build"));
-    // What cargo told this xtask is about this checkout.
+    // Cargo set these for this xtask's checkout.
     for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO"] {
         run.env_remove(name);
     }
     output_of(run, 0, &["Hello from domain 0"]).map(|_| ())
 }
 
-/// Makes a folder writable again, so that whoever cleans up can.
+/// Makes a folder writable again on drop, for a later clean-up.
 struct Writable(PathBuf);
 
 impl Drop for Writable {
@@ -171,11 +171,11 @@ pub fn shell(script: &str) -> Case {
 }
 
 pub fn is_root() -> bool {
-    // SAFETY: takes nothing and touches no memory.
+    // SAFETY: it takes no arguments and accesses no memory.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Copies a checkout without its history and without what was built.
+/// Copies a checkout without its history and its build output.
 pub fn copy_sources(from: &Path, to: &Path, target: &Path) -> Case {
     fs::create_dir_all(to).map_err(io)?;
     for entry in fs::read_dir(from).map_err(io)? {

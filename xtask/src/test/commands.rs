@@ -1,5 +1,4 @@
-//! xtask as a person uses it: each case is a command line, the status that it must end with, and what it must
-//! say.
+//! xtask as a user runs it: each case is a command line, the expected exit status, and the expected output.
 
 use std::process::{Command, Stdio};
 
@@ -14,7 +13,7 @@ struct Use {
     name: &'static str,
     arguments: &'static str,
     status: u8,
-    /// What must be seen.
+    /// The texts expected in the output.
     shows: &'static [&'static str],
 }
 
@@ -250,7 +249,7 @@ const USES: &[Use] = &[
     direct("direct::many_vcpus", "run --rig direct --smp 4", 4, &["no Xen here"]),
 ];
 
-/// Runs all of a rig.
+/// Runs all cases of a rig.
 pub fn run(session: &mut Session<'_>, rig: Rig) {
     let choice = &session.arguments.choice;
     for each in USES.iter().filter(|each| each.rig == rig) {
@@ -282,7 +281,7 @@ pub fn run(session: &mut Session<'_>, rig: Rig) {
     }
 }
 
-/// xtask with these arguments, and the same Xen and QEMU.
+/// Returns a command running xtask with these arguments and the same Xen and QEMU.
 pub fn xtask(choice: &Choice, arguments: &[&str]) -> Result<Command, NotPassed> {
     let xtask = std::env::current_exe().map_err(|error| NotPassed::fail(error.to_string()))?;
     let mut command = Command::new(xtask);
@@ -291,7 +290,7 @@ pub fn xtask(choice: &Choice, arguments: &[&str]) -> Result<Command, NotPassed> 
     Ok(command)
 }
 
-/// Runs xtask and compares its end; gives all that it said.
+/// Runs xtask, checks its status and its output, and returns the output.
 pub fn output_of(mut command: Command, status: u8, shows: &[&str]) -> Result<String, NotPassed> {
     let output = command.output().map_err(|error| NotPassed::fail(error.to_string()))?;
     let text =
@@ -306,12 +305,12 @@ pub fn output_of(mut command: Command, status: u8, shows: &[&str]) -> Result<Str
     }
 }
 
-/// Runs xtask and compares its end.
+/// Runs xtask and checks its status and its output.
 pub fn expect(choice: &Choice, arguments: &[&str], status: u8, shows: &[&str]) -> Case {
     output_of(xtask(choice, arguments)?, status, shows).map(|_| ())
 }
 
-/// The template stays small: what a person starts from should not be a burden.
+/// The image of `hello` stays small: the starting point of an application should not be a burden.
 fn image_size(choice: &Choice) -> Case {
     const MAX_KIB: f64 = 120.0;
     let text = output_of(xtask(choice, &["run", "--verbose", "--example", "hello"])?, 0, &["KiB stripped"])?;
@@ -324,7 +323,7 @@ fn image_size(choice: &Choice) -> Case {
     }
 }
 
-/// A run that succeeds shows the guest's lines alone, and those of a second domain once.
+/// A successful run shows only the guest's lines, and those of a second domain once.
 fn few_lines(choice: &Choice) -> Case {
     for (arguments, max) in [(&["run", "--example", "hello"][..], 3), (&["run"], 32)] {
         let mut command = xtask(choice, arguments)?;
@@ -340,7 +339,7 @@ fn few_lines(choice: &Choice) -> Case {
     if reports == 1 { Ok(()) } else { Err(NotPassed::fail(format!("{reports} reports of one crash"))) }
 }
 
-/// Where KVM can't run Xen there is an error that says so, and where it can, it runs.
+/// If KVM can run Xen, the guest runs. If not, the error says so.
 fn kvm(choice: &Choice) -> Case {
     let usable = crate::machine::check_kvm("/dev/kvm".as_ref(), "/sys/module".as_ref()).is_ok();
     let arguments = ["run", "--accel", "kvm"];

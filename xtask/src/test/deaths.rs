@@ -1,5 +1,5 @@
-//! Guests that must die (tests/die.rs), each in a boot of its own: by the right status, and with a report
-//! that says what happened.
+//! The crash tests (tests/die.rs), each in its own boot. The guest must end with the right status, and its report must
+//! name the cause.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use crate::error::Result;
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 
-/// One death.
+/// One crash test.
 struct Death {
     case: &'static str,
-    /// Where it happens.
+    /// The rig to boot it in.
     rig: Rig,
-    /// On another processor than the usual one.
+    /// The processor model, if not the usual one.
     cpu: Option<&'static str>,
-    /// vCPUs, where the case wants more than the session gives.
+    /// The minimum number of vCPUs; the session's number applies if it is higher.
     smp: u32,
-    /// Built with optimisation.
+    /// Whether to build it optimised.
     optimised: bool,
-    /// xtask's status for it.
+    /// xtask's exit status for it.
     status: u8,
-    /// What the log, or xtask's own word on the end, must show.
+    /// The texts expected in the log, or in xtask's own message about the outcome.
     shows: &'static [&'static str],
-    /// How long it may take: the hanging one must be ended.
+    /// The timeout in seconds: xtask must end the hanging guest.
     seconds: u64,
 }
 
@@ -88,7 +88,7 @@ const DEATHS: &[Death] = &[
     Death { optimised: false, ..death("panic", CRASH, &["panic at tests/die.rs", "inner_function"]) },
     Death { optimised: false, ..death("stack-overflow", CRASH, &["the boot stack overflowed"]) },
     death("reserved-references", SUCCESS, &["version 2: [", "granite: end: success"]),
-    // A domain that has half of the memory that its map names.
+    // A domain with half of the memory named by its map.
     Death {
         rig: Rig::Pair,
         ..death(
@@ -97,7 +97,7 @@ const DEATHS: &[Death] = &[
             &["it said: it used 3", "it ended by poweroff", "granite: end: success"],
         )
     },
-    // Found out in 32-bit code, before there is anything else.
+    // The 32-bit entry code detects this, before the rest of the kernel runs.
     Death {
         rig: Rig::Direct,
         cpu: Some("qemu64,-nx"),

@@ -1,4 +1,4 @@
-//! The host's tests, by `cargo test`, whose output is read line by line.
+//! The host's tests: runs `cargo test` and reads its output line by line.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::process::{self, Finish, Next};
 use crate::{paths, setup};
 
-/// How long all of it may take, building included.
+/// The timeout of one `cargo test`, including the build.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
-/// Runs the unit tests, the tests of `tests/`, and unless it's the quick set the documentation's examples. With a filter,
-/// only the test programs that can have a test of that name are built.
+/// Runs the unit tests, the tests of `tests/` and, except in the quick set, the documentation's examples. With a
+/// filter, builds only the test programs with a possible match.
 pub fn run(session: &mut Session<'_>) {
     if session.listed.is_some() {
         return;
@@ -57,7 +57,7 @@ pub fn run(session: &mut Session<'_>) {
     }
 }
 
-/// The Xen headers, which the ABI is compared with.
+/// Passes the Xen headers to the tests, for comparison with the ABI.
 fn with_headers(command: &mut Command) {
     match setup::headers() {
         Ok(headers) => drop(command.env("GRANITE_XEN_HEADERS", headers)),
@@ -65,7 +65,7 @@ fn with_headers(command: &mut Command) {
     }
 }
 
-/// Returns the package, and the rest, of the name of an example in the documentation: `granite::doc::src/lib.rs`.
+/// Splits the name of a documentation example, such as `granite::doc::src/lib.rs`, into the package and the rest.
 pub fn documentation_of(name: &str) -> Option<(&'static str, &str)> {
     let packages = [("granite_core::doc", "granite-core"), ("granite::doc", "granite")];
     packages.into_iter().find_map(|(prefix, package)| {
@@ -74,12 +74,12 @@ pub fn documentation_of(name: &str) -> Option<(&'static str, &str)> {
     })
 }
 
-/// Whether a name is one of the optimised table's.
+/// Returns whether a name belongs to the optimised table.
 pub fn is_optimised(name: &str) -> bool {
     name.starts_with(OPTIMISED)
 }
 
-/// The table once more as a guest is built: that build checks no arithmetic.
+/// Runs the table again, optimised like a guest: that build has no overflow checks.
 pub fn run_optimised(session: &mut Session<'_>) {
     let filter = &session.arguments.filter;
     let asked = filter.iter().any(|name| is_optimised(name));
@@ -94,12 +94,12 @@ pub fn run_optimised(session: &mut Session<'_>) {
     session.set_up("host", "the optimised table", ran);
 }
 
-/// What the names of the optimised table begin with.
+/// The prefix of names in the optimised table.
 const OPTIMISED: &str = "release::";
-/// The name of the suite of models.
+/// The name of the suite with the models.
 const MODELS: &str = "models";
 
-/// The loom models.
+/// Runs the loom models.
 pub fn run_models(session: &mut Session<'_>) {
     if session.listed.is_some() || !list::suites(session.arguments).iter().any(|suite| suite.name == MODELS) {
         return;
@@ -111,8 +111,8 @@ pub fn run_models(session: &mut Session<'_>) {
     session.set_up("host", "the models", ran);
 }
 
-/// A filter as a suite's own program takes it, which doesn't know the suite's name. Empty, for all, if a word is in that
-/// name.
+/// Returns the filter for a suite's own program, without the suite's name, unknown to the program. Empty, to select
+/// all tests, if a word of the filter is part of the suite's name.
 fn words_for(suite: &str, filter: &[String]) -> Vec<String> {
     if filter.iter().any(|word| suite.contains(word.trim_end_matches(':'))) {
         return Vec::new();
@@ -121,7 +121,8 @@ fn words_for(suite: &str, filter: &[String]) -> Vec<String> {
     filter.iter().map(|word| word.strip_prefix(&prefix).unwrap_or(word).to_owned()).collect()
 }
 
-/// `cargo test`, through a shell, so that cargo's own messages and the tests' come in one order.
+/// Returns a `cargo test` run by a shell with stderr merged into stdout, to keep cargo's messages and the tests' in
+/// order.
 pub fn cargo_test() -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 2>&1", "sh"]);
@@ -130,7 +131,7 @@ pub fn cargo_test() -> Command {
     command
 }
 
-/// Has `cargo test` build and run the models, in this folder of the target folder.
+/// Makes `cargo test` build and run the models, in this subfolder of the target folder.
 pub fn as_models(command: &mut Command, folder: &str) {
     command
         .args(["--package", "granite-core", "--test", "models", "--config", "profile.dev.opt-level=1"])
@@ -140,8 +141,8 @@ pub fn as_models(command: &mut Command, folder: &str) {
         .env_remove("RUSTFLAGS");
 }
 
-/// Runs a `cargo test` of the tests with one of these words in their names, and reports each by `build`, its suite and its
-/// name.
+/// Runs `cargo test` for the tests with one of these words in their names. Reports each test by `build`, its suite and
+/// its name.
 ///
 /// # Errors
 ///
@@ -178,7 +179,7 @@ pub fn listen(session: &Session<'_>, mut command: Command, build: &str, words: &
         }
     };
     if !failed || verdict == Verdict::Timeout {
-        // Not a test's failure: the build's, or that of a process that died.
+        // No test failed: the build did, or the test program died.
         let entry = Entry {
             rig: "host".into(),
             name: "cargo test".into(),
@@ -195,7 +196,7 @@ pub fn listen(session: &Session<'_>, mut command: Command, build: &str, words: &
     Ok(())
 }
 
-/// The name of the test program that a line of cargo's announces.
+/// Returns the name of the test program announced by a line of cargo's output.
 fn suite_of(line: &str) -> Option<String> {
     let line = line.trim_start();
     if let Some(package) = line.strip_prefix("Doc-tests ") {
@@ -206,7 +207,7 @@ fn suite_of(line: &str) -> Option<String> {
     Some(file.rsplit_once('-').map_or(file, |(name, _)| name).to_owned())
 }
 
-/// The name and the end of a test, by a line of the test harness.
+/// Returns a test's name, verdict and detail from a line of the test harness.
 fn verdict_of(line: &str) -> Option<(&str, Verdict, &str)> {
     let (name, end) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
     let (verdict, detail) = match end.split_once(", ").unwrap_or((end, "")) {

@@ -1,4 +1,4 @@
-//! `cargo xtask test --list`, and the answer to a filter that matches no test.
+//! `cargo xtask test --list`, and the error for a filter without a match.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::paths;
 use crate::project::{Project, Suite, project};
 
-/// The suites with their tests' names: read once.
+/// Returns the suites with their tests' names, read once.
 fn known() -> &'static [(Suite, Names)] {
     static KNOWN: OnceLock<Vec<(Suite, Names)>> = OnceLock::new();
     KNOWN.get_or_init(|| {
@@ -20,7 +20,7 @@ fn known() -> &'static [(Suite, Names)] {
     })
 }
 
-/// The names of xtask's own cases in all rigs, each behind its rig.
+/// Returns xtask's own cases in all rigs, each as its rig followed by its name.
 fn own_cases() -> &'static [String] {
     static CASES: OnceLock<Vec<String>> = OnceLock::new();
     CASES.get_or_init(|| {
@@ -34,13 +34,13 @@ fn own_cases() -> &'static [String] {
     })
 }
 
-/// The name of one of xtask's own cases, without its rig.
+/// Returns the name of one of xtask's own cases, without its rig.
 fn name_of(case: &str) -> &str {
     case.split_once(' ').map_or(case, |(_, name)| name.trim_start())
 }
 
-/// The suites with a test of this name. Where neither they nor xtask's own cases have it, those that can have it: the names
-/// of a macro's making are guessed.
+/// Returns the suites with a test of this name. If neither a suite nor xtask's own cases have it, returns the suites
+/// with a possible match, because names made by macros are guessed.
 fn suites_with(name: &str) -> Vec<&'static Suite> {
     let with = |has: &dyn Fn(&Names) -> bool| -> Vec<_> {
         known().iter().filter(|(_, names)| has(names)).map(|(suite, _)| suite).collect()
@@ -52,7 +52,7 @@ fn suites_with(name: &str) -> Vec<&'static Suite> {
     with(&|names| names.can_have(name))
 }
 
-/// The suites that can have a test that is selected.
+/// Returns the suites with a test possibly selected by the arguments.
 pub fn suites(arguments: &Test) -> Vec<&'static Suite> {
     if arguments.filter.is_empty() {
         return known().iter().map(|(suite, _)| suite).collect();
@@ -63,11 +63,11 @@ pub fn suites(arguments: &Test) -> Vec<&'static Suite> {
     suites
 }
 
-/// Refuses a filter that no test can match, before anything is built.
+/// Refuses a filter without a possible match, before any build.
 ///
 /// # Errors
 ///
-/// If there is such a word, with similar names.
+/// If a word of the filter matches no test; the error suggests similar names.
 pub fn check_filter(arguments: &Test) -> Result<()> {
     for name in &arguments.filter {
         let is_known = own_cases().iter().any(|case| name_of(case).contains(name.as_str()))
@@ -91,11 +91,11 @@ pub fn check_filter(arguments: &Test) -> Result<()> {
     Ok(())
 }
 
-/// Prints the name of every test that the arguments select, behind its rig.
+/// Prints every test selected by the arguments: its rig, then its name.
 ///
 /// # Errors
 ///
-/// If a test program can't be built.
+/// If a test program can't be built, or the guest listing its cases can't be booted.
 pub fn list(arguments: &Test) -> Result<u8> {
     if arguments.host {
         let mut command = host::cargo_test();
@@ -121,7 +121,7 @@ pub fn list(arguments: &Test) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints the tests of a `cargo test`.
+/// Prints the selected tests of a `cargo test`.
 fn print(arguments: &Test, mut command: Command) -> Result<()> {
     command.args(["--", "--list"]);
     let output = command.output().context("running", "cargo test".as_ref())?;

@@ -1,4 +1,4 @@
-//! xtask while it runs: a debugger that comes, two at a time, and an xtask that is killed.
+//! Tests of a running xtask: a debugger attaches, two xtasks run at once, xtask is killed.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::machine::Rig;
 use crate::process;
 use crate::setup::Choice;
 
-/// How long anything here may take.
+/// The timeout for a connection to QEMU, and for its end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs all cases.
@@ -29,7 +29,7 @@ pub fn run(session: &mut Session<'_>) {
     }
 }
 
-/// An xtask whose QEMU waits for a debugger.
+/// An xtask with a QEMU waiting for a debugger.
 struct Waiting {
     child: Child,
     port: u16,
@@ -37,7 +37,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // It may have ended already, as most cases want.
+        // It has usually ended already, as most cases expect.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -80,7 +80,7 @@ impl Waiting {
     }
 }
 
-/// A debugger attaches and says "go on": the guest runs to its end.
+/// A debugger attaches and continues: the guest runs to its end.
 fn debugger(choice: &Choice) -> Case {
     let mut waiting = Waiting::start(choice)?;
     let mut stream = waiting.connect()?;
@@ -90,7 +90,7 @@ fn debugger(choice: &Choice) -> Case {
 }
 
 fn two_at_once(choice: &Choice) -> Case {
-    // Not the same image: both are built at once, too.
+    // Two different images, so that both are also built at once.
     let other =
         xtask(choice, &["run", "--example", "hello"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut other = other.map_err(io)?;
@@ -100,8 +100,7 @@ fn two_at_once(choice: &Choice) -> Case {
     if second.success() { Ok(()) } else { Err(NotPassed::fail(format!("the other ended with {second}"))) }
 }
 
-/// With both outputs closed by who was to read them, the guest still runs to its end and the status is its
-/// own.
+/// With stdout and stderr closed by the reader, the guest still runs to its end, and the status is the guest's.
 fn nobody_reads(choice: &Choice) -> Case {
     let mut command = xtask(choice, &["run", "--", "fail"])?;
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(io)?;
@@ -110,7 +109,7 @@ fn nobody_reads(choice: &Choice) -> Case {
     if status.code() == Some(1) { Ok(()) } else { Err(NotPassed::fail(format!("ended with {status}"))) }
 }
 
-/// Whatever ends xtask ends its QEMU.
+/// A signal to xtask ends its QEMU, too.
 fn dies_together(choice: &Choice, signal: i32) -> Case {
     let mut waiting = Waiting::start(choice)?;
     drop(waiting.connect()?); // QEMU is up
@@ -119,7 +118,7 @@ fn dies_together(choice: &Choice, signal: i32) -> Case {
         return Err(NotPassed::fail("xtask has no child"));
     }
     let id = i32::try_from(waiting.child.id()).map_err(|error| NotPassed::fail(error.to_string()))?;
-    // SAFETY: sends a signal to a child of ours that has not been waited for, so the number is its own.
+    // SAFETY: this sends a signal to our child. We have not waited for it yet, so the process ID is still its own.
     unsafe { libc::kill(id, signal) };
     let status = waiting.child.wait().map_err(io)?;
     if status.code().is_some() {

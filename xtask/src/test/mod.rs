@@ -1,5 +1,5 @@
-//! `cargo xtask test`. Of an application: its own tests. Of Granite: the host's tests, the table of cases in guests, the deaths,
-//! xtask's own commands, and an application made of the template.
+//! `cargo xtask test`. For an application: its own tests. For Granite: the host's tests, the table of cases in guests,
+//! the crash tests, xtask's own commands, and an application made from the template.
 
 mod application;
 mod checkout;
@@ -34,7 +34,7 @@ use crate::setup::{self, Tools};
 use report::{Entry, Report, Verdict};
 use timing::Timing;
 
-/// The end of a case that is a function.
+/// The result of a case written as a function.
 type Case = std::result::Result<(), NotPassed>;
 
 /// Why a case didn't pass.
@@ -42,7 +42,7 @@ type Case = std::result::Result<(), NotPassed>;
 enum NotPassed {
     /// It can't be run here.
     Skip(String),
-    /// What was wrong, and what there was to see.
+    /// The reason, and the output.
     Fail(String, Vec<String>),
 }
 
@@ -52,13 +52,13 @@ impl NotPassed {
     }
 }
 
-/// What a group of tests needs.
+/// The arguments and results shared by the tests, with the tools and images prepared so far.
 struct Session<'a> {
     arguments: &'a Test,
     report: &'a Report,
     tools: Option<Tools>,
     images: HashMap<(&'static str, bool), Image>,
-    /// The names of the cases, if they are only listed and not run.
+    /// The names of the cases, if they are listed instead of run.
     listed: Option<Vec<String>>,
 }
 
@@ -72,7 +72,7 @@ const WORKERS: usize = 2;
 ///
 /// # Errors
 ///
-/// If the filter matches no test, an option contradicts another, or the results can't be written.
+/// If the filter matches no test, two options contradict each other, or the results can't be written.
 pub fn test(arguments: &Test) -> Result<u8> {
     if arguments.repeat.is_some() && arguments.rigs.is_empty() {
         return Err(Error::new("--repeat boots guests, and --rig host has none\nleave one of the two out"));
@@ -82,7 +82,7 @@ pub fn test(arguments: &Test) -> Result<u8> {
     }
     list::check_filter(arguments)?;
     if let Some(path) = &arguments.json {
-        // Before the tests, not after them: the file may not be writable.
+        // Before the tests, to find out early if the file isn't writable.
         std::fs::write(path, "").context("writing", path)?;
     }
     let report = Report::new(arguments.repeat);
@@ -108,7 +108,7 @@ pub fn test(arguments: &Test) -> Result<u8> {
     Ok(status)
 }
 
-/// Runs the tests of Granite's own: groups at the same time, or with `--repeat` one after another.
+/// Runs Granite's own tests: groups at the same time, or one after another with `--repeat`.
 fn of_granite(arguments: &Test, report: &Report) {
     if let Some(rounds) = arguments.repeat {
         let mut session = Session::new(arguments, report);
@@ -133,7 +133,7 @@ fn of_granite(arguments: &Test, report: &Report) {
     });
 }
 
-/// The groups that need no machine.
+/// Returns the groups without a guest.
 fn host_groups(arguments: &Test) -> impl Iterator<Item = Group> {
     let all: &[Group] = match (arguments.host, arguments.quick) {
         (false, _) => &[],
@@ -148,7 +148,7 @@ fn check(session: &mut Session<'_>) {
     session.case("host", "check", || commands::expect(choice, &["check"], 0, &[]));
 }
 
-/// The groups that boot guests, those of a rig one after another.
+/// Returns the groups with guests, in the order of the rigs.
 fn guest_groups(arguments: &Test) -> impl Iterator<Item = Group> {
     arguments.rigs.iter().flat_map(|rig| {
         let all: &[Group] = match (rig, arguments.quick) {
@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
         Self { arguments, report, tools: None, images: HashMap::new(), listed: None }
     }
 
-    /// Returns whether to run a case now: it is selected, and the cases aren't only listed.
+    /// Returns whether to run a case now. If the cases are only listed, records a selected one and returns false.
     fn wants(&mut self, rig: impl ToString, name: &str) -> bool {
         let selected = self.arguments.selects(name);
         match &mut self.listed {
@@ -203,7 +203,7 @@ impl<'a> Session<'a> {
         self.listed.is_none() && list::suites(self.arguments).iter().any(|suite| suite.name == "guest")
     }
 
-    /// Reports a group that can't run as a failure.
+    /// Reports a failure if a group couldn't run.
     fn set_up(&self, rig: impl ToString, group: &str, result: Result<()>) {
         if let Err(error) = result {
             let (rig, name, detail) = (rig.to_string(), group.to_owned(), error.to_string());
@@ -212,7 +212,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs a case that is a function, if it is selected.
+    /// Runs a case written as a function, if it is selected.
     fn case(&mut self, rig: impl ToString, name: &str, run: impl FnOnce() -> Case) {
         let rig = rig.to_string();
         if !self.wants(&rig, name) {
@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
         self.report.add(Entry { rig, name, verdict, detail, duration }, &log);
     }
 
-    /// Returns Xen and QEMU.
+    /// Returns Xen and QEMU, found once.
     fn tools(&mut self) -> Result<Tools> {
         if let Some(tools) = &self.tools {
             return Ok(tools.clone());
@@ -238,7 +238,7 @@ impl<'a> Session<'a> {
         Ok(self.tools.insert(tools).clone())
     }
 
-    /// Returns a test image, and builds it once.
+    /// Returns a test image, built once.
     fn image(&mut self, name: &'static str, optimised: bool) -> Result<Image> {
         if let Some(image) = self.images.get(&(name, optimised)) {
             return Ok(image.clone());

@@ -1,5 +1,5 @@
-//! The names of tests, read from the sources: so a misspelt name is answered at once, and only the test programs that
-//! can have a test of this name are built.
+//! The names of tests, read from the sources: so a misspelt name is refused at once, and only test programs with a
+//! possible match are built.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use crate::project::Suite;
 
-/// How similar a suggestion must be, from 0 to 1.
+/// The minimum similarity of a suggestion, from 0 to 1.
 const SIMILAR: f64 = 0.8;
 /// The maximum number of suggestions.
 const SUGGESTIONS: usize = 4;
 
-/// What the sources of a suite say of its tests' names.
+/// The names of a suite's tests, as found in its sources.
 pub struct Names {
     /// The names. Those made by macros are guessed.
     full: BTreeSet<String>,
-    /// The words that names are made of: suite, files, modules, functions.
+    /// The parts of names: suite, files, modules, functions.
     words: BTreeSet<String>,
 }
 
 impl Names {
-    /// Reads the sources.
+    /// Reads the sources of a suite.
     pub fn of(suite: &Suite) -> Self {
         let mut this = Self { full: BTreeSet::new(), words: BTreeSet::from([suite.name.clone()]) };
         let files = files(suite);
@@ -38,7 +38,7 @@ impl Names {
         this
     }
 
-    /// The functions: of a library those after `#[test]`.
+    /// Adds the functions: in a library, only those after `#[test]`.
     fn functions<'t>(&mut self, file: &str, only_tests: bool, code: impl Iterator<Item = &'t str>) {
         let (mut is_test, mut path) = (false, file.to_owned());
         for line in code {
@@ -57,7 +57,8 @@ impl Names {
         }
     }
 
-    /// Texts like `grant::v1::twice`, and the names that a macro makes of such a prefix and an identifier of its folder.
+    /// Adds quoted names such as `grant::v1::twice`. Combines a quoted prefix such as `grant::v1::` with each
+    /// identifier in the folder's files: a macro may make names this way.
     fn table<'t>(&mut self, file: &Path, files: &[PathBuf], code: impl Iterator<Item = &'t str>) {
         for line in code {
             for quoted in line.split('"').skip(1).step_by(2).filter(|quoted| is_path(quoted)) {
@@ -78,23 +79,23 @@ impl Names {
         }
     }
 
-    /// Returns whether a test has this in its name.
+    /// Returns whether the name of a test contains this.
     pub fn have(&self, name: &str) -> bool {
         self.full.iter().any(|full| full.contains(name))
     }
 
-    /// Returns whether a test can have this in its name: each part is in a word.
+    /// Returns whether the name of a test may contain this: each part is in a word.
     pub fn can_have(&self, name: &str) -> bool {
         name.split("::").all(|part| self.words.iter().any(|word| word.contains(part)))
     }
 
-    /// The names and the words that they are made of.
+    /// Returns the names and their parts.
     pub fn all(&self) -> impl Iterator<Item = &str> {
         self.full.iter().chain(&self.words).map(String::as_str)
     }
 }
 
-/// The path of a file's module behind the suite's name, as cargo prints it.
+/// Returns the suite's name and the module path of a file, as printed by cargo.
 fn module(suite: &Suite, file: &Path) -> String {
     let root = suite.source.parent().unwrap_or(Path::new("."));
     let below = file.strip_prefix(root).unwrap_or(file).with_extension("");
@@ -103,13 +104,13 @@ fn module(suite: &Suite, file: &Path) -> String {
     [suite.name.clone()].into_iter().chain(parts).collect::<Vec<_>>().join("::")
 }
 
-/// Identifiers that are long enough for a test's name.
+/// Returns the lower-case identifiers long enough for a test's name.
 fn identifiers(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !is_word(c)).filter(|word| word.len() > 3 && !word.starts_with(char::is_uppercase))
 }
 
-/// The source files of a suite: those below the folder of a `main.rs` or `lib.rs`, or the file itself with its modules' files
-/// and folders.
+/// Returns the source files of a suite: all files in the folder of a `main.rs` or `lib.rs`, or the file itself with the
+/// files and folders of its modules.
 fn files(suite: &Suite) -> Vec<PathBuf> {
     let folder = suite.source.parent().unwrap_or(Path::new("."));
     if ["main", "lib"].iter().any(|stem| suite.source.file_stem().is_some_and(|own| own == *stem)) {
@@ -151,7 +152,7 @@ fn is_path(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| is_word(c) || c == ':')
 }
 
-/// The names most like the one that was asked for.
+/// Returns the names most similar to `wanted`, the best first.
 pub fn suggestions<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     let last = |name: &'n str| name.rsplit("::").next().unwrap_or(name);
     let likeness = |name| {

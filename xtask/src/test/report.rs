@@ -1,4 +1,4 @@
-//! Verdicts: told as they come, counted, and written to a file for machines.
+//! The verdicts: printed as they arrive, counted, and written to a JSON file.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -13,15 +13,15 @@ use crate::error::{Context, Result};
 /// How a test ended, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It ran, and all was right.
+    /// It ran and succeeded.
     Pass,
-    /// It can't be run here; the detail says why.
+    /// It can't run here; the detail is the reason.
     Skip,
-    /// Something was wrong.
+    /// It reported a failure.
     Fail,
-    /// It ended without a word.
+    /// It ended without reporting a verdict.
     Crash,
-    /// It didn't end.
+    /// It didn't end before its timeout.
     Timeout,
 }
 
@@ -37,25 +37,26 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One test's end.
+/// The result of one test.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Where it ran.
+    /// The rig, or `host`.
     pub rig: String,
-    /// Which it was.
+    /// The name of the test.
     pub name: String,
     /// How it ended.
     pub verdict: Verdict,
     /// Why, if it didn't pass.
     pub detail: String,
-    /// How long it took; zero where that isn't known.
+    /// How long it took; zero if unknown.
     pub duration: Duration,
 }
 
-/// How many of the last lines of what failed are told again at the end, which is what is left of a long output.
+/// How many of the last lines of a failed test are printed again at the end, for users with only the tail of a long
+/// output.
 const LAST_LINES: usize = 30;
 
-/// The verdicts so far. Groups of tests that run at the same time share it.
+/// The verdicts so far, shared by groups of tests running at the same time.
 pub struct Report {
     heard: Mutex<Heard>,
     bar: Option<ProgressBar>,
@@ -64,12 +65,12 @@ pub struct Report {
 #[derive(Default)]
 struct Heard {
     entries: Vec<Entry>,
-    /// The tests that failed, as they are printed again at the end.
+    /// The failed tests, as printed again at the end.
     bad: Vec<String>,
 }
 
 impl Report {
-    /// For so many rounds with a bar, or for one without.
+    /// Creates a report: with a progress bar for this many rounds, or without one for a single round.
     pub fn new(rounds: Option<u32>) -> Self {
         let bar = rounds.map(|rounds| {
             let style =
@@ -81,7 +82,7 @@ impl Report {
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
-        // Every change is a single push, so what a panicking thread leaves behind is whole.
+        // Every change is a single push, so a panicking thread leaves consistent contents.
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,18 +122,18 @@ impl Report {
         }
     }
 
-    /// One round of a repetition is over.
+    /// Counts one round of a repetition.
     pub fn round_ends(&self) {
         let Some(bar) = &self.bar else { return };
         bar.inc(1);
-        // Where a bar can't be drawn, a line now and then.
+        // If the bar can't be drawn, print a line now and then.
         let (done, rounds) = (bar.position(), bar.length().unwrap_or(1));
         if bar.is_hidden() && (done == rounds || done.is_multiple_of(rounds.div_ceil(10))) {
             say!("round {done}/{rounds}, {} failed", self.heard().failed());
         }
     }
 
-    /// Tells the sums, and gives xtask's status. No test at all is no success.
+    /// Prints the totals, and returns xtask's status: success only if a test passed and none failed.
     pub fn finish(&self, filter: &str) -> u8 {
         if let Some(bar) = &self.bar {
             bar.finish();
@@ -148,7 +149,7 @@ impl Report {
         u8::from(!heard.bad.is_empty() || passed == 0)
     }
 
-    /// Writes everything as JSON: an object with the sums and the list of tests.
+    /// Writes the results as JSON: an object with the totals and the list of tests.
     ///
     /// # Errors
     ///

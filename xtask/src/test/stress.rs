@@ -1,4 +1,4 @@
-//! The freelist and the grant table under several vCPUs (tests/stress.rs), which tells its counters.
+//! The freelist and the grant table under several vCPUs: boots tests/stress.rs and prints its counters.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::error::Result;
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 
-/// How many vCPUs each boot has, and how they run: in turns, or at the same time. The second is what the test is about. But then
-/// QEMU loses the state of vCPU 0 now and then, for which an FXRSTOR of Xen's is enough (ARCHITECTURE.md, "Learned on the
-/// way"), and it shows as a triple fault. So a boot at the same time that ends in one, and in nothing else, is made again;
-/// one in turns never is.
+/// The boots: the number of vCPUs, and whether they run in parallel or in turns. The test is about the parallel boots.
+/// But in these, QEMU now and then loses the state of vCPU 0 (an FXRSTOR in Xen is enough: docs/field-notes.md).
+/// The guest then ends in a triple fault. So a parallel boot is repeated after a triple fault, and after no other
+/// failure. A boot in turns is never repeated.
 const BOOTS: [(u32, bool); 4] = [(2, false), (2, true), (4, false), (4, true)];
-/// How long one may take: far longer than it does.
+/// The timeout of a boot, far longer than it needs.
 const DEADLINE: Duration = Duration::from_secs(180);
-/// How often a boot may be lost to QEMU.
+/// The maximum number of attempts if QEMU keeps losing a boot.
 const ATTEMPTS: u32 = 3;
 
 pub fn run(session: &mut Session<'_>) {
@@ -52,7 +52,7 @@ fn run_all(session: &mut Session<'_>) -> Result<()> {
         };
         counters.iter().for_each(|text| session.report.say(&format!("        {text}")));
         let (verdict, detail) = match &boot.outcome {
-            // Its counters are the second signal: a success without them is none.
+            // Success also requires both lines of counters.
             Outcome::Success if counters.len() == 2 => (Verdict::Pass, String::new()),
             Outcome::Deadline => (Verdict::Timeout, boot.outcome.to_string()),
             outcome => (Verdict::Fail, outcome.to_string()),

@@ -1,4 +1,4 @@
-//! The table of cases (tests/guest) in a guest. Where a case ends the guest, the next boot goes on behind it.
+//! The table of cases (tests/guest) in a guest. If a case ends the guest, the next boot continues after this case.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
 use crate::setup::Tools;
 
-/// How long one boot with all the cases may take.
+/// The timeout of one boot with all its cases.
 const DEADLINE: Duration = Duration::from_secs(60);
 const MEMORY: u32 = 64;
-/// What the guest is given as a module.
+/// The contents of the guest's module.
 const MODULE: &str = "contents-of-the-module";
 
-/// What each boot of a rig has of the table, and how many vCPUs at least. A domain has one grant table: the cases of its
-/// version 2 are another boot's.
+/// Returns the boots of a rig: the minimum number of vCPUs, and options selecting a part of the table. A domain has one
+/// grant table, so the cases of version 2 need a boot of their own.
 fn boots(rig: Rig) -> &'static [(u32, &'static str)] {
     match rig {
         Rig::Solo => &[(1, ""), (1, " grants=2"), (4, ""), (4, " grants=2")],
@@ -50,7 +50,7 @@ pub fn run(session: &mut Session<'_>, rig: Rig) {
 
 fn run_all(session: &mut Session<'_>, rig: Rig) -> Result<()> {
     let asked = session.arguments.smp;
-    // With as many vCPUs for all boots, those of the last would be the same again.
+    // If the user asks for as many vCPUs as the last boots have, these would only repeat the first.
     let boots = boots(rig).iter().filter(|&&(vcpus, _)| vcpus == 1 || vcpus > asked);
     boots.into_iter().try_for_each(|&(vcpus, options)| run_with(session, rig, asked.max(vcpus), options))
 }
@@ -69,7 +69,7 @@ fn run_with(session: &mut Session<'_>, rig: Rig, smp: u32, options: &str) -> Res
     follow(session, &image, &machine, &tools, &line, options)
 }
 
-/// Prints the cases of every rig: one boot names them all.
+/// Prints the selected cases of the selected rigs. One boot lists those of all rigs.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub fn list(session: &mut Session<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Boots a table until it is through. A boot that a case has ended is followed by another that begins behind the case.
+/// Boots a table until it is complete. If a case ends the guest, another boot continues after this case.
 pub fn follow(
     session: &mut Session<'_>,
     image: &Image,
@@ -140,24 +140,24 @@ pub fn follow(
     }
 }
 
-/// What a guest has said of the table so far.
+/// The progress of a guest's table, as read from its output.
 struct Table {
     rig: Rig,
     smp: u32,
     running: Option<(usize, String, Instant)>,
     failed: bool,
     done: bool,
-    /// What the running case printed.
+    /// The lines printed by the running case.
     log: Vec<String>,
 }
 
-/// How a boot ended.
+/// The end of a boot.
 enum End {
-    /// The table is through.
+    /// The table is complete.
     Complete,
-    /// The guest ended inside a case: the next boot begins behind it.
+    /// The guest ended inside a case. The next boot starts at index `next`, after it.
     Cut { entry: Entry, next: usize },
-    /// The guest ended in a way that no case accounts for.
+    /// The guest ended outside a case without completing the table, or with the wrong status.
     Lost(Entry),
 }
 
@@ -166,7 +166,7 @@ impl Table {
         Self { rig, smp, running: None, failed: false, done: false, log: Vec::new() }
     }
 
-    /// Reads a line of the guest's; gives the end of a case.
+    /// Reads a line of the guest's output. Returns the result of a case if the line ends one.
     fn read(&mut self, text: &str) -> Option<Entry> {
         let Some(rest) = text.strip_prefix("##test ") else {
             self.log.push(text.to_owned());
@@ -200,7 +200,8 @@ impl Table {
         Some(self.entry(name, verdict, text.to_owned(), started.elapsed()))
     }
 
-    /// A case behind which the next one began, as if it had printed over its own verdict.
+    /// Returns the entry of a case without a verdict: the next case began first, or the verdict named another case. The
+    /// case may have printed over its own verdict.
     fn unheard(&self, name: String, started: Instant) -> Entry {
         self.entry(name, Verdict::Crash, "its end was not heard".into(), started.elapsed())
     }

@@ -1,5 +1,5 @@
-//! An application in a repository of its own, outside of this checkout, as its author uses it. Granite's checkout can't be
-//! written meanwhile, and the repository is moved once.
+//! An application in its own repository outside this checkout, used as its author would. Granite's checkout is
+//! read-only meanwhile, and the repository is moved once.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use crate::machine::Rig;
 use crate::paths;
 use crate::setup::Choice;
 
-/// A program that uses crates of others, and what it depends on.
+/// A program using third-party crates, and its dependencies.
 const ECOSYSTEM: &str = include_str!("../../../tests/application/ecosystem.rs");
 const DEPENDENCIES: &str = include_str!("../../../tests/application/dependencies.toml");
 
-/// A command in the repository, the status that it must end with, and what it must say.
+/// A case's name, a cargo command in the repository, the expected exit status, and the expected output.
 type Step = (&'static str, &'static [&'static str], u8, &'static [&'static str]);
 
-/// What works without another step.
+/// The commands for the application as made, each independent of the others.
 const STEPS: &[Step] = &[
     ("run", &["xtask", "run"], 0, &["hello from domain 0", "granite: end: success"]),
     ("test", &["xtask", "test"], 0, &["PASS    solo   a_page_is_granted", "1 passed, 0 failed"]),
@@ -36,7 +36,7 @@ const STEPS: &[Step] = &[
     ("bare_cargo", &["build", "--release", "--config", "guest.toml"], 0, &[]),
 ];
 
-/// A change to a file that makes the application wrong, and what `cargo xtask run` says of it.
+/// A mistake: the case's name, a file, a text in it and its replacement, and the error of `cargo xtask run`.
 type Mistake = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
 const MISTAKES: &[Mistake] = &[
@@ -93,7 +93,7 @@ pub fn run(session: &mut Session<'_>) {
     case(session, "moved", &Application::moved);
 }
 
-/// The repository.
+/// The application's repository and its copy of Granite, both deleted on drop.
 pub(super) struct Application {
     base: PathBuf,
     pub(super) folder: PathBuf,
@@ -112,9 +112,9 @@ impl Application {
     /// The command that makes it, in Granite's checkout.
     pub(super) const NEW: [&str; 4] = ["cargo", "xtask", "new", "../kv"];
 
-    /// Made by `cargo xtask new` of a copy of this checkout that can't be written.
+    /// Makes the application by `cargo xtask new` in a read-only copy of this checkout.
     fn new(choice: Choice) -> Result<Self, String> {
-        // Not in this checkout, whose rules for formatting are not an application's.
+        // Outside this checkout: its formatting rules don't apply to an application.
         let base = std::env::temp_dir().join(format!("granite-applications-{}", std::process::id()));
         let (folder, granite) = (base.join("kv"), base.join("granite"));
         let text = |not_passed| match not_passed {
@@ -133,10 +133,10 @@ impl Application {
         Ok(this)
     }
 
-    /// A command of cargo's in a folder.
+    /// Returns a cargo command in a folder.
     fn command(&self, folder: &std::path::Path, words: &[&str]) -> Command {
         let granite = self.granite.display();
-        // Rights don't bind root; a mount does, in a name space of its own, where one can be had.
+        // Permissions don't stop root. A read-only mount does, in a mount namespace of its own, if one can be made.
         let guard = format!(
             "if unshare --mount true 2>/dev/null; then exec unshare --mount sh -c 'mount --bind \"$0\" \"$0\" && mount -o \
              remount,bind,ro \"$0\" && exec cargo \"$@\"' '{granite}' \"$@\"; else exec cargo \"$@\"; fi"
@@ -145,7 +145,7 @@ impl Application {
         command.args(["-c", if is_root() { &guard } else { "exec cargo \"$@\"" }, "sh"]).args(words);
         command.current_dir(folder).envs(self.choice.to_environment()).stdin(Stdio::null());
         command.env("CARGO_TARGET_DIR", paths::target().join("applications/build"));
-        // What cargo told this xtask is about this checkout.
+        // Cargo set these for this xtask's checkout.
         for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO"] {
             command.env_remove(name);
         }
@@ -156,7 +156,7 @@ impl Application {
         output_of(self.command(&self.folder, words), status, shows).map(|_| ())
     }
 
-    /// Runs something with one file changed.
+    /// Runs `run` with one file changed, and then restores the file.
     fn with(&self, file: &str, change: impl Fn(String) -> String, run: impl FnOnce() -> Case) -> Case {
         let path = self.folder.join(file);
         let before = fs::read_to_string(&path).map_err(io)?;
@@ -190,7 +190,7 @@ impl Application {
         )
     }
 
-    /// A function that wants half a mebibyte of stack ends by its guard page, or has it.
+    /// A function needing 512 KiB of stack hits the guard page, and runs with a larger `stack` in Cargo.toml.
     fn stack(&mut self) -> Case {
         let deep = "    let mut deep = [0u8; 512 << 10];\n    core::hint::black_box(&mut deep)[1] = 1;\n    \
                     println!(\"{}\", deep.len());\n    Ok(())";
@@ -205,7 +205,7 @@ impl Application {
         )
     }
 
-    /// The cases behind one that crashes have their verdicts.
+    /// The cases after a crashing one still get their verdicts.
     fn crash(&mut self) -> Case {
         let change = |text: String| {
             let cases = "granite::tests![on_purpose, a_page_is_granted_and_comes_back];\n\n\
@@ -217,7 +217,7 @@ impl Application {
         self.with("tests/guest.rs", change, || self.expect(&["xtask", "test"], 1, &shows))
     }
 
-    /// A guest that is built without all of its flags says what to do.
+    /// The build of a guest without some of its flags fails, and the error names the remedy.
     fn lost_flags(&mut self) -> Case {
         let mut command =
             self.command(&self.folder, &["build", "--release", "--target", crate::guest::TARGET]);
@@ -248,7 +248,7 @@ impl Application {
         result
     }
 
-    /// Granite comes from a git repository, of which cargo keeps a clone in its home.
+    /// An application with Granite from a git repository. Cargo keeps a clone of it in its home folder.
     fn git(&mut self) -> Case {
         if !Command::new("git").arg("--version").output().is_ok_and(|output| output.status.success()) {
             return Err(NotPassed::Skip("there is no git".into()));
@@ -272,7 +272,7 @@ impl Application {
         ran.map(|_| ())
     }
 
-    /// It works from another place, too.
+    /// The application also works after a move.
     fn moved(&mut self) -> Case {
         let place = self.base.join("moved, with a space");
         fs::create_dir_all(&place).map_err(io)?;

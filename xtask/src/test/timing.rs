@@ -1,4 +1,4 @@
-//! How long the tests take: told before they run, by how long they took last time in this target folder.
+//! The forecast of the tests' duration: the duration of the last run in this target folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,14 +7,15 @@ use std::time::Duration;
 use crate::arguments::Test;
 use crate::paths;
 
-/// The time of a set of tests.
+/// The recorded duration of a set of tests.
 pub struct Timing {
     quick: bool,
     file: PathBuf,
 }
 
 impl Timing {
-    /// Of the whole set, or the quick one. `None` for a selection: its time says little about the next.
+    /// Returns the timing of the full set or the quick one. `None` for a selection: its duration says little about
+    /// another's.
     pub fn of(arguments: &Test) -> Option<Self> {
         let whole = arguments.filter.is_empty() && arguments.repeat.is_none() && arguments.is_of_all_rigs();
         let name = if arguments.quick { "test-quick.seconds" } else { "test.seconds" };
@@ -22,7 +23,7 @@ impl Timing {
             .then(|| Self { quick: arguments.quick, file: paths::target().join(name) })
     }
 
-    /// What is about to run, and how long it takes.
+    /// Returns a description of the set, with its last duration or an estimate.
     pub fn forecast(&self) -> String {
         let what = if self.quick {
             "the quick set: unit tests, and the table of cases in every rig"
@@ -40,9 +41,9 @@ impl Timing {
         format!("{what}; {time}")
     }
 
-    /// Keeps the time of a run for the next forecast.
+    /// Records the duration of a run for the next forecast.
     pub fn remember(&self, took: Duration) {
-        // The forecast is a convenience: a folder that can't be written fails elsewhere.
+        // The forecast is a convenience, so ignore an error: an unwritable folder fails elsewhere.
         let _ = fs::write(&self.file, took.as_secs().to_string());
     }
 }

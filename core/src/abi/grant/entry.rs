@@ -1,35 +1,35 @@
-//! The entries of a grant table, in memory that the domain shares with Xen. Xen changes an entry's flags at
-//! any time while the entry is live, so only atomic accesses may touch it; these structures show where the
-//! words lie.
+//! The entries of a grant table, in memory shared by the domain and Xen. Xen may change a live entry's flags at
+//! any time, so only atomic accesses may touch the entry. These structures document the layout of its words.
 
 use crate::abi::{DomId, assert_layout};
 
 use super::GrantRef;
 
 bitflags::bitflags! {
-    /// The first half-word of an entry: its type, in the two lowest bits, and what is allowed and in use.
+    /// The first half-word of an entry: its type (the two lowest bits), access rights and current use.
     ///
-    /// Bits 2 and 3 mean one thing for a granted page and another for an offered slot.
+    /// Bits 2 and 3 have one meaning for a granted page and another for an offered slot.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct EntryFlags: u16 {
-        /// Type: a page that a domain may map and copy. Neither type bit: the entry grants nothing.
+        /// Type: a page for the domain to map and copy. With neither type bit set, the entry is unused.
         #[doc(alias = "GTF_permit_access")]
         const PERMIT_ACCESS = 1;
-        /// Type: a slot that a domain may transfer a page into.
+        /// Type: a slot for a page transferred by the domain.
         #[doc(alias = "GTF_accept_transfer")]
         const ACCEPT_TRANSFER = 2;
-        /// The two bits of the type. As a type of its own (version 2): another domain's grant, passed on.
+        /// Mask of the two type bits. Both set are a type, too (version 2): a grant received from a third domain and
+        /// passed on.
         #[doc(alias = "GTF_type_mask")]
         #[doc(alias = "GTF_transitive")]
         const TYPE_MASK = 3;
 
-        /// The page may only be read. Written by us.
+        /// The page is read-only for the peer. Written by us.
         #[doc(alias = "GTF_readonly")]
         const READONLY = 1 << 2;
-        /// The page is in use for reading. Written by Xen.
+        /// The page is mapped or being copied, for reading. Written by Xen.
         #[doc(alias = "GTF_reading")]
         const READING = 1 << 3;
-        /// The page is in use for writing. Written by Xen.
+        /// The page is mapped or being copied, for writing. Written by Xen.
         #[doc(alias = "GTF_writing")]
         const WRITING = 1 << 4;
         /// Cache attribute: write-through. Written by us.
@@ -41,14 +41,14 @@ bitflags::bitflags! {
         /// Cache attribute: the third bit of the index into the PAT. Written by us.
         #[doc(alias = "GTF_PAT")]
         const PAT = 1 << 7;
-        /// Only a part of the page is granted (version 2). Written by us.
+        /// The entry grants only a part of the page (version 2). Written by us.
         #[doc(alias = "GTF_sub_page")]
         const SUB_PAGE = 1 << 8;
 
-        /// Of an offered slot: a page is on its way, and the entry must be left alone. Written by Xen.
+        /// For an offered slot: a transfer is under way, and the entry must not be changed. Written by Xen.
         #[doc(alias = "GTF_transfer_committed")]
         const TRANSFER_COMMITTED = 1 << 2;
-        /// Of an offered slot: the page has come, and the frame says which. Written by Xen.
+        /// For an offered slot: the page has arrived, and `frame` is its number. Written by Xen.
         #[doc(alias = "GTF_transfer_completed")]
         const TRANSFER_COMPLETED = 1 << 3;
 
@@ -57,49 +57,49 @@ bitflags::bitflags! {
 }
 
 impl EntryFlags {
-    /// Grants nothing.
+    /// An unused entry.
     #[doc(alias = "GTF_invalid")]
     pub const INVALID: Self = Self::empty();
 
-    /// The type alone.
+    /// Returns the type bits alone.
     pub const fn entry_type(self) -> Self {
         self.intersection(Self::TYPE_MASK)
     }
 
-    /// Whether somebody has the page mapped, or is copying it.
+    /// Returns whether a domain has the page mapped or is copying it.
     pub const fn in_use(self) -> bool {
         self.intersects(Self::READING.union(Self::WRITING))
     }
 }
 
-/// An entry of version 1: 32 bits of frame number, whole pages.
+/// A version 1 entry: a 32-bit frame number, whole pages only.
 #[doc(alias = "grant_entry")]
 #[doc(alias = "grant_entry_v1")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4))] // flags and domid are one word, which Xen compares and exchanges
 pub struct EntryV1 {
-    /// Type, rights and use.
+    /// Type, rights and use: [`EntryFlags`].
     pub flags: u16,
-    /// The domain that may use it.
+    /// The domain allowed to use the entry.
     pub domid: DomId,
-    /// The granted frame, or the slot that is offered.
+    /// The granted frame, or the offered slot.
     pub frame: u32,
 }
 assert_layout!(EntryV1, size = 8, align = 4, { flags: 0, domid: 2, frame: 4 });
 
-/// What every entry of version 2 begins with.
+/// The header of every version 2 entry.
 #[doc(alias = "grant_entry_header")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(4))]
 pub struct EntryHeader {
-    /// Type and rights. Use is in the status word, which lies elsewhere.
+    /// Type and rights. The separate status word has the use bits.
     pub flags: u16,
-    /// The domain that may use it.
+    /// The domain allowed to use the entry.
     pub domid: DomId,
 }
 assert_layout!(EntryHeader, size = 4, align = 4, { flags: 0, domid: 2 });
 
-/// Version 2: a whole page, or a slot.
+/// A version 2 entry for a whole page, or a slot.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct FullPage {
@@ -112,50 +112,50 @@ pub struct FullPage {
 }
 assert_layout!(FullPage, size = 16, align = 8, { header: 0, pad: 4, frame: 8 });
 
-/// Version 2: a part of a page, which can be copied and not mapped.
+/// A version 2 entry for a part of a page: it can be copied but not mapped.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SubPage {
     /// Type and rights, with [`EntryFlags::SUB_PAGE`].
     pub header: EntryHeader,
-    /// First byte.
+    /// Offset of the first byte in the page.
     pub page_off: u16,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u16,
     /// The frame.
     pub frame: u64,
 }
 assert_layout!(SubPage, size = 16, align = 8, { header: 0, page_off: 4, length: 6, frame: 8 });
 
-/// Version 2: a grant of another domain's to us, passed on.
+/// A version 2 entry passing on a grant received from another domain.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Transitive {
     /// Type and rights.
     pub header: EntryHeader,
-    /// The domain that granted it to us.
+    /// The domain granting us the page.
     pub trans_domid: DomId,
     /// Zero.
     pub pad: u16,
-    /// That domain's reference.
+    /// The reference in that domain's table.
     pub gref: GrantRef,
-    /// The rest of the entry.
+    /// Padding up to the size of an entry.
     pub spacer: u32,
 }
 assert_layout!(Transitive, size = 16, align = 4, { header: 0, trans_domid: 4, pad: 6, gref: 8, spacer: 12 });
 
-/// An entry of version 2.
+/// A version 2 entry.
 #[doc(alias = "grant_entry_v2")]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub union EntryV2 {
-    /// The beginning of all three.
+    /// The header, common to all three variants.
     pub header: EntryHeader,
     /// A whole page, or a slot.
     pub full_page: FullPage,
     /// A part of a page.
     pub sub_page: SubPage,
-    /// A grant passed on.
+    /// A third domain's grant, passed on.
     pub transitive: Transitive,
 }
 assert_layout!(EntryV2, size = 16, align = 8, { header: 0, full_page: 0, sub_page: 0, transitive: 0 });

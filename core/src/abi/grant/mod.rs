@@ -1,8 +1,8 @@
 //! The grant table's interface. Source: `xen/include/public/grant_table.h`.
 //!
-//! [`entry`] is the table that a domain shares with Xen, [`op`] the hypercall's operations and their
-//! arguments, [`status`] what comes back. Names are the header's without their prefixes; the header's own
-//! find them in the documentation's search.
+//! [`entry`] has the layout of the table shared with Xen, [`op`] the hypercall's operations and their arguments, and
+//! [`status`] the results. Names are the header's without their prefixes. The documentation's search also finds
+//! the header's own names.
 
 pub mod entry;
 pub mod op;
@@ -15,24 +15,24 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// A reference to an entry of some domain's grant table: the entry's index.
+/// A grant reference: the index of an entry in a domain's grant table.
 #[doc(alias = "grant_ref_t")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
 pub struct GrantRef(pub u32);
 
 impl GrantRef {
-    /// References below this one belong to the toolstack and are never handed out.
+    /// The first reference available to the domain. Those below it belong to the toolstack and are never allocated.
     #[doc(alias = "GNTTAB_NR_RESERVED_ENTRIES")]
     pub const FIRST_FREE: Self = Self(8);
-    /// The console's ring, granted by the toolstack.
+    /// The console ring, granted by the toolstack.
     #[doc(alias = "GNTTAB_RESERVED_CONSOLE")]
     pub const CONSOLE: Self = Self(0);
-    /// The xenstore's ring, granted by the toolstack.
+    /// The xenstore ring, granted by the toolstack.
     #[doc(alias = "GNTTAB_RESERVED_XENSTORE")]
     pub const XENSTORE: Self = Self(1);
 
-    /// Whether the toolstack owns it.
+    /// Returns whether the reference belongs to the toolstack.
     pub const fn is_reserved(self) -> bool {
         self.0 < Self::FIRST_FREE.0
     }
@@ -44,7 +44,7 @@ impl fmt::Display for GrantRef {
     }
 }
 
-/// Names a mapping that was made through a grant, until it is unmapped.
+/// The handle of a mapped grant, valid until it is unmapped.
 #[doc(alias = "grant_handle_t")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(transparent)]

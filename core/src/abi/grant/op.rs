@@ -1,4 +1,4 @@
-//! The operations of `grant_table_op` and their arguments. Fields marked *out* are Xen's to write.
+//! The operations of `grant_table_op` and their arguments. Xen writes the fields marked *out*.
 
 use core::fmt;
 
@@ -20,14 +20,14 @@ macro_rules! ops {
                 pub const $name: Self = Self($value);
             )*
 
-            /// All operations with their names in the header.
+            /// All operations, with their names in the header.
             pub const ALL: &[(&str, Self)] = &[$(($alias, Self::$name)),*];
         }
     };
 }
 
 impl Op {
-    /// Who may call it, where a PVH guest on x86 may not.
+    /// Returns the kind of domain allowed to call the operation, or `None` if a PVH guest on x86 may call it, too.
     pub fn only_for(self) -> Option<&'static str> {
         match self {
             Self::TRANSFER | Self::UNMAP_AND_REPLACE | Self::DUMP_TABLE | Self::GET_STATUS_FRAMES => {
@@ -65,58 +65,58 @@ ops! {
 }
 
 bitflags::bitflags! {
-    /// How to map. A PVH guest may ask for [`HOST_MAP`](Self::HOST_MAP) and [`READONLY`](Self::READONLY); Xen
-    /// refuses it the others.
+    /// How to map. A PVH guest may set [`HOST_MAP`](Self::HOST_MAP) and [`READONLY`](Self::READONLY). Xen refuses the
+    /// other flags.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[repr(transparent)]
     pub struct MapFlags: u32 {
-        /// For devices.
+        /// Maps the page for devices.
         #[doc(alias = "GNTMAP_device_map")]
         const DEVICE_MAP = 1 << 0;
-        /// For the processor.
+        /// Maps the page for the processor.
         #[doc(alias = "GNTMAP_host_map")]
         const HOST_MAP = 1 << 1;
-        /// To read only.
+        /// Maps the page read-only.
         #[doc(alias = "GNTMAP_readonly")]
         const READONLY = 1 << 2;
-        /// For the current application too (PV).
+        /// Maps the page for the current application, too (PV).
         #[doc(alias = "GNTMAP_application_map")]
         const APPLICATION_MAP = 1 << 3;
-        /// `host_addr` is that of a page-table entry (PV).
+        /// `host_addr` is the address of a page-table entry (PV).
         #[doc(alias = "GNTMAP_contains_pte")]
         const CONTAINS_PTE = 1 << 4;
-        /// Bits for the kernel's own use in the page-table entry (PV).
+        /// The bits of the page-table entry left to the kernel (PV).
         #[doc(alias = "GNTMAP_guest_avail_mask")]
         const GUEST_AVAIL_MASK = 0xffff << 16;
 
         const _ = !0;
     }
 
-    /// Which end of a [`GrantCopy`] is a reference; the other is a frame of the caller's.
+    /// The ends of a [`GrantCopy`] named by a reference. An end without its flag is a frame of the caller's.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[repr(transparent)]
     pub struct CopyFlags: u16 {
-        /// The source.
+        /// The source is a reference.
         #[doc(alias = "GNTCOPY_source_gref")]
         const SOURCE_GREF = 1 << 0;
-        /// The destination.
+        /// The destination is a reference.
         #[doc(alias = "GNTCOPY_dest_gref")]
         const DEST_GREF = 1 << 1;
 
         const _ = !0;
     }
 
-    /// What [`CacheFlush`] does, and to what.
+    /// The operations of a [`CacheFlush`], and how it names the page.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     #[repr(transparent)]
     pub struct CacheOps: u32 {
-        /// Write back.
+        /// Writes the cache back.
         #[doc(alias = "GNTTAB_CACHE_CLEAN")]
         const CLEAN = 1 << 0;
-        /// Invalidate.
+        /// Invalidates the cache.
         #[doc(alias = "GNTTAB_CACHE_INVAL")]
         const INVAL = 1 << 1;
-        /// The page is named by a reference.
+        /// `page` is a reference.
         #[doc(alias = "GNTTAB_CACHE_SOURCE_GREF")]
         const SOURCE_GREF = 1 << 31;
 
@@ -124,58 +124,58 @@ bitflags::bitflags! {
     }
 }
 
-/// Maps the page behind (`dom`, `gref`).
+/// Maps the page granted by (`dom`, `gref`).
 #[doc(alias = "gnttab_map_grant_ref")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct MapGrantRef {
-    /// PVH: the guest-physical address to map at.
+    /// The address to map at: for PVH, guest-physical.
     pub host_addr: u64,
-    /// How.
+    /// How to map it.
     pub flags: MapFlags,
-    /// Which grant.
+    /// The reference to map.
     pub gref: GrantRef,
-    /// Whose.
+    /// The granting domain.
     pub dom: DomId,
     /// *out*
     pub status: Status,
-    /// *out* What to unmap it by; on failure the status, negative.
+    /// *out* The handle for unmapping; on failure the negative status.
     pub handle: GrantHandle,
-    /// *out* Where devices find it, if that was asked for.
+    /// *out* The bus address, if [`MapFlags::DEVICE_MAP`] was set.
     pub dev_bus_addr: u64,
 }
 assert_layout!(MapGrantRef, size = 32, align = 8, {
     host_addr: 0, flags: 8, gref: 12, dom: 16, status: 18, handle: 20, dev_bus_addr: 24,
 });
 
-/// Unmaps a mapping. A zero address is ignored; any other must be exactly that of this handle's mapping.
+/// Unmaps a mapping. Xen ignores a zero address; any other address must be exactly the one mapped by the handle.
 #[doc(alias = "gnttab_unmap_grant_ref")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct UnmapGrantRef {
-    /// Where it is mapped.
+    /// The mapped address.
     pub host_addr: u64,
-    /// Where devices find it.
+    /// The bus address.
     pub dev_bus_addr: u64,
-    /// What it was named when it was mapped.
+    /// The handle returned by the map operation.
     pub handle: GrantHandle,
     /// *out*
     pub status: Status,
 }
 assert_layout!(UnmapGrantRef, size = 24, align = 8, { host_addr: 0, dev_bus_addr: 8, handle: 16, status: 20 });
 
-/// Makes a domain's table at least so large, and tells where it is.
+/// Grows a domain's table to at least `nr_frames` and returns its frames.
 #[doc(alias = "gnttab_setup_table")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SetupTable {
-    /// Whose; only a privileged domain may name another.
+    /// The domain; only a privileged caller may name another than itself.
     pub dom: DomId,
-    /// Frames.
+    /// The number of frames requested.
     pub nr_frames: u32,
     /// *out*
     pub status: Status,
-    /// Address of an array of `nr_frames` 64-bit frame numbers, which Xen writes.
+    /// The address of an array of `nr_frames` 64-bit frame numbers, written by Xen.
     pub frame_list: u64,
 }
 assert_layout!(SetupTable, size = 24, align = 8, { dom: 0, nr_frames: 4, status: 8, frame_list: 16 });
@@ -185,24 +185,24 @@ assert_layout!(SetupTable, size = 24, align = 8, { dom: 0, nr_frames: 4, status:
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct DumpTable {
-    /// Whose.
+    /// The domain owning the table.
     pub dom: DomId,
     /// *out*
     pub status: Status,
 }
 assert_layout!(DumpTable, size = 4, align = 2, { dom: 0, status: 2 });
 
-/// Gives a page to a domain that offered a slot for one. The page is gone even if this fails, unless the
-/// status is [`Status::BAD_PAGE`].
+/// Gives a page to a domain offering a slot for it. The page is gone even if this fails, unless the status is
+/// [`Status::BAD_PAGE`].
 #[doc(alias = "gnttab_transfer")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Transfer {
-    /// The page.
+    /// The frame number of the page to give away.
     pub mfn: u64,
-    /// To whom.
+    /// The receiving domain.
     pub domid: DomId,
-    /// Into which slot.
+    /// The slot, a reference in the receiver's table.
     pub gref: GrantRef,
     /// *out*
     pub status: Status,
@@ -213,59 +213,59 @@ assert_layout!(Transfer, size = 24, align = 8, { mfn: 0, domid: 8, gref: 12, sta
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CopyEnd {
-    /// A reference, in its low half, or a frame number, by the copy's flags.
+    /// A reference (in the low half) or a frame number, depending on the copy's flags.
     pub page: u64,
-    /// Whose: [`DomId::SELF`] for a frame.
+    /// The domain owning the page: [`DomId::SELF`] for a frame.
     pub domid: DomId,
-    /// First byte.
+    /// Offset of the first byte in the page.
     pub offset: u16,
 }
 assert_layout!(CopyEnd, size = 16, align = 8, { page: 0, domid: 8, offset: 10 });
 
-/// Copies bytes from page to page, neither crossing its end.
+/// Copies bytes from page to page. Neither end may cross the end of its page.
 #[doc(alias = "gnttab_copy")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct GrantCopy {
-    /// From.
+    /// The source.
     pub source: CopyEnd,
-    /// To.
+    /// The destination.
     pub dest: CopyEnd,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u16,
-    /// Which ends are references.
+    /// The ends named by references.
     pub flags: CopyFlags,
     /// *out*
     pub status: Status,
 }
 assert_layout!(GrantCopy, size = 40, align = 8, { source: 0, dest: 16, len: 32, flags: 34, status: 36 });
 
-/// Tells how large a domain's table is and may become.
+/// Returns the current and maximum size of a domain's table.
 #[doc(alias = "gnttab_query_size")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct QuerySize {
-    /// Whose; only a privileged domain may name another.
+    /// The domain; only a privileged caller may name another than itself.
     pub dom: DomId,
-    /// *out* Frames now.
+    /// *out* The current number of frames.
     pub nr_frames: u32,
-    /// *out* Frames at most.
+    /// *out* The maximum number of frames.
     pub max_nr_frames: u32,
     /// *out*
     pub status: Status,
 }
 assert_layout!(QuerySize, size = 16, align = 4, { dom: 0, nr_frames: 4, max_nr_frames: 8, status: 12 });
 
-/// Unmaps a mapping and puts the page of another address in its place (PV).
+/// Unmaps a mapping and replaces it by the page at another address (PV).
 #[doc(alias = "gnttab_unmap_and_replace")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct UnmapAndReplace {
-    /// Where it is mapped.
+    /// The mapped address.
     pub host_addr: u64,
-    /// Whose page comes there.
+    /// The address of the replacement page.
     pub new_addr: u64,
-    /// What it was named when it was mapped.
+    /// The handle returned by the map operation.
     pub handle: GrantHandle,
     /// *out*
     pub status: Status,
@@ -277,37 +277,37 @@ assert_layout!(UnmapAndReplace, size = 24, align = 8, { host_addr: 0, new_addr: 
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SetVersion {
-    /// 1 or 2; *out*: the version in force.
+    /// 1 or 2; *out* the version in force.
     pub version: u32,
 }
 assert_layout!(SetVersion, size = 4, align = 4, { version: 0 });
 
-/// Tells where the status words of version 2 are.
+/// Returns the frames of the version 2 status words.
 #[doc(alias = "gnttab_get_status_frames")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct GetStatusFrames {
-    /// Frames.
+    /// The number of frames requested.
     pub nr_frames: u32,
-    /// Whose.
+    /// The domain owning the table.
     pub dom: DomId,
     /// *out*
     pub status: Status,
-    /// Address of an array of `nr_frames` 64-bit frame numbers, which Xen writes.
+    /// The address of an array of `nr_frames` 64-bit frame numbers, written by Xen.
     pub frame_list: u64,
 }
 assert_layout!(GetStatusFrames, size = 16, align = 8, { nr_frames: 0, dom: 4, status: 6, frame_list: 8 });
 
-/// Tells the version of a domain's entries.
+/// Returns the version of a domain's entries.
 #[doc(alias = "gnttab_get_version")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct GetVersion {
-    /// Whose.
+    /// The domain owning the table.
     pub dom: DomId,
     /// Zero.
     pub pad: u16,
-    /// *out*
+    /// *out* 1 or 2.
     pub version: u32,
 }
 assert_layout!(GetVersion, size = 8, align = 4, { dom: 0, pad: 2, version: 4 });
@@ -317,9 +317,9 @@ assert_layout!(GetVersion, size = 8, align = 4, { dom: 0, pad: 2, version: 4 });
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SwapGrantRef {
-    /// One.
+    /// The first entry.
     pub ref_a: GrantRef,
-    /// The other.
+    /// The second entry.
     pub ref_b: GrantRef,
     /// *out*
     pub status: Status,
@@ -331,13 +331,13 @@ assert_layout!(SwapGrantRef, size = 12, align = 4, { ref_a: 0, ref_b: 4, status:
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CacheFlush {
-    /// A bus address, or a reference in its low half.
+    /// A bus address, or a reference in the low half.
     pub page: u64,
-    /// First byte.
+    /// Offset of the first byte in the page.
     pub offset: u16,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u16,
-    /// What to do.
+    /// The operations, and how `page` is named.
     pub op: CacheOps,
 }
 assert_layout!(CacheFlush, size = 16, align = 8, { page: 0, offset: 8, length: 10, op: 12 });

@@ -1,9 +1,9 @@
-//! What an operation on a grant comes back with.
+//! The status returned by a grant operation.
 
 use core::fmt;
 
-/// The status of one operation: zero, or a negative number that says what was wrong. The set is open: a
-/// status that no header names is kept and printed.
+/// The status of one operation: zero for success, or a negative error. The set is open: a number unknown to
+/// the header is kept and printed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Status(pub i16);
@@ -17,10 +17,10 @@ macro_rules! statuses {
                 pub const $name: Self = Self($value);
             )*
 
-            /// Every status that a header names, with that name.
+            /// Every status in the header, with its name there.
             pub const ALL: &[(&str, Self)] = &[$(($alias, Self::$name)),*];
 
-            /// Xen's own words for it, if a header names it.
+            /// Returns Xen's message for the status, or `None` if the header doesn't have it.
             #[doc(alias = "GNTTABOP_error_msgs")]
             pub const fn message(self) -> Option<&'static str> {
                 match self {
@@ -50,7 +50,8 @@ statuses! {
 }
 
 impl Status {
-    /// What a status is set to before a call, so that one which Xen doesn't write is seen. Xen has no such.
+    /// The initial value of a status before the call, to detect one left unwritten by Xen. Xen has no such
+    /// status.
     pub const UNANSWERED: Self = Self(i16::MIN);
 }
 

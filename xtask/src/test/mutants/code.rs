@@ -1,5 +1,5 @@
-//! Bugs that a reviewer fears: boundaries one off, leaks on the ways of errors, second pages, races of two vCPUs. A test
-//! must fail for each.
+//! Typical bugs: off-by-one boundaries, leaks on error paths, second pages, races of two vCPUs. A test must fail for
+//! each.
 
 use super::{Check, Mutant};
 
@@ -11,7 +11,7 @@ const fn rig(mutant: Mutant, rig: &'static str, filter: &'static str) -> (Mutant
     (mutant, Check::Rig(rig, filter))
 }
 
-/// The bugs, and which tests are to notice.
+/// The bugs, each with the tests expected to fail.
 pub const BUGS: &[(Mutant, Check)] = &[
     // Grants.
     host(

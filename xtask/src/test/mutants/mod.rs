@@ -1,4 +1,4 @@
-//! Do the tests notice? Each mutant changes a copy of the sources in one place, and wants a test to fail.
+//! Mutation tests: each mutant changes a copy of the sources in one place, and a test must fail.
 
 mod code;
 mod models;
@@ -11,26 +11,26 @@ use super::{Case, NotPassed, Session, host};
 use crate::error::{Context, Result};
 use crate::paths;
 
-/// What is changed: the case's name, a file, and two texts, of which the first is in it once.
+/// A change: the case's name, a file, a text found once in the file, and its replacement.
 type Mutant = (&'static str, &'static str, &'static str, &'static str);
 
-/// The tests that are to notice.
+/// The tests expected to fail.
 enum Check {
-    /// Those of the host that have this in their names.
+    /// The host's tests with this in their names.
     Host(&'static str),
-    /// Those of a rig.
+    /// The tests of a rig (first) with this in their names (second).
     Rig(&'static str, &'static str),
 }
 
-/// The names of the bugs begin so.
+/// The prefix of the bugs' names.
 const BUGS: &str = "mutants";
 
-/// Whether bugs are asked for, and nothing else.
+/// Returns whether the filter names bugs. Then no other test runs.
 pub fn is_asked_for(filter: &[String]) -> bool {
     filter.iter().any(|name| name.starts_with(BUGS))
 }
 
-/// What a build reads.
+/// The files and folders read by a build.
 const SOURCES: &[&str] = &[
     ".cargo",
     "Cargo.toml",
@@ -48,12 +48,12 @@ const SOURCES: &[&str] = &[
     "xtask",
 ];
 
-/// Tries what the models are to notice: orderings, fences and second looks. Part of every run.
+/// Tries the mutants of the modelled code: orderings, fences and second checks. Part of every full run.
 pub fn run(session: &mut Session<'_>) {
     for mutant in models::MUTANTS {
         session.case("host", &format!("models::loom::mutant::{}", mutant.0), || {
             let mut command = cargo("test");
-            // In a folder of its own: cargo takes what was built of the copy for what was built of the original.
+            // In its own target folder: cargo would confuse the builds of the copy and the original.
             host::as_models(&mut command, "mutants/target");
             command.args(["--", models_of(mutant.1)]);
             noticed(mutant, command)
@@ -61,7 +61,7 @@ pub fn run(session: &mut Session<'_>) {
     }
 }
 
-/// The models of what a file has.
+/// Returns the filter for the models of a file.
 fn models_of(file: &str) -> &'static str {
     match file {
         "core/src/entry.rs" => "loom::protocol",
@@ -70,7 +70,7 @@ fn models_of(file: &str) -> &'static str {
     }
 }
 
-/// Tries the bugs of [`code`]: asked for by name alone, since each is a build.
+/// Tries the bugs of [`code`]. They run only if selected by name, since each needs a build.
 pub fn run_bugs(session: &mut Session<'_>) {
     for (mutant, check) in code::BUGS {
         let rig = match check {
@@ -116,9 +116,9 @@ fn noticed(&(_, file, before, after): &Mutant, mut command: Command) -> Case {
         )));
     }
     fs::write(&path, source.replace(before, after)).map_err(|error| NotPassed::fail(error.to_string()))?;
-    // It must not take this run's folder of the sources for its own.
+    // The child must not use this run's source folder.
     let output = command.env_remove("CARGO_MANIFEST_DIR").current_dir(&tree).output();
-    // The tree is as it was before the next mutant is tried.
+    // Restore the tree for the next mutant.
     let restored = fs::write(&path, source);
     let output = output.and_then(|output| restored.map(|()| output));
     let output = output.map_err(|error| NotPassed::fail(error.to_string()))?;
@@ -130,7 +130,7 @@ fn noticed(&(_, file, before, after): &Mutant, mut command: Command) -> Case {
     Err(NotPassed::Fail(why.into(), log))
 }
 
-/// A test failed, or died: what does not build is no failed test.
+/// Returns whether a test failed or died. A failed build doesn't count.
 fn has_failed_test(output: &Output) -> bool {
     let text = String::from_utf8_lossy(&output.stdout);
     let is_failure = |line: &str| {
@@ -138,13 +138,14 @@ fn has_failed_test(output: &Output) -> bool {
         line.starts_with("test result: FAILED")
             || ["FAIL", "CRASH", "TIMEOUT"].contains(&word) && !line.contains("does not build")
     };
-    // A panic of the table, or a signal: cargo says so. (Of xtask's own status, it says so in any case.)
+    // Cargo reports a panic of the table, or a signal. (`cargo run` also reports any nonzero status of xtask, but with
+    // another message.)
     let errors = String::from_utf8_lossy(&output.stderr);
     let has_died = errors.contains("error: test failed, to rerun pass");
     !output.status.success() && (text.lines().any(is_failure) || has_died)
 }
 
-/// Copies the sources, but for files that are the same, and gives the text of `file`.
+/// Copies the sources, except unchanged files, and returns the text of `file`.
 fn prepare(tree: &Path, file: &str) -> Result<String> {
     fs::create_dir_all(tree).context("making", tree)?;
     for name in SOURCES {
@@ -157,7 +158,7 @@ fn prepare(tree: &Path, file: &str) -> Result<String> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to).context("making", to)?;
-        // What was moved away since the last copy would be there twice.
+        // Remove files moved or deleted since the last copy.
         for entry in fs::read_dir(to).context("reading", to)? {
             let old = entry.context("reading", to)?;
             let gone = !from.join(old.file_name()).exists();
@@ -174,7 +175,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     let bytes = fs::read(from).context("reading", from)?;
-    // Unchanged, it keeps its time, and cargo what it built of it.
+    // Skip an unchanged file: its mtime, and so cargo's cache, stay valid.
     if fs::read(to).is_ok_and(|old| old == bytes) {
         Ok(())
     } else {

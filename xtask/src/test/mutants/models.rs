@@ -1,4 +1,4 @@
-//! One ordering, fence or second look less: a model must fail.
+//! Each mutant removes one ordering, fence or second check: a model must fail.
 
 use super::Mutant;
 
@@ -9,7 +9,7 @@ const WAITERS: &str = "core/src/freelist/waiters.rs";
 const ENTRY: &str = "core/src/entry.rs";
 const RING: &str = "core/src/ring/mod.rs";
 
-/// The mutants.
+/// The mutants of the modelled code.
 pub const MUTANTS: &[Mutant] = &[
     ("insert_without_release", BITS, "Ordering::Release); // insert", "Ordering::Relaxed);"),
     ("take_without_acquire", BITS, "Ordering::Acquire) & wanted; // take", "Ordering::Relaxed) & wanted;"),
