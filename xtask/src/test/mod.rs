@@ -40,7 +40,7 @@ type Case = std::result::Result<(), NotPassed>;
 /// Why a case didn't pass.
 #[derive(Debug)]
 enum NotPassed {
-    /// It can't be run here.
+    /// It can't run here; the text is the reason.
     Skip(String),
     /// The reason, and the output.
     Fail(String, Vec<String>),
@@ -198,7 +198,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Returns whether to run the table, or an application's tests, in guests.
+    /// Returns whether to run the table of cases in guests.
     fn wants_table(&self) -> bool {
         self.listed.is_none() && list::suites(self.arguments).iter().any(|suite| suite.name == "guest")
     }

@@ -137,7 +137,7 @@ pub struct MapGrantRef {
     pub gref: GrantRef,
     /// The granting domain.
     pub dom: DomId,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
     /// *out* The handle for unmapping; on failure the negative status.
     pub handle: GrantHandle,
@@ -159,7 +159,7 @@ pub struct UnmapGrantRef {
     pub dev_bus_addr: u64,
     /// The handle returned by the map operation.
     pub handle: GrantHandle,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
 }
 assert_layout!(UnmapGrantRef, size = 24, align = 8, { host_addr: 0, dev_bus_addr: 8, handle: 16, status: 20 });
@@ -173,7 +173,7 @@ pub struct SetupTable {
     pub dom: DomId,
     /// The number of frames requested.
     pub nr_frames: u32,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
     /// The address of an array of `nr_frames` 64-bit frame numbers, written by Xen.
     pub frame_list: u64,
@@ -187,7 +187,7 @@ assert_layout!(SetupTable, size = 24, align = 8, { dom: 0, nr_frames: 4, status:
 pub struct DumpTable {
     /// The domain owning the table.
     pub dom: DomId,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
 }
 assert_layout!(DumpTable, size = 4, align = 2, { dom: 0, status: 2 });
@@ -204,7 +204,7 @@ pub struct Transfer {
     pub domid: DomId,
     /// The slot, a reference in the receiver's table.
     pub gref: GrantRef,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
 }
 assert_layout!(Transfer, size = 24, align = 8, { mfn: 0, domid: 8, gref: 12, status: 16 });
@@ -235,7 +235,7 @@ pub struct GrantCopy {
     pub len: u16,
     /// The ends named by references.
     pub flags: CopyFlags,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
 }
 assert_layout!(GrantCopy, size = 40, align = 8, { source: 0, dest: 16, len: 32, flags: 34, status: 36 });
@@ -251,7 +251,7 @@ pub struct QuerySize {
     pub nr_frames: u32,
     /// *out* The maximum number of frames.
     pub max_nr_frames: u32,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
 }
 assert_layout!(QuerySize, size = 16, align = 4, { dom: 0, nr_frames: 4, max_nr_frames: 8, status: 12 });
@@ -267,7 +267,7 @@ pub struct UnmapAndReplace {
     pub new_addr: u64,
     /// The handle returned by the map operation.
     pub handle: GrantHandle,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
 }
 assert_layout!(UnmapAndReplace, size = 24, align = 8, { host_addr: 0, new_addr: 8, handle: 16, status: 20 });
@@ -291,7 +291,7 @@ pub struct GetStatusFrames {
     pub nr_frames: u32,
     /// The domain owning the table.
     pub dom: DomId,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
     /// The address of an array of `nr_frames` 64-bit frame numbers, written by Xen.
     pub frame_list: u64,
@@ -321,7 +321,7 @@ pub struct SwapGrantRef {
     pub ref_a: GrantRef,
     /// The second entry.
     pub ref_b: GrantRef,
-    /// *out*
+    /// *out* The operation's status.
     pub status: Status,
 }
 assert_layout!(SwapGrantRef, size = 12, align = 4, { ref_a: 0, ref_b: 4, status: 8 });
