@@ -2,12 +2,12 @@
 //! without an end.
 
 use core::fmt;
-use core::mem::offset_of;
 use core::ops::Range;
 
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
 use crate::abi::start_info::{
-    FLAG_INITIAL_DOMAIN, MAGIC, MemoryMapEntry, Module, RegionKind, SIZE_V0, StartInfo as Raw,
-    VERSION_WITH_MEMORY_MAP,
+    FLAG_INITIAL_DOMAIN, MAGIC, MemoryMapEntry, Module, SIZE_V0, StartInfo as Raw, VERSION_WITH_MEMORY_MAP,
 };
 use crate::mm::ram::Ram;
 
@@ -147,12 +147,7 @@ impl StartInfo {
 
     fn read_modules(&mut self, memory: &impl PhysicalMemory) {
         let Raw { modlist_paddr, nr_modules, .. } = self.raw;
-        self.modules = read_list(memory, "modules", modlist_paddr, nr_modules, |bytes: [u8; 32]| Module {
-            paddr: u64_at(&bytes, offset_of!(Module, paddr)),
-            size: u64_at(&bytes, offset_of!(Module, size)),
-            cmdline_paddr: 0, // not read, and what it points to is not kept
-            reserved: 0,
-        });
+        self.modules = read_list(memory, "modules", modlist_paddr, nr_modules);
     }
 
     fn read_memory_map(&mut self, memory: &impl PhysicalMemory) {
@@ -160,80 +155,55 @@ impl StartInfo {
         if memmap_paddr == 0 || memmap_entries == 0 {
             return;
         }
-        let map = read_list(memory, "memory ranges", memmap_paddr, memmap_entries, |bytes: [u8; 24]| {
-            MemoryMapEntry {
-                addr: u64_at(&bytes, offset_of!(MemoryMapEntry, addr)),
-                size: u64_at(&bytes, offset_of!(MemoryMapEntry, size)),
-                kind: RegionKind(u32_at(&bytes, offset_of!(MemoryMapEntry, kind))),
-                reserved: 0,
-            }
-        });
+        let map = read_list(memory, "memory ranges", memmap_paddr, memmap_entries);
         // An unreadable map counts as none, so that Xen may still be asked.
         self.memory_map = (!map.is_empty()).then_some(map);
     }
 }
 
 fn read_raw(memory: &impl PhysicalMemory, address: u64) -> Result<Raw, StartInfoError> {
-    let mut bytes = [0; size_of::<Raw>()];
     let readable = |bytes: &mut [u8]| address != 0 && memory.read(address, bytes);
-    if !readable(&mut bytes[..SIZE_V0]) {
+    // Version 0 ends before the memory map, whose fields stay zero.
+    let mut raw = Raw::new_zeroed();
+    if !readable(&mut raw.as_mut_bytes()[..SIZE_V0]) {
         return Err(StartInfoError::Unreadable(address));
     }
-    let magic = u32_at(&bytes, offset_of!(Raw, magic));
-    if magic != MAGIC {
-        return Err(StartInfoError::BadMagic(magic));
+    if raw.magic != MAGIC {
+        return Err(StartInfoError::BadMagic(raw.magic));
     }
-    let version = u32_at(&bytes, offset_of!(Raw, version));
-    if version >= VERSION_WITH_MEMORY_MAP && !readable(&mut bytes) {
+    let mut whole = raw;
+    if raw.version < VERSION_WITH_MEMORY_MAP {
+        Ok(raw)
+    } else if readable(whole.as_mut_bytes()) {
+        Ok(whole)
+    } else {
         log::warn!("the start info ends before its memory map");
-        bytes[SIZE_V0..].fill(0);
+        Ok(raw)
     }
-    Ok(Raw {
-        magic,
-        version,
-        flags: u32_at(&bytes, offset_of!(Raw, flags)),
-        nr_modules: u32_at(&bytes, offset_of!(Raw, nr_modules)),
-        modlist_paddr: u64_at(&bytes, offset_of!(Raw, modlist_paddr)),
-        cmdline_paddr: u64_at(&bytes, offset_of!(Raw, cmdline_paddr)),
-        rsdp_paddr: u64_at(&bytes, offset_of!(Raw, rsdp_paddr)),
-        // Version 0 doesn't have these bytes: they weren't read, and are zero.
-        memmap_paddr: u64_at(&bytes, offset_of!(Raw, memmap_paddr)),
-        memmap_entries: u32_at(&bytes, offset_of!(Raw, memmap_entries)),
-        reserved: 0,
-    })
 }
 
-/// Reads `count` entries of `SIZE` bytes: as many as there is room for, and none after an unreadable one.
-fn read_list<T, const SIZE: usize, const MAX: usize>(
+/// Reads `count` entries: as many as there is room for, and none after an unreadable one.
+fn read_list<T: FromBytes + IntoBytes, const MAX: usize>(
     memory: &impl PhysicalMemory,
     what: &str,
     start: u64,
     count: u32,
-    parse: impl Fn([u8; SIZE]) -> T,
 ) -> heapless::Vec<T, MAX> {
     let mut list = heapless::Vec::new();
     if start == 0 {
         return list;
     }
     for index in 0..u64::from(count) {
-        let mut bytes = [0; SIZE];
-        let address = start.checked_add(index * SIZE as u64);
-        if !address.is_some_and(|address| memory.read(address, &mut bytes)) {
+        let mut entry = T::new_zeroed();
+        let address = start.checked_add(index * size_of::<T>() as u64);
+        if !address.is_some_and(|address| memory.read(address, entry.as_mut_bytes())) {
             log::warn!("the list of {what} leaves memory after {index} of {count}; the rest is left out");
             break;
         }
-        if list.push(parse(bytes)).is_err() {
+        if list.push(entry).is_err() {
             log::warn!("the loader lists {count} {what}; the first {MAX} are used");
             break;
         }
     }
     list
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    bytes[offset..].first_chunk().copied().map_or(0, u32::from_le_bytes)
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    bytes[offset..].first_chunk().copied().map_or(0, u64::from_le_bytes)
 }

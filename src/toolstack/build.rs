@@ -2,8 +2,9 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::mem::offset_of;
 use core::ops::Range;
+
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::foreign::Foreign;
 use super::interface::{Known, Limits};
@@ -260,16 +261,10 @@ impl Told {
             reserved: 0,
         };
         let ram = MemoryMapEntry { addr: 0, size: memory, kind: RegionKind::RAM, reserved: 0 };
-        let mut bytes = vec![];
-        let words = [info.magic, info.version, info.flags, info.nr_modules];
-        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        let addresses = [info.modlist_paddr, info.cmdline_paddr, info.rsdp_paddr, info.memmap_paddr];
-        addresses.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        [info.memmap_entries, info.reserved].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        [ram.addr, ram.size].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        [ram.kind.0, ram.reserved].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        for (module, place) in modules.iter().zip(&places) {
-            [*place, module.len() as u64, 0, 0].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        let mut bytes = [info.as_bytes(), ram.as_bytes()].concat();
+        for (module, &paddr) in modules.iter().zip(&places) {
+            let module = Module { paddr, size: module.len() as u64, ..Module::default() };
+            bytes.extend_from_slice(module.as_bytes());
         }
         bytes.extend(command_line.as_bytes());
         bytes.push(0);
@@ -291,36 +286,31 @@ fn set_registers<X: Hypercall>(
     const TASK: u32 = 0x8b;
     // Xen warns about a state saved on a different processor, so the header names this one.
     let header = Header { cpuid: arch::processor_signature(), ..Header::CURRENT };
-    let mut records = descriptor(HEADER, size_of::<Header>());
-    [header.magic, header.version].iter().for_each(|word| records.extend(word.to_le_bytes()));
-    records.extend(header.changeset.to_le_bytes());
-    [header.cpuid, header.gtsc_khz].iter().for_each(|word| records.extend(word.to_le_bytes()));
-
     // Everything else is zero, as after a reset.
-    let mut cpu = vec![0u8; size_of::<Cpu>()];
-    let mut set = |offset: usize, bytes: &[u8]| cpu[offset..offset + bytes.len()].copy_from_slice(bytes);
-    set(offset_of!(Cpu, rbx), &start_info.to_le_bytes());
-    set(offset_of!(Cpu, rip), &u64::from(entry).to_le_bytes());
-    set(offset_of!(Cpu, rflags), &2u64.to_le_bytes());
-    set(offset_of!(Cpu, cr0), &PE_ET.to_le_bytes());
-    set(offset_of!(Cpu, dr6), &0xffff_0ff0u64.to_le_bytes());
-    set(offset_of!(Cpu, dr7), &0x400u64.to_le_bytes());
-    let words = |words: [u32; 8]| words.map(u32::to_le_bytes).concat();
-    // CS, DS, ES, FS, GS, SS, TR, the local table.
-    set(offset_of!(Cpu, limits), &words([!0, !0, !0, 0, 0, !0, 0x67, 0]));
-    set(offset_of!(Cpu, access), &words([CODE, DATA, DATA, 0, 0, DATA, TASK, 0]));
-
-    records.extend(descriptor(CPU, cpu.len()));
-    records.extend(cpu);
-    records.extend(descriptor(END, 0));
+    let cpu = Cpu {
+        rbx: start_info,
+        rip: entry.into(),
+        rflags: 2,
+        cr0: PE_ET,
+        dr6: 0xffff_0ff0,
+        dr7: 0x400,
+        // CS, DS, ES, FS, GS, SS, TR, LDTR.
+        limits: [!0, !0, !0, 0, 0, !0, 0x67, 0, 0, 0],
+        access: [CODE, DATA, DATA, 0, 0, DATA, TASK, 0],
+        ..Cpu::new_zeroed()
+    };
+    let records = [
+        descriptor(HEADER, size_of::<Header>()).as_bytes(),
+        header.as_bytes(),
+        descriptor(CPU, size_of::<Cpu>()).as_bytes(),
+        cpu.as_bytes(),
+        descriptor(END, 0).as_bytes(),
+    ]
+    .concat();
     at(Step::Context, interface.set_context(id, &records))
 }
 
-/// Builds the header of a record, for the first vCPU or for the domain.
-fn descriptor(typecode: u16, length: usize) -> Vec<u8> {
-    let descriptor = Descriptor { typecode, instance: 0, length: length as u32 };
-    let mut bytes = vec![];
-    [descriptor.typecode, descriptor.instance].iter().for_each(|half| bytes.extend(half.to_le_bytes()));
-    bytes.extend(descriptor.length.to_le_bytes());
-    bytes
+/// Returns the header of a record, for the first vCPU or for the domain.
+fn descriptor(typecode: u16, length: usize) -> Descriptor {
+    Descriptor { typecode, instance: 0, length: length as u32 }
 }

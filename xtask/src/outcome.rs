@@ -34,13 +34,13 @@ pub enum Wrong {
     /// It crashed.
     Crashed = 102,
     /// It didn't end, or didn't answer.
-    Silent = 103,
+    TimedOut = 103,
 }
 
 impl Wrong {
     fn of(code: &str) -> Option<Self> {
         let is_it = |wrong: &Self| code.parse() == Ok(*wrong as u8);
-        [Self::Failed, Self::Crashed, Self::Silent].into_iter().find(is_it)
+        [Self::Failed, Self::Crashed, Self::TimedOut].into_iter().find(is_it)
     }
 }
 
@@ -55,7 +55,7 @@ impl Outcome {
             Self::NoXen => 4,
             Self::Child(Wrong::Failed) => 5,
             Self::Child(Wrong::Crashed) => 6,
-            Self::Child(Wrong::Silent) => 7,
+            Self::Child(Wrong::TimedOut) => 7,
             Self::Deadline => 124,
         }
     }
@@ -91,7 +91,7 @@ impl fmt::Display for Outcome {
             Self::Failure => f.write_str("the guest reported a failure"),
             Self::Child(Wrong::Failed) => f.write_str("the second domain reported a failure"),
             Self::Child(Wrong::Crashed) => f.write_str("the second domain crashed"),
-            Self::Child(Wrong::Silent) => f.write_str("the second domain timed out"),
+            Self::Child(Wrong::TimedOut) => f.write_str("the second domain timed out"),
             Self::NoXen => f.write_str("the guest found no Xen"),
             Self::CannotStart => f.write_str("the guest could not start"),
             Self::Crash(how) => write!(f, "the guest crashed: {how}"),

@@ -1,11 +1,13 @@
 //! The processor state of a domain, as its toolstack writes it: records, each after a [`Descriptor`]. Sources:
 //! `xen/include/public/hvm/save.h` and `arch-x86/hvm/save.h`.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::assert_layout;
 
 /// The header of each record.
 #[doc(alias = "hvm_save_descriptor")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Descriptor {
     /// The kind of record: [`HEADER`], [`CPU`] or [`END`].
@@ -26,7 +28,7 @@ pub const CPU: u16 = 2;
 
 /// Describes the records: their format, and the Xen and the processor they come from.
 #[doc(alias = "hvm_save_header")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Header {
     /// The format's magic number.
@@ -51,7 +53,7 @@ impl Header {
 
 /// A vCPU's registers.
 #[doc(alias = "hvm_hw_cpu")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are registers and have their names")]
 pub struct Cpu {

@@ -3,6 +3,8 @@
 //! Xen 4.17 passes version 0 to its control domain. That version ends before `memmap_paddr`. A domU gets version 1,
 //! and so does a kernel started with QEMU's `-kernel`.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::assert_layout;
 
 /// First word of the start info: "xEn3" with bit 7 of the E set.
@@ -22,7 +24,7 @@ pub const FLAG_INITIAL_DOMAIN: u32 = 1 << 1;
 
 /// The start info. EBX holds its address at entry.
 #[doc(alias = "hvm_start_info")]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct StartInfo {
     /// [`MAGIC`].
@@ -53,7 +55,7 @@ assert_layout!(StartInfo, size = 56, align = 8, {
 
 /// A file placed in memory by the loader.
 #[doc(alias = "hvm_modlist_entry")]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Module {
     /// First byte, a guest-physical address.
@@ -69,7 +71,7 @@ assert_layout!(Module, size = 32, align = 8, { paddr: 0, size: 8, cmdline_paddr:
 
 /// One range of guest-physical memory.
 #[doc(alias = "hvm_memmap_table_entry")]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct MemoryMapEntry {
     /// First byte.
@@ -84,7 +86,7 @@ pub struct MemoryMapEntry {
 assert_layout!(MemoryMapEntry, size = 24, align = 8, { addr: 0, size: 8, kind: 16, reserved: 20 });
 
 /// The kind of a range of memory. An open set: ACPI defines more, and only RAM is ever used.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(transparent)]
 pub struct RegionKind(pub u32);
 
