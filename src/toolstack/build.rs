@@ -1,6 +1,5 @@
 //! Builds a domain, step by step. If a step fails, the earlier ones are undone.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
