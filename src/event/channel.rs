@@ -112,6 +112,17 @@ pub(super) fn first_vcpu() -> usize {
 
 /// An event that has come. The port stays masked until this is dropped, so do the work first. (If two vCPUs check one
 /// port at the same time, one more interrupt may come.)
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// # fn serve(channel: &granite::event::Interdomain) -> Result<(), Error> {
+/// let event = channel.wait(Deadline::NEVER)?; // the port stays masked
+/// // ... do all the work there is ...
+/// drop(event); // and is unmasked
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping it says that the work is done"]
 pub struct Event<'c, X: Hypercall + Copy = Xen> {
     xen: X,

@@ -82,6 +82,21 @@ impl<'m> Dest<'m> {
 }
 
 /// One copy of a batch, and its result.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// # use granite::grant::{CopyOp, Dest, Source};
+/// # fn fetch(grants: &granite::rt::Grants, peer: DomId, grefs: [GrantRef; 2]) -> Result<(), Error> {
+/// let (mut one, mut two) = (Page::zeroed().ok_or("no memory")?, Page::zeroed().ok_or("no memory")?);
+/// let copies = &mut [
+///     CopyOp::new(Source::granted(peer, grefs[0], 0), Dest::page(&mut one, 0), 4096)?,
+///     CopyOp::new(Source::granted(peer, grefs[1], 0), Dest::page(&mut two, 0), 512)?,
+/// ];
+/// grants.copy(copies)?; // one hypercall
+/// # Ok(())
+/// # }
+/// ```
 pub struct CopyOp<'m> {
     operation: GrantCopy,
     result: Result<(), GrantError>,

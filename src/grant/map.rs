@@ -21,6 +21,18 @@ use crate::mm::{SharedBytes, SharedReader};
 const CHUNK: usize = 128;
 
 /// Pages of a peer, mapped at consecutive addresses. Dropping it unmaps them.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// # fn read(grants: &granite::rt::Grants, peer: DomId, gref: GrantRef) -> Result<(), Error> {
+/// let mapping = grants.map::<ReadOnly>(peer, gref)?;
+/// let mut text = [0; 16];
+/// mapping.reader().read(0, &mut text)?;
+/// mapping.unmap()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping a mapping unmaps it"]
 pub struct ForeignMapping<'t, A: Access, X: Hypercall> {
     table: &'t GrantTable<X>,

@@ -16,6 +16,18 @@ use crate::mm::Page;
 /// References taken in advance. Dropping it gives back the unused ones.
 ///
 /// It is also the driver's quota: it never has more. Linux offers the same with `gnttab_alloc_grant_references`.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// # fn driver(grants: &'static granite::rt::Grants, peer: DomId) -> Result<(), Error> {
+/// let mut reserve = grants.reserve(32)?; // from here on, 32 pages can be granted
+/// let page = Page::zeroed().ok_or("no memory for a page")?;
+/// let grant = reserve.grant::<ReadWrite>(page, peer)?;
+/// reserve.end_access(grant)?; // its reference stays in the reserve
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias = "gnttab_alloc_grant_references")]
 #[must_use = "dropping it gives the references back"]
 pub struct Reserve<'t, X: Hypercall> {

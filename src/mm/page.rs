@@ -9,6 +9,14 @@ use crate::abi::{Gfn, PAGE_SIZE};
 pub type Bytes = [u8; PAGE_SIZE as usize];
 
 /// A page of the domain's RAM with a single owner. Dropping it frees it.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// let mut page = Page::zeroed().expect("no memory for a page");
+/// page.bytes_mut()[..5].copy_from_slice(b"hello");
+/// assert_eq!(page.bytes()[5], 0);
+/// ```
 #[derive(PartialEq, Eq)]
 pub struct Page {
     gfn: Gfn,

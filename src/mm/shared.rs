@@ -35,6 +35,17 @@ pub struct SharedReader<'m> {
 }
 
 /// A view of shared memory, to read and write.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// # fn greet(grant: &granite::grant::Grant<'_, ReadWrite, granite::hypercall::Xen>) -> Result<(), Error> {
+/// grant.bytes().write(0, b"hello")?;
+/// let mut answer = [0; 5];
+/// grant.bytes().read(2048, &mut answer)?; // the peer may change it again at any time
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct SharedBytes<'m> {
     reader: SharedReader<'m>,

@@ -10,6 +10,18 @@ use crate::grant::ReadWrite;
 use crate::rt::Platform;
 
 /// The child's end of the link.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// # fn greet(platform: &'static Platform) -> Result<(), Error> {
+/// match granite::pair::Child::connect(platform)? {
+///     Some(child) => child.link().send(b"hello", Deadline::after(Duration::from_secs(1)))?,
+///     None => info!("this is the parent, or alone"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Child {
     parent: DomId,

@@ -21,6 +21,16 @@ pub type Grants = GrantTable<Xen>;
 pub(crate) type Modules = heapless::Vec<&'static [u8], MAX_MODULES>;
 
 /// The domain running the application.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// fn show(platform: &'static Platform) {
+///     let name = platform.options().get("name").unwrap_or("granite");
+///     info!("{name}: domain {}, {} KiB free", platform.dom_id(), platform.free_memory() / 1024);
+/// }
+/// # let _ = show;
+/// ```
 #[derive(Debug)]
 pub struct Platform {
     pub(crate) start_info: StartInfo,

@@ -10,6 +10,14 @@ use super::{NO_VCPU, this_vcpu};
 ///
 /// Locked for the duration of a closure, not for a guard's life, so nested locks are released in reverse order, and the
 /// last release unmasks the interrupts masked by the first lock.
+///
+/// ```no_run
+/// use granite::sync::IrqMutex;
+///
+/// static COUNTS: IrqMutex<[u32; 4]> = IrqMutex::new([0; 4]);
+///
+/// COUNTS.with(|counts| counts[1] += 1); // an interrupt handler may do the same
+/// ```
 pub struct IrqMutex<T: ?Sized> {
     /// The holder's vCPU number plus 1, so that the holder detects its own mistake. 0 means none: a static lock of
     /// zeros takes no space in the image.
@@ -78,6 +86,12 @@ fn again() -> ! {
 
 /// A guard that masks interrupts on its vCPU until it is dropped, unless they were masked before. Drop nested guards
 /// in reverse order.
+///
+/// ```no_run
+/// let guard = granite::sync::InterruptGuard::mask();
+/// // ... no interrupt comes here ...
+/// drop(guard);
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it unmasks"]
 pub struct InterruptGuard {

@@ -6,6 +6,15 @@ use core::time::Duration;
 use super::Instant;
 
 /// The time when an unsuccessful wait ends.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// let soon = Deadline::after(Duration::from_millis(100));
+/// while !soon.has_passed() {
+///     granite::time::pause();
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Deadline(Option<Instant>);
 

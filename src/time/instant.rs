@@ -5,6 +5,13 @@ use core::ops::{Add, Sub};
 use core::time::Duration;
 
 /// A point in time, in nanoseconds since Xen booted. It never goes back, on any vCPU.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// let start = granite::time::Instant::now();
+/// info!("{} us passed", start.elapsed().as_micros());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 

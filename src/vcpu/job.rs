@@ -23,6 +23,15 @@ pub(super) enum Next {
 static NEXT: PerVcpu<IrqMutex<Option<Work>>> = per_vcpu!(IrqMutex::new(None));
 
 /// A job given to a vCPU, and its result.
+///
+/// ```no_run
+/// # use granite::prelude::*;
+///
+/// # fn sum() -> Result<u64, Error> {
+/// let job = granite::vcpu::spawn(1, || (1..=1000u64).sum::<u64>())?;
+/// job.join(Deadline::after(Duration::from_secs(1))).map_err(|_| "vCPU 1 is busy".into())
+/// # }
+/// ```
 pub struct Job<T> {
     state: Arc<State<T>>,
 }

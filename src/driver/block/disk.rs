@@ -66,6 +66,14 @@ fn range(sector: u64, bytes: usize, len: usize) -> Result<core::ops::Range<usize
 }
 
 /// A disk in memory.
+///
+/// ```no_run
+/// use granite::driver::block::{Disk, RamDisk};
+///
+/// let mut disk = RamDisk::new(8).expect("no memory for a disk");
+/// disk.write(3, &[7; 512])?;
+/// # Ok::<_, granite::driver::block::DiskError>(())
+/// ```
 pub struct RamDisk(Vec<u8>);
 
 impl RamDisk {
