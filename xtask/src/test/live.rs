@@ -49,7 +49,7 @@ fn io(error: std::io::Error) -> NotPassed {
 
 impl Waiting {
     fn start(choice: &Choice) -> Result<Self, NotPassed> {
-        let mut command = xtask(choice, &["run", "--gdb", "--timeout", "60"])?;
+        let mut command = xtask(choice, &["run", "--gdb", "--timeout", "60"]);
         // A shell's background jobs ignore SIGINT, and their children inherit that.
         // SAFETY: between fork and exec this calls `signal` alone, which is async-signal-safe.
         unsafe {
@@ -92,9 +92,9 @@ fn debugger(choice: &Choice) -> Case {
 fn two_at_once(choice: &Choice) -> Case {
     // Two different images, so that both are also built at once.
     let other =
-        xtask(choice, &["run", "--example", "hello"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        xtask(choice, &["run", "--example", "hello"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut other = other.map_err(io)?;
-    let first = output_of(xtask(choice, &["run"])?, 0, &["Hello from domain 0"]);
+    let first = output_of(xtask(choice, &["run"]), 0, &["Hello from domain 0"]);
     let second = other.wait().map_err(io)?;
     first?;
     if second.success() { Ok(()) } else { Err(NotPassed::fail(format!("the other ended with {second}"))) }
@@ -102,7 +102,7 @@ fn two_at_once(choice: &Choice) -> Case {
 
 /// With stdout and stderr closed by the reader, the guest still runs to its end, and the status is the guest's.
 fn nobody_reads(choice: &Choice) -> Case {
-    let mut command = xtask(choice, &["run", "--", "fail"])?;
+    let mut command = xtask(choice, &["run", "--", "fail"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(io)?;
     drop((child.stdout.take(), child.stderr.take()));
     let status = child.wait().map_err(io)?;
