@@ -185,8 +185,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{code, models};
+    use super::{Check, code, models};
+    use crate::arguments::Test;
     use crate::paths;
+    use crate::test::list;
 
     #[test]
     fn each_text_that_is_changed_is_in_its_file_once() {
@@ -197,5 +199,14 @@ mod tests {
         };
         let wrong: Vec<_> = models::MUTANTS.iter().chain(bugs).filter(is_wrong).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn each_bug_has_tests_that_can_notice_it() {
+        for (mutant, check) in code::BUGS {
+            let (Check::Host(filter) | Check::Rig(_, filter)) = check;
+            let arguments = Test { filter: vec![(*filter).to_owned()], ..Test::default() };
+            assert!(list::check_filter(&arguments).is_ok(), "{}: {filter}", mutant.0);
+        }
     }
 }
