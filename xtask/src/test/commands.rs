@@ -236,6 +236,12 @@ const USES: &[Use] = &[
         &["PASS    direct boot::command_line", "PASS    direct memory::", ", 0 failed"],
     ),
     solo(
+        "test::two_names_on_the_host",
+        "test --rig host guest::boot::domain guest::xen::absent",
+        0,
+        &["PASS    host   guest::boot::domain", "PASS    host   guest::xen::absent", "2 passed, 0 failed"],
+    ),
+    solo(
         "test::list",
         "test --rig direct --list",
         0,
