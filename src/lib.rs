@@ -107,7 +107,7 @@
 //!
 //! # Layers
 //!
-//! A room uses only rooms on lower layers. `cargo xtask check` reads this table and enforces it.
+//! A room (a top-level module) uses only rooms on lower layers. `cargo xtask check` reads this table and enforces it.
 //!
 //! ```text
 //! testing      tests that run in guests                               layer 11
