@@ -1,4 +1,4 @@
-//! Opening each kind of channel, and the operations of one kind only.
+//! How each kind of channel is opened, and the operations that only some kinds have.
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -100,7 +100,7 @@ impl Ipi {
     ///
     /// # Errors
     ///
-    /// As `new`, from Xen or for lack of event delivery.
+    /// The errors of `new`: if Xen refuses, or if no events are delivered here.
     pub fn with_handler(xen: Xen, vcpu: usize, handler: Handler) -> Result<Self, EventError> {
         Self::open(xen, event::bind_ipi(&xen, vcpu as u32)?, vcpu, Some(handler))
     }
@@ -130,7 +130,7 @@ impl VirtualIrq {
     ///
     /// # Errors
     ///
-    /// As `new`, from Xen or for lack of event delivery.
+    /// The errors of `new`: if Xen refuses, or if no events are delivered here.
     pub fn with_handler(
         xen: Xen,
         which: VirtualInterrupt,

@@ -69,7 +69,7 @@ pub enum EventError {
     NoEvents,
     /// Xen refused the operation with this errno.
     Xen(XenErrno),
-    /// The peer has not connected; the actual state of the port.
+    /// The port isn't connected to a peer; this is its state.
     NotConnected(PortState),
 }
 
@@ -104,8 +104,8 @@ fn page() -> Option<&'static SharedInfo> {
     Some(host_page())
 }
 
-/// Returns the first vCPU, where events come by default. On the host it is the calling thread: each thread stands for
-/// a domain.
+/// Returns the first vCPU, where events come by default. On the host it is the calling thread's number: each
+/// thread plays a domain with one vCPU.
 pub(super) fn first_vcpu() -> usize {
     if cfg!(granite_guest) { 0 } else { this_vcpu::number() }
 }
@@ -180,7 +180,8 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
 
     /// Takes an event. Returns `None` if none has come.
     pub fn take(&self) -> Option<Event<'_, X>> {
-        // With interrupts masked no handler sets the mark, so check the pending bit. A masked port waits.
+        // While interrupts are masked no handler sets the mark, so check the pending bit, too. If the port is masked,
+        // its event stays pending.
         let unmarked = || !self.is_masked() && two_level::is_pending(self.page, self.port) && self.claim();
         (self.slot.take_mark() || unmarked()).then(|| self.event())
     }
@@ -237,10 +238,10 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
     ///
     /// [`TimedOut`] after the deadline.
     pub fn poll(&self, deadline: Deadline) -> Result<Event<'_, X>, TimedOut> {
-        // Mask the port, so that the bit stays until it is taken here.
+        // Mask the port, so that no handler takes the pending bit before this loop does.
         let mut masked_here = false;
         loop {
-            // Mask it again: an event on another vCPU may have unmasked it.
+            // Mask it again: another vCPU may have dropped an [`Event`], which unmasks the port.
             masked_here |= two_level::mask(self.page, self.port);
             if self.slot.take_mark() || two_level::take_pending(self.page, self.port) {
                 return Ok(self.event());

@@ -12,7 +12,8 @@
 //! | [`Ipi`] | us | to its vCPU |
 //! | [`VirtualIrq`] | us | |
 //!
-//! FIFO channels, offered by Xen for more than 4096 ports, are not used: they would replace `two_level` only.
+//! FIFO channels, offered by Xen for more than 4096 ports, are not used: they could be added by replacing only
+//! `two_level`.
 
 mod bind;
 mod channel;

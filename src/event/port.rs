@@ -52,7 +52,7 @@ impl LocalPort {
         self.moved.store(false, Ordering::Relaxed);
         self.held.store(false, Ordering::Relaxed);
         self.visits.store(0, Ordering::Relaxed);
-        // Release: pairs with the Acquire of the upcall: it finds the handler.
+        // Release: pairs with the Acquire of the upcall, which then sees the stores above.
         self.vcpu.store(vcpu, Ordering::Release);
     }
 
@@ -79,7 +79,7 @@ impl LocalPort {
 
     /// Returns whether events may still come to an earlier vCPU of the port.
     pub fn was_moved(&self) -> bool {
-        // Relaxed: after reading the vCPU with Acquire, the caller sees this earlier store.
+        // Relaxed: the caller has read `vcpu` with Acquire, so it sees the store of `moved` in `move_to`.
         self.moved.load(Ordering::Relaxed)
     }
 
@@ -133,7 +133,8 @@ impl LocalPort {
 
     /// Takes the mark. Returns whether it was set.
     pub fn take_mark(&self) -> bool {
-        // The load comes first, because the mark is polled. Acquire: pairs with the Release of `mark`.
+        // Load first: callers poll the mark, and a plain load is cheaper than a locked swap. Acquire: pairs with the
+        // Release of `mark`.
         self.marked.load(Ordering::Relaxed) && self.marked.swap(false, Ordering::Acquire)
     }
 }

@@ -1,4 +1,4 @@
-//! The slots of all ports, made as ports are opened.
+//! The slot of each port: its [`LocalPort`]. Slots are allocated when ports are opened.
 
 use core::sync::atomic::Ordering;
 

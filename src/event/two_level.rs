@@ -15,7 +15,7 @@ fn place(port: Port) -> Option<(usize, u64)> {
 
 /// Masks a port. Returns whether it was unmasked.
 pub fn mask(page: &SharedInfo, port: Port) -> bool {
-    // AcqRel: pairs with Xen's test of the bit: Xen only marks later events as pending.
+    // AcqRel: pairs with Xen's test of the bit: for later events Xen sets the pending bit, but raises no interrupt.
     place(port).is_some_and(|(word, bit)| page.evtchn_mask[word].fetch_or(bit, Ordering::AcqRel) & bit == 0)
 }
 
@@ -59,10 +59,10 @@ pub fn mask_all(page: &SharedInfo) {
 }
 
 /// Calls `visit` once for each pending, unmasked port in the words selected for this vCPU. The scan begins after
-/// `last`, where the previous scan ended, and wraps around, so no port waits for others for more than one round.
+/// `last`, where the previous scan ended, and wraps around, so every pending port is visited within one round.
 /// Returns the last port visited.
 ///
-/// `visit` returns whether to count the port: a port of another vCPU doesn't count.
+/// If `visit` returns `false` (for a port of another vCPU), the port isn't taken as the last one visited.
 pub fn scan(page: &SharedInfo, info: &VcpuInfo, last: Port, mut visit: impl FnMut(Port) -> bool) -> Port {
     // The order matters: an event after the first swap raises another interrupt. Acquire: pairs with Xen, which sets
     // the pending bit, then the selector, then this.

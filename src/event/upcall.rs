@@ -77,7 +77,7 @@ fn visit(page: &SharedInfo, slot: &LocalPort, own: usize, port: Port, tell: impl
             true
         }
         Some(_) => false,
-        // The order matters: if the port moves, its new vCPU sees the mark, or is interrupted.
+        // Mark first, then check the owner. If the port moves, the new vCPU sees the mark, or the event is passed on.
         None => {
             slot.mark();
             slot.is_of(own)
@@ -97,30 +97,31 @@ pub(super) fn claim(page: &SharedInfo, slot: &LocalPort, port: Port, tell: impl 
     let masked_here = two_level::mask(page, port);
     let taken = two_level::take_pending(page, port);
     if masked_here && !taken {
-        release(page, slot, port, tell); // its vCPU was first, and marks it
+        release(page, slot, port, tell); // the upcall of the port's vCPU took the event first, and marks it
     }
     taken
 }
 
 /// Asks Xen to re-deliver a pending event of a masked port to whichever vCPU the port is bound to now.
 pub(super) fn have_told(xen: impl Hypercall, port: Port) {
-    // A closed port has no event to deliver.
+    // Ignore a failure: the port has been closed, so there is no event to deliver.
     let _ = event::unmask(&xen, port);
 }
 
-/// Unmasks a port, unless the program keeps it masked. A pending event is delivered, now or by an interrupt.
+/// Unmasks a port, unless the program keeps it masked. If an event is pending then, Xen is asked to
+/// deliver it.
 pub(super) fn release(page: &SharedInfo, slot: &LocalPort, port: Port, tell: impl Fn(Port)) {
     if slot.is_held() {
         return;
     }
     two_level::clear_mask(page, port);
     if slot.is_held() {
-        two_level::mask(page, port); // the program masked it just now, and may have done so before we unmasked it
+        two_level::mask(page, port); // the program has just called `mask`, and `clear_mask` may have undone it
         return;
     }
-    // An event before the mask was cleared has raised no interrupt, so Xen must check again, and it does so only for
-    // a masked port. If other code masked the port in between, as the handler of a new event does, it has work to do,
-    // and unmasks the port afterwards.
+    // An event that came while the port was masked raised no interrupt, so Xen must deliver it again. Xen's unmask call
+    // does that only for a masked port, so mask the port first. If it is masked already, other code, such as the upcall
+    // of a new event, has masked it in between, and will release the port itself.
     if two_level::is_pending(page, port) && two_level::mask(page, port) {
         tell(port);
     }

@@ -11,8 +11,8 @@ use crate::hypercall::Hypercall;
 pub struct Dump<'t, X: Hypercall>(&'t GrantTable<X>);
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Returns the table as text, with the domain, mode and state of each entry. An entry that changes during the
-    /// printing appears as it was before or after the change.
+    /// Returns the table as text, with the domain, mode and state of each entry. The parts of an entry are read one
+    /// after the other: if it changes meanwhile, old and new parts may be mixed.
     pub fn dump(&self) -> Dump<'_, X> {
         Dump(self)
     }

@@ -14,14 +14,15 @@ use crate::mm::windows::NoWindow;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum GrantError {
-    /// Every reference is in use, and the table has reached the size limit set by Xen.
+    /// No reference is free, and the table can't grow (or can't grow now, in an interrupt handler). For a
+    /// [`Reserve`](super::Reserve): all of its references are in use.
     Exhausted {
         /// The number of references in the table, all of them in use.
         references: u32,
     },
     /// Xen refused a grant operation.
     Op(OpError),
-    /// Xen refused to place a frame of the table, or to take a page back.
+    /// Xen refused to place a frame of the table, or the memory given for a copy isn't mapped.
     Memory(XenErrno),
     /// The table's version can't express this grant.
     Unfit(Unfit),
@@ -46,12 +47,12 @@ pub enum GrantError {
     PeerKeepsPages {
         /// The peer.
         peer: DomId,
-        /// The number of pages and references of its grants in quarantine.
+        /// The number of its references in quarantine, with a page or alone.
         pages: u32,
     },
     /// The grant is the domain's own, and it may not map its own grants.
     OwnPage,
-    /// The table has no such version. Valid are 1 and 2.
+    /// There is no such version of grant tables; the valid ones are 1 and 2.
     NoVersion(u32),
     /// Memory for the bookkeeping is short.
     OutOfMemory,
@@ -159,7 +160,7 @@ pub struct Failed<T> {
 }
 
 impl<T> Failed<T> {
-    /// Replaces the value by `into` of it, and keeps the error.
+    /// Converts the value with `into`, and keeps the error.
     pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Failed<U> {
         Failed { error: self.error, value: into(self.value) }
     }
@@ -179,10 +180,10 @@ impl<T> fmt::Display for Failed<T> {
 
 impl<T> core::error::Error for Failed<T> {}
 
-/// One element of a batch failed; none is done.
+/// One element of a batch failed, so none of them took effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchError {
-    /// The index of the first failed element, from 0.
+    /// The index of the first failed element, from 0; 0 if the batch failed as a whole.
     pub index: usize,
     /// The reference named by this element.
     pub gref: GrantRef,

@@ -17,7 +17,7 @@ use crate::hypercall::Hypercall;
 use crate::mm::shared::OutOfBounds;
 use crate::mm::{Page, SharedBytes};
 
-/// A page of ours that a peer may map and copy, and the reference by which it does.
+/// A page of ours that a peer may map and copy, and the grant reference used by the peer for it.
 ///
 /// Dropping it ends the access and frees page and reference. If the peer uses the page at that time, both go to the
 /// table's quarantine until the peer is done. There is no second owner:
@@ -302,10 +302,10 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// Ends the access and frees the page, but doesn't reuse the reference while the peer uses the grant `ring`.
-    /// That grant is memory in which the peer may still find this reference and mistake it for a live one. If the
-    /// peer still uses this page, it has already read the reference there: page and reference go to the quarantine,
-    /// as in a drop.
+    /// Ends the access and frees the page. The reference stays reserved while the peer uses the grant `ring`: a late
+    /// peer may still find a request with this reference in that ring, and would use the reference's next page. If
+    /// the peer still uses this page, it has read that request: page and reference go to the quarantine, as in a
+    /// drop.
     pub fn end_access_after(self, ring: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {

@@ -110,7 +110,7 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// The first failed reference and the reason, if one can't be mapped: as [`map`](Self::map), or
+    /// [`BatchError`] names the first reference that can't be mapped, and why: an error of [`map`](Self::map), or
     /// [`GrantError::OutOfMemory`].
     pub fn map_all<A: Access>(
         &self,
@@ -297,8 +297,8 @@ impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
         self.window.pages()
     }
 
-    /// Returns the pages, for reading. The peer may write them at any time. The view is empty if some could not be
-    /// [unmapped](Self::unmap) and others were.
+    /// Returns the pages, for reading. The peer may write them at any time. After an
+    /// [`unmap`](Self::unmap) that removed only some of the pages, the view is empty.
     pub fn reader(&self) -> SharedReader<'_> {
         // SAFETY: `len` bytes of the window are mapped while `self` is borrowed.
         unsafe { SharedReader::new(self.window.first().address() as *const u8, self.len()) }
@@ -330,7 +330,7 @@ impl<A: Access, X: Hypercall> ForeignMapping<'_, A, X> {
         result.map_err(|error| Failed { error, value: self })
     }
 
-    /// Unmaps the pages and gives the window back. Returns the number of its pages lost.
+    /// Unmaps the pages and gives the window back. Returns how many pages of the window are lost.
     fn close(self) -> usize {
         // SAFETY: the value is forgotten here, and taken apart once.
         unsafe { ManuallyDrop::new(self).take_apart() }

@@ -9,11 +9,11 @@
 //! | [`TransferSlot`] | an empty place for a peer's page | [`TransferSlot::complete`] or [`TransferSlot::withdraw`] |
 //! | [`CopyOp`] | a copy made by Xen | |
 //!
-//! All of them end when dropped, too. If a dropped grant can't end because the peer uses the page, it goes to the
-//! quarantine until the peer is done. Until then the page has no owner.
+//! Dropping one of the first three ends it, too. If a dropped grant can't end because the peer uses the page, it goes
+//! to the quarantine until the peer is done. Until then the page has no owner.
 //!
 //! Below: [`freelist`] tracks the free references, and [`entry`] has the header's protocols on one entry. [`header`]
-//! is a table from each line of Xen's header to its counterpart here, and to its tests.
+//! lists, for each line of Xen's header, its counterpart here and its tests.
 //!
 //! No action of Xen or a peer causes a panic here: it comes back as a [`GrantError`].
 

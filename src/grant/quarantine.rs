@@ -1,8 +1,8 @@
 //! The quarantine: grants dropped while their peer used them. Page and reference wait here until the peer is done.
 //! The entry records the granted page, and the freelist keeps the reference
 //! [parked](super::freelist::Freelist::park). So waiting takes no memory, and there can't be more waiting grants than
-//! references. A reference may also wait alone, for the end of the use of another grant. Its entry then grants no
-//! page and holds the other grant's reference.
+//! references. A reference may also wait without a page, until the peer stops using another grant (a ring). Its
+//! entry is then invalid, and its frame field holds the other grant's reference.
 //!
 //! Xen sends no event when a peer is done. Each allocation polls a few grants, and so does an idle vCPU
 //! ([`GrantTable::idle`]).
@@ -90,7 +90,7 @@ impl<X: Hypercall> GrantTable<X> {
         (self.quarantine.count() > 0).then(|| Duration::from_millis(look.into()))
     }
 
-    /// Returns the number of pages and references of grants to `peer` in quarantine.
+    /// Returns how many references in quarantine wait for `peer`, with a page or alone.
     pub fn quarantined_by(&self, peer: DomId) -> u32 {
         let waits_for = |gref: GrantRef| {
             let entry = self.entry_of(gref);
@@ -114,7 +114,7 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Ends the grant of an entry and frees the page, if the peer is done. Returns whether it is.
+    /// Ends the grant of an entry and frees the page, if the peer is done. Returns whether the peer is done.
     fn release(&self, reference: &OwnedRef) -> bool {
         let entry = self.entry(reference);
         if entry.flags().entry_type() == EntryFlags::ACCEPT_TRANSFER {

@@ -15,7 +15,8 @@ use crate::mm::Page;
 
 /// References taken in advance. Dropping it gives back the unused ones.
 ///
-/// It is also the driver's quota: it never has more. Linux offers the same with `gnttab_alloc_grant_references`.
+/// Their number is also a quota: the reserve never holds more. Linux offers the same with
+/// `gnttab_alloc_grant_references`.
 ///
 /// ```no_run
 /// # use granite::prelude::*;

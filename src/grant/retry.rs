@@ -74,7 +74,7 @@ pub async fn retry_async(mut attempt: impl FnMut() -> bool) {
 }
 
 /// Makes the first call for all operations, and each later call only for those that Xen asks to retry. `called`
-/// collects the results of the calls. Returns whether some operations must be retried.
+/// keeps the first error of all calls, or `Ok`. Returns whether some operations must be retried.
 pub fn call<T>(
     operations: &mut [T],
     called: &mut Option<Result<(), XenErrno>>,

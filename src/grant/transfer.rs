@@ -55,7 +55,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// [`GrantError::NoWindow`] if no addresses are free, or the errors of [`grant`](Self::grant), without a page.
+    /// [`GrantError::NoWindow`] if no addresses are free, or an error of [`grant`](Self::grant); there is no page to
+    /// return.
     pub fn accept_transfer(&self, peer: DomId) -> Result<TransferSlot<'_, X>, GrantError> {
         let window = self.windows.take(1)?;
         let offer = || {
@@ -161,7 +162,8 @@ impl<'t, X: Hypercall> TransferSlot<'t, X> {
         Err(Failed { error, value: self })
     }
 
-    /// Waits until the deadline for a committed page, and takes it. Xen sends no event for this, so it polls.
+    /// If a transfer is committed, waits for its page until the deadline and takes it. If none has begun, returns at
+    /// once. Xen sends no event for this, so it polls.
     ///
     /// # Errors
     ///

@@ -107,7 +107,7 @@ impl<X: Hypercall> RingMemory for GrantedPages<'_, X> {
         }
     }
 
-    /// Returns the first page's reference: a peer has all of the pages, or none.
+    /// Returns the first page's reference, for all: this assumes that a peer maps and unmaps all pages together.
     fn gref(&self) -> Option<GrantRef> {
         self.0.first().map(Grant::gref)
     }

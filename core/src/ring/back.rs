@@ -18,15 +18,16 @@ impl Role for Back {
 }
 
 impl<P: Protocol, M: RingMemory> Ring<Back, P, M> {
-    /// Attaches to the ring in this memory, already initialised by the front. Resumes after an earlier back end: its
-    /// responses count, and requests it read but did not answer are read again.
+    /// Attaches to the ring in this memory, already initialised by the front. Continues where an earlier back end
+    /// stopped: requests without a published response are read again.
     ///
     /// # Errors
     ///
     /// [`RingError::TooSmall`] if the memory doesn't hold a slot.
     #[doc(alias = "BACK_RING_ATTACH")]
     pub fn attach(memory: M) -> Result<Self, RingError> {
-        // The front may have written any index here. A wrong one only harms its own ring.
+        // The front may have written any index here. A wrong index only makes the front's own ring
+        // unusable.
         let index =
             if memory.len() < super::HEADER { 0 } else { memory.load(RESPONSES.producer, Ordering::Relaxed) };
         Self::at_index(memory, index, Back(()))

@@ -85,9 +85,9 @@ impl<P: Protocol, M: RingMemory> Ring<Front, P, M> {
         }
     }
 
-    /// As [`arm`](Self::arm), but asks for a notification only after `responses` responses, or after all outstanding
-    /// ones if those are fewer: fewer interruptions for a caller with other work. Returns `true` if that many are
-    /// already waiting.
+    /// As [`arm`](Self::arm), but the notification comes after `responses` more responses, or after the last
+    /// outstanding one if fewer can come. So a caller with other work is interrupted less often. Returns `true` if
+    /// that many are already waiting.
     ///
     /// # Errors
     ///

@@ -27,14 +27,14 @@ pub trait RingMemory {
     /// Copies bytes in.
     fn write(&self, at: usize, bytes: &[u8]);
 
-    /// Returns the grant reference of this memory, if it is ours and granted to the peer. As long as that reference
-    /// is in use, the peer may still find there the references it was sent.
+    /// Returns the grant reference of this memory, if it is ours and granted to the peer. While the peer uses
+    /// that grant, it can still read old requests there, and the references in them.
     fn gref(&self) -> Option<GrantRef> {
         None
     }
 }
 
-/// Memory shared with another owner.
+/// Implements [`RingMemory`] for a reference or an `Rc` to such memory.
 macro_rules! by_reference {
     ($($memory:ty),*) => {$(
         impl<M: RingMemory + ?Sized> RingMemory for $memory {

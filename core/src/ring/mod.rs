@@ -12,8 +12,8 @@
 //! the ring again. This module knows neither events nor hypercalls: the owner of the ring sends and waits.
 //!
 //! Everything written by the peer is copied out once and then checked. Our own indices are kept here and never read
-//! back. An impossible value from the peer closes the ring: from then on every fallible call returns [`PeerBroke`],
-//! and the ring is not read again.
+//! back. An impossible value from the peer closes the ring: from then on every fallible call fails with the reason
+//! ([`PeerBroke`]), and the ring is not read again.
 
 mod back;
 mod front;
@@ -98,14 +98,14 @@ pub struct Ring<R: Role, P: Protocol, M: RingMemory> {
 
 /// An end of a ring: [`Front`] or [`Back`].
 pub trait Role: sealed::Sealed {
-    /// The offsets of the index written by this end, and of the peer's event index for it.
+    /// Offsets of our producer index, and of the event index written by the peer for our entries.
     #[doc(hidden)]
     const OURS: Indices;
-    /// The offsets of the index written by the peer, and of our event index for it.
+    /// Offsets of the peer's producer index, and of the event index written by us for its entries.
     #[doc(hidden)]
     const THEIRS: Indices;
 
-    /// Returns the bounds of the peer's index: the lowest value, and the largest distance from it.
+    /// Returns a base for the peer's index, and the largest valid distance of the index from this base.
     #[doc(hidden)]
     fn bounds(slots: u32, produced: u32, published: u32, consumed: u32) -> (u32, u32);
 }
@@ -262,7 +262,7 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         &self.memory
     }
 
-    /// Ends the use of the ring and returns the memory. The peer may still use it.
+    /// Ends the use of the ring and returns the memory. The peer may still use the memory.
     pub fn into_memory(self) -> M {
         self.memory
     }
@@ -307,14 +307,14 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         if self.closed.is_some() || old == new {
             return Notify::Unneeded;
         }
-        // Release: pairs with the Acquire of `look` on the other side, before the peer reads the slots.
+        // Release: pairs with the Acquire of `look` on the other side: a peer that sees the index also sees the slots.
         self.memory.store(R::OURS.producer, new, Ordering::Release); // publish
         self.published = new;
         // SeqCst: pairs with the fence of `arm` on the other side. Either we see the peer's event index, or the peer
         // sees the new entries.
         fence(Ordering::SeqCst); // publish
         let event = self.memory.load(R::OURS.event, Ordering::Relaxed);
-        // Whether the event index lies among the entries just published, across the wrap.
+        // Notify if `event` is one of `old + 1` to `new`, modulo 2^32.
         if new.wrapping_sub(event) < new.wrapping_sub(old) { Notify::Send } else { Notify::Unneeded }
     }
 

@@ -9,7 +9,7 @@ use crate::abi::PAGE_SIZE;
 use crate::abi::grant::GrantRef;
 use crate::sync::atomic::Ordering;
 
-/// The largest order whose references fit into the page of indices.
+/// The largest order (log2 of the number of data pages) whose references fit into the page of indices.
 pub const MAX_ORDER: u32 = 9;
 
 const RING_ORDER: usize = 128;
@@ -124,7 +124,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         self.size
     }
 
-    /// Reads an index of the peer. It must lie between its last value, `min`, and `max`.
+    /// Reads an index of the peer. It must not be below `min`, its last value, or above `max` (modulo 2^32).
     fn look(&mut self, at: usize, min: u32, max: u32) -> Result<u32, PeerBroke> {
         self.closed.map_or(Ok(()), Err)?;
         // Acquire: pairs with the Release of `read` and `write` on the other side.
@@ -140,7 +140,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
     pub fn room(&mut self) -> Result<u32, PeerBroke> {
         let (_, out) = Self::directions();
         self.taken = self.look(out.consumer, self.taken, self.written)?;
@@ -151,7 +151,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
     #[doc(alias = "XEN_FLEX_RING_QUEUED")]
     pub fn waiting(&mut self) -> Result<u32, PeerBroke> {
         let (into, _) = Self::directions();
@@ -164,7 +164,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(usize, Notify), PeerBroke> {
         let (_, out) = Self::directions();
         let len = bytes.len().min(self.room()? as usize);
@@ -174,7 +174,8 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         self.data.write(half + at, &bytes[..first]);
         self.data.write(half, &bytes[first..len]);
         self.written = self.written.wrapping_add(len as u32);
-        // Release: pairs with the Acquire of `look` on the other side, before the peer reads the bytes.
+        // Release: pairs with the Acquire of `look` on the other side: a peer that sees the index also sees
+        // the bytes.
         self.indices.store(out.producer, self.written, Ordering::Release); // flex write
         Ok((len, if len > 0 { Notify::Send } else { Notify::Unneeded }))
     }
@@ -184,7 +185,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was before.
+    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
     pub fn read(&mut self, into: &mut [u8]) -> Result<(usize, Notify), PeerBroke> {
         let (inward, _) = Self::directions();
         let len = into.len().min(self.waiting()? as usize);
@@ -194,7 +195,8 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
         self.data.read(half + at, &mut into[..first]);
         self.data.read(half, &mut into[first..len]);
         self.read = self.read.wrapping_add(len as u32);
-        // Release: pairs with the Acquire of `look` on the other side, before the peer overwrites the bytes.
+        // Release: pairs with the Acquire of `look` on the other side: our reads come before the peer
+        // overwrites the bytes.
         self.indices.store(inward.consumer, self.read, Ordering::Release); // flex read
         Ok((len, if len > 0 { Notify::Send } else { Notify::Unneeded }))
     }

@@ -11,7 +11,7 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 pub struct Words(Arc<Vec<AtomicU32>>);
 
 impl Words {
-    /// Creates `bytes` bytes of zeros, a multiple of 4.
+    /// Creates memory of zeros. `bytes` is rounded down to a multiple of 4.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new((0..bytes / 4).map(|_| AtomicU32::new(0)).collect()))
     }

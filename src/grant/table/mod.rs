@@ -28,7 +28,7 @@ use version::STATUS_PER_FRAME;
 pub struct Config {
     /// The layout of the entries.
     pub version: Version,
-    /// Frames to place at once.
+    /// Number of frames placed at set-up.
     pub frames: u32,
     /// The maximum number of frames to place; Xen may allow fewer.
     pub max_frames: u32,
@@ -53,7 +53,7 @@ pub struct GrantTable<X: Hypercall> {
     /// Only in version 2.
     status: Option<Area>,
     max_frames: u32,
-    /// Frames placed without a gap, from the first on.
+    /// The number of frames placed, counted up to the first missing one.
     frames: AtomicU32,
     pub(super) peer_quota: u32,
     /// This domain may map its own grants.
@@ -173,7 +173,7 @@ impl<X: Hypercall> GrantTable<X> {
         &self.xen
     }
 
-    /// Returns the addresses for mappings.
+    /// Returns the allocator of addresses for mappings.
     pub fn windows(&self) -> &'static Windows {
         self.windows
     }
@@ -256,8 +256,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Safety
     ///
-    /// For each page that this domain grants to itself and maps, another mapping must stay at the page's own address
-    /// for as long as the page is used. (Xen 4.20 refuses such a mapping.)
+    /// Before the domain maps such a page elsewhere, it must also map it, by another grant, at the page's own address.
+    /// That mapping must last as long as the page is used. (Xen 4.20 refuses it.)
     pub unsafe fn allow_own_mappings(&self) {
         self.maps_own.store(true, Ordering::Relaxed);
     }
@@ -281,8 +281,8 @@ impl<X: Hypercall> GrantTable<X> {
         op::dump_table(&self.xen, DomId::SELF)
     }
 
-    /// Exchanges the entries of two references. A grant with either reference continues with the other's entry, so
-    /// both grants must be of one kind.
+    /// Exchanges the entries of two references. Each reference then names the page granted by the other, so
+    /// both grants must have the same type.
     ///
     /// # Errors
     ///

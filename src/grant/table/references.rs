@@ -17,7 +17,7 @@ impl<X: Hypercall> GrantTable<X> {
     /// Takes a reference for a grant to `peer`.
     #[inline]
     pub(in crate::grant) fn take(&self, peer: DomId) -> Result<OwnedRef, GrantError> {
-        // One test for reaping and quota: the quarantine is mostly empty.
+        // One test skips both reaping and the quota, because the quarantine is usually empty.
         if self.quarantine.count() > 0 {
             self.look_into_the_quarantine(peer)?;
         }
@@ -57,7 +57,7 @@ impl<X: Hypercall> GrantTable<X> {
             return Ok(run);
         }
         loop {
-            // Enough frames to complete the free run at the end of the table. With fewer there is no such run.
+            // With so many frames more, the free run at the end of the table is long enough; with fewer it isn't.
             let frames = self.frames.load(Ordering::Relaxed);
             let missing = count.saturating_sub(self.list.free_at_the_end());
             let wanted = frames.saturating_add(missing.div_ceil(self.version.entries_per_frame()).max(1));
@@ -109,13 +109,13 @@ impl<X: Hypercall> GrantTable<X> {
         !this_vcpu::is_handling()
     }
 
-    /// Grows the table to `frames`, the highest index first, so that Xen grows it once. Any number of callers may do
-    /// so at once; each frame is placed by one of them.
+    /// Grows the table to `frames` frames. The highest is placed first, so that Xen enlarges its table only once. Any
+    /// number of callers may do so at once; each frame is placed by one of them.
     ///
     /// # Errors
     ///
     /// [`GrantError::Exhausted`] above the maximum size, [`GrantError::OutOfMemory`] without memory for the
-    /// bookkeeping, or [`GrantError::Memory`] if Xen refuses. The earlier frames stay.
+    /// bookkeeping, or [`GrantError::Memory`] if Xen refuses. Frames that were placed stay in place.
     pub fn grow_to(&self, frames: u32) -> Result<(), GrantError> {
         if frames > self.max_frames {
             return Err(self.exhausted());
