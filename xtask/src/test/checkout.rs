@@ -1,6 +1,6 @@
 //! Unusual checkouts and damaged images.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -175,7 +175,8 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Copies a checkout without its history and its build output.
+/// Copies a checkout without its history and its build output. The copies keep their mtimes, so that cargo doesn't
+/// rebuild unchanged ones.
 pub fn copy_sources(from: &Path, to: &Path, target: &Path) -> Case {
     fs::create_dir_all(to).map_err(io)?;
     for entry in fs::read_dir(from).map_err(io)? {
@@ -188,6 +189,8 @@ pub fn copy_sources(from: &Path, to: &Path, target: &Path) -> Case {
             copy_sources(&path, &place, target)?;
         } else {
             fs::copy(&path, &place).map_err(io)?;
+            let modified = entry.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
+            File::open(&place).and_then(|copy| copy.set_modified(modified)).map_err(io)?;
         }
     }
     Ok(())

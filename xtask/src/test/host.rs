@@ -147,7 +147,9 @@ pub fn cargo_test() -> Command {
 /// Makes `cargo test` build and run the models, in this subfolder of the target folder.
 pub fn as_models(command: &mut Command, folder: &str) {
     command
-        .args(["--package", "granite-core", "--test", "models", "--config", "profile.dev.opt-level=1"])
+        .args(["--package", "granite-core", "--test", "models"])
+        // Most of the time is spent in builds: leave out what only a debugger needs.
+        .args(["--config", "profile.dev.opt-level=1", "--config", "profile.dev.debug=false"])
         .arg("--target-dir")
         .arg(paths::target().join(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", "--cfg\x1fgranite_loom")

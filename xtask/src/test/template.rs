@@ -1,7 +1,8 @@
 //! An application in its own repository outside this checkout, used as its author would. Granite's checkout is
 //! read-only meanwhile, and the repository is moved once.
 
-use std::fs;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,9 @@ use crate::setup::Choice;
 /// A program using third-party crates, and its dependencies.
 const ECOSYSTEM: &str = include_str!("../../../tests/application/ecosystem.rs");
 const DEPENDENCIES: &str = include_str!("../../../tests/application/dependencies.toml");
+
+/// The date of the commit in the git repository.
+const DATE: &str = "2000-01-01T00:00:00Z";
 
 /// A case's name, a cargo command in the repository, the expected exit status, and the expected output.
 type Step = (&'static str, &'static [&'static str], u8, &'static [&'static str]);
@@ -95,7 +99,7 @@ pub fn run(session: &mut Session<'_>) {
 
 /// The application's repository and its copy of Granite, both deleted on drop.
 pub(super) struct Application {
-    base: PathBuf,
+    base: Base,
     pub(super) folder: PathBuf,
     granite: PathBuf,
     choice: Choice,
@@ -103,8 +107,37 @@ pub(super) struct Application {
 
 impl Drop for Application {
     fn drop(&mut self) {
-        let _ = make_writable(&self.granite);
-        let _ = fs::remove_dir_all(&self.base);
+        self.base.clear();
+    }
+}
+
+/// The folder of the repositories, outside this checkout: its formatting rules don't apply to an application.
+struct Base {
+    path: PathBuf,
+    /// Held until this process ends, if the folder is the one of every run.
+    _lock: Option<File>,
+}
+
+impl Base {
+    /// Returns a folder, the same one in every run if no other run has it now: cargo rebuilds a package that has moved.
+    fn new() -> Self {
+        let mut hasher = DefaultHasher::new();
+        paths::target().hash(&mut hasher);
+        let name = format!("granite-applications-{:016x}", hasher.finish());
+        let path = std::env::temp_dir().join(&name);
+        // In the build folder: its owner is this run's user.
+        let file = File::create(paths::target().join("applications.lock")).ok();
+        let lock = file.filter(|file| file.try_lock().is_ok());
+        let path = if lock.is_some() { path } else { path.with_extension(std::process::id().to_string()) };
+        Self { path, _lock: lock }
+    }
+
+    /// Deletes the folder.
+    fn clear(&self) {
+        if self.path.exists() {
+            let _ = make_writable(&self.path);
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -114,9 +147,10 @@ impl Application {
 
     /// Makes the application by `cargo xtask new` in a read-only copy of this checkout.
     fn new(choice: Choice) -> Result<Self, String> {
-        // Outside this checkout: its formatting rules don't apply to an application.
-        let base = std::env::temp_dir().join(format!("granite-applications-{}", std::process::id()));
-        let (folder, granite) = (base.join("kv"), base.join("granite"));
+        let base = Base::new();
+        // A killed run leaves its folder.
+        base.clear();
+        let (folder, granite) = (base.path.join("kv"), base.path.join("granite"));
         let text = |not_passed| match not_passed {
             NotPassed::Skip(why) | NotPassed::Fail(why, _) => why,
         };
@@ -253,14 +287,16 @@ impl Application {
         if !Command::new("git").arg("--version").output().is_ok_and(|output| output.status.success()) {
             return Err(NotPassed::Skip("there is no git".into()));
         }
-        let name = format!("granite-test-{}", std::process::id());
-        let (from, repository) = (self.granite.display(), self.base.join(&name));
+        // With the same name, contents and date, cargo reuses the last run's build.
+        let name = self.base.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (from, repository) = (self.granite.display(), self.base.path.join(&name));
         shell(&format!(
             "cp -r '{from}' '{0}' && chmod -R u+w '{0}' && cd '{0}' && git init -q && git add -A && \
+             export GIT_AUTHOR_DATE='{DATE}' GIT_COMMITTER_DATE='{DATE}' && \
              git -c user.name=test -c user.email=test@localhost commit -qm all",
             repository.display()
         ))?;
-        let folder = self.base.join("by-git");
+        let folder = self.base.path.join("by-git");
         let mut new = self
             .command(&self.granite, &["xtask", "new", "--git", &format!("file://{}", repository.display())]);
         new.arg(&folder);
@@ -274,7 +310,7 @@ impl Application {
 
     /// The application also works after a move.
     fn moved(&mut self) -> Case {
-        let place = self.base.join("moved, with a space");
+        let place = self.base.path.join("moved, with a space");
         fs::create_dir_all(&place).map_err(io)?;
         let there = place.join("kv");
         fs::rename(&self.folder, &there).map_err(io)?;
