@@ -1,9 +1,9 @@
-//! One entry of the grant table, and the header's protocols on it. Xen may change a live entry at any time, so every
-//! access is atomic. Ending a grant, or making it read-only, is a compare-and-exchange in version 1, repeated if the
-//! entry has changed. In version 2 it is a store, a fence and a second look at the status word.
+//! One entry of the grant table, and the protocols of Xen's `grant_table.h` on it. Xen may change a live entry at any
+//! time, so every access is atomic. Ending a grant, or making it read-only, is a compare-and-exchange in version 1,
+//! repeated if the entry has changed. In version 2 it is a store, a fence and then a look at the status word.
 //!
-//! Flags and domain are one word here, as in Xen's own compare-and-exchange: a reference is published, and revoked,
-//! for one domain at one moment.
+//! Flags and domain are one word here, as in Xen's own compare-and-exchange. So one store publishes both together, and
+//! one operation revokes both.
 
 use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::abi::{DomId, Gfn};
@@ -115,7 +115,8 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Makes an invalid entry wait until another grant's use ends: stores the other's reference as its frame.
+    /// Notes in an invalid entry that its reference waits for another grant: stores that grant's reference as the
+    /// frame.
     pub fn wait_for(self, other: GrantRef) {
         match self {
             Self::V1 { frame, .. } => frame.store(other.0, Ordering::Relaxed),
@@ -129,7 +130,7 @@ impl<'t> Entry<'t> {
         self.flags() & (EntryFlags::READING | EntryFlags::WRITING)
     }
 
-    /// Publishes a valid entry: domain and payload first, then the flags, which make it valid.
+    /// Publishes a valid entry: first the payload, then flags and domain in one store, which makes it valid.
     ///
     /// # Errors
     ///

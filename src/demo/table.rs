@@ -78,7 +78,7 @@ impl Left {
 
 /// Prints the head of the table.
 pub fn head() {
-    println!("path        requests     KiB   notifications  grants at peak  hypercalls a request");
+    println!("path        requests     KiB   notifications  grants at peak  hypercalls/request");
     println!("                             per 1000 requests    lent  kept       front      back");
 }
 

@@ -65,7 +65,7 @@ pub struct Channel<K: Kind, X: Hypercall + Copy = Xen> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum EventError {
-    /// There is no Xen, or it delivers no events here.
+    /// Here are no events: there is no Xen, or no such port, or the vCPU doesn't run.
     NoEvents,
     /// Xen refused the operation with this errno.
     Xen(XenErrno),
@@ -265,7 +265,7 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
         self.slot.poll(context.waker(), || self.take())
     }
 
-    /// Masks the port until [`unmask`](Self::unmask). Events stay pending meanwhile.
+    /// Masks the port until [`unmask`](Self::unmask). New events stay pending meanwhile, and raise no interrupt.
     pub fn mask(&self) {
         self.slot.hold(true);
         two_level::mask(self.page, self.port);
@@ -312,7 +312,8 @@ impl<K: Kind, X: Hypercall + Copy> fmt::Debug for Channel<K, X> {
 }
 
 /// Waits in Xen until one of these ports is pending, or until the deadline. It may return too early, and does so at
-/// once for more than 128 ports. The ports, or interrupts, must be masked; otherwise a handler may take the event.
+/// once for more than 128 ports. If neither the ports nor interrupts are masked, the upcall may take the event, and
+/// this waits until the deadline.
 pub fn poll_any(xen: impl Hypercall, ports: &[Port], deadline: Deadline) {
     if ports.len() > MAX_POLL {
         return;

@@ -1,9 +1,10 @@
 //! Layer 4: event channels. Xen announces all events of a vCPU by one interrupt (`upcall`); two levels of bits name
 //! the ports (`two_level`).
 //!
-//! A [`Channel`] owns a port, and closes it when dropped. The interrupt's handler only marks an event, and masks its
-//! port. The [`Event`] is the work left to do: the port stays masked until the work is done and the event is dropped.
-//! So a peer that sends without end costs one interrupt for each time its work is done, and starves no one.
+//! A [`Channel`] owns a port, and closes it when dropped. The upcall only marks an event, and masks its port. (A few
+//! ports of our own have a handler, called at once.) The [`Event`] is the work left to do: the port stays masked until
+//! the program has done the work and drops the event. So a peer that sends without pause causes one interrupt at a
+//! time, and starves no other.
 //!
 //! | | opened by | `send` |
 //! |---|---|---|
@@ -12,8 +13,7 @@
 //! | [`Ipi`] | us | to its vCPU |
 //! | [`VirtualIrq`] | us | |
 //!
-//! FIFO channels, offered by Xen for more than 4096 ports, are not used: they could be added by replacing only
-//! `two_level`.
+//! FIFO channels, offered by Xen for more than 4096 ports, are not used.
 
 mod bind;
 mod channel;

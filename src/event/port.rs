@@ -6,7 +6,7 @@ use core::task::{Poll, Waker};
 use crate::abi::event::Port;
 use crate::sync::IrqMutex;
 
-/// A function called at once for an event, in the interrupt's handler.
+/// A function called at once for an event, in the upcall.
 pub type Handler = fn(Port);
 
 /// The vCPU of a closed port.
@@ -83,8 +83,8 @@ impl LocalPort {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the port still belongs to that vCPU; called after a mark. Returns `true` for a closed port:
-    /// its mark doesn't matter.
+    /// Returns whether the port still belongs to that vCPU. To be called after the mark, if there is one. Returns
+    /// `true` for a closed port: its mark doesn't matter.
     pub fn is_of(&self, vcpu: usize) -> bool {
         fence(Ordering::SeqCst); // SeqCst: see `move_to`
         [vcpu, NO_VCPU].contains(&self.vcpu.load(Ordering::Relaxed))

@@ -1,4 +1,5 @@
-//! Two levels of event bits: a selector word for each vCPU, whose bits name words of pending bits, and those words.
+//! Event bits have two levels. The first is a selector word for each vCPU. Each of its bits stands for a word of
+//! pending bits, the second level.
 
 use core::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ pub fn mask(page: &SharedInfo, port: Port) -> bool {
     place(port).is_some_and(|(word, bit)| page.evtchn_mask[word].fetch_or(bit, Ordering::AcqRel) & bit == 0)
 }
 
-/// Clears a port's mask bit. This doesn't deliver a pending event; the channel must do so.
+/// Clears a port's mask bit. This doesn't deliver a pending event; the caller must do so.
 pub fn clear_mask(page: &SharedInfo, port: Port) {
     if let Some((word, bit)) = place(port) {
         // SeqCst: the following load of the pending bit must not come before this.
@@ -65,7 +66,7 @@ pub fn mask_all(page: &SharedInfo) {
 /// If `visit` returns `false` (for a port of another vCPU), the port isn't taken as the last one visited.
 pub fn scan(page: &SharedInfo, info: &VcpuInfo, last: Port, mut visit: impl FnMut(Port) -> bool) -> Port {
     // The order matters: an event after the first swap raises another interrupt. Acquire: pairs with Xen, which sets
-    // the pending bit, then the selector, then this.
+    // the pending bit, then the selector, then `upcall_pending`.
     info.upcall_pending.swap(0, Ordering::AcqRel);
     let selector = info.pending_sel.swap(0, Ordering::AcqRel);
     let first = Port((last.0 + 1) % MAX_PORTS);

@@ -1,5 +1,5 @@
-//! Event delivery, by one path only: Xen interrupts a vCPU on [`VECTOR`], and its handler scans the bits. The handler
-//! only marks each event, and masks its port.
+//! Event delivery, by one path only: Xen interrupts a vCPU on [`VECTOR`], and the upcall scans the bits. It masks the
+//! port of each event and marks the event, or calls the port's handler.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

@@ -104,7 +104,7 @@ pub struct CopyOp<'m> {
 }
 
 impl<'m> CopyOp<'m> {
-    /// Prepares a copy of `len` bytes. Neither end may cross the end of its page.
+    /// Prepares a copy of `len` bytes. Neither source nor destination may cross the end of its page.
     ///
     /// # Errors
     ///
@@ -143,9 +143,9 @@ impl fmt::Debug for CopyOp<'_> {
 const BATCH: usize = 32;
 
 impl<X: Hypercall> GrantTable<X> {
-    /// Makes copies, in order, with one hypercall for up to 32. Each has its own [result](CopyOp::result); a failed
-    /// copy doesn't keep Xen from making the others. If Xen must first page in a page, this tries again for up to a
-    /// second.
+    /// Makes copies, with one hypercall for up to 32. Each has its own [result](CopyOp::result); a failed copy doesn't
+    /// keep Xen from making the others. If Xen must first page in a page, this repeats that copy after the others, for
+    /// up to a second for each hypercall's copies.
     ///
     /// # Errors
     ///

@@ -14,10 +14,10 @@ use crate::mm::windows::NoWindow;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum GrantError {
-    /// No reference is free, and the table can't grow (or can't grow now, in an interrupt handler). For a
+    /// Too few references are free, and the table can't grow (or can't grow now, in an interrupt handler). For a
     /// [`Reserve`](super::Reserve): all of its references are in use.
     Exhausted {
-        /// The number of references in the table, all of them in use.
+        /// The number of references in the table, or the quota of the reserve.
         references: u32,
     },
     /// Xen refused a grant operation.
@@ -30,7 +30,7 @@ pub enum GrantError {
     Busy(EntryFlags),
     /// No page has come into the slot yet.
     NotTransferred,
-    /// A page is on its way into the slot, so the slot can't be withdrawn.
+    /// A page is in the slot or on its way there, so the slot can't be withdrawn.
     Committed,
     /// No addresses are free for a mapping.
     NoWindow(NoWindow),
@@ -47,7 +47,7 @@ pub enum GrantError {
     PeerKeepsPages {
         /// The peer.
         peer: DomId,
-        /// The number of its references in quarantine, with a page or alone.
+        /// The number of references in quarantine that wait for this peer, with their page or without.
         pages: u32,
     },
     /// The grant is the domain's own, and it may not map its own grants.
@@ -78,7 +78,7 @@ impl fmt::Display for GrantError {
         match self {
             Self::Exhausted { references } => write!(
                 f,
-                "none of {references} grant references is free; give some back, or raise max_grant_frames of the domain"
+                "too few of {references} references are free; give some back, or raise max_grant_frames of the domain"
             ),
             Self::Op(error) => error.fmt(f),
             Self::Memory(errno) => write!(f, "memory of the grant table: {errno}"),

@@ -44,9 +44,10 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// The page, with [`GrantError::Exhausted`] if no reference is free, [`GrantError::PeerKeepsPages`] if the peer
-    /// has reached its quota of pages in quarantine, [`GrantError::Memory`] or [`GrantError::OutOfMemory`] if the
-    /// table can't grow, or [`GrantError::Unfit`] for a frame number too large for version 1.
+    /// Returns the page with the error: [`GrantError::Exhausted`] if no reference is free,
+    /// [`GrantError::PeerKeepsPages`] if the peer has reached its quota of pages in quarantine, [`GrantError::Memory`]
+    /// or [`GrantError::OutOfMemory`] if the table can't grow, or [`GrantError::Unfit`] for a frame number too large
+    /// for version 1.
     #[inline]
     pub fn grant<A: Access>(&self, page: Page, peer: DomId) -> Result<Grant<'_, A, X>, Failed<Page>> {
         match self.take(peer) {
@@ -58,9 +59,9 @@ impl<X: Hypercall> GrantTable<X> {
     /// As [`grant`](Self::grant), but waits for a reference if all are in use. The future may be dropped at any time;
     /// this drops the page, too.
     ///
-    /// References cached by another vCPU wake no waiter until that vCPU frees a reference or halts. No event
-    /// announces the end of a peer's use of a grant in quarantine; [`idle`](Self::idle) polls for it. Put a deadline
-    /// on the wait.
+    /// A waiter doesn't get a free reference from another vCPU's cache until that vCPU frees a reference or halts. No
+    /// event announces the end of a peer's use of a grant in quarantine; [`idle`](Self::idle) polls for it. Put a
+    /// deadline on the wait.
     ///
     /// # Errors
     ///
@@ -107,8 +108,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// All of the pages, with an error as from [`grant`](Self::grant), or [`GrantError::NoRun`] if there are not
-    /// enough consecutive free references.
+    /// Returns the pages with the error: one of [`grant`](Self::grant), or [`GrantError::NoRun`] if too few consecutive
+    /// references are free. A page that the peer has found by guessing its reference, and uses, is missing.
     pub fn grant_run<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -128,7 +129,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// All of the pages, with an error as from [`grant`](Self::grant).
+    /// Returns the pages with an error of [`grant`](Self::grant). A page that the peer has found by guessing its
+    /// reference, and uses, is missing.
     pub fn grant_many<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -302,10 +304,9 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// Ends the access and frees the page. The reference stays reserved while the peer uses the grant `ring`: a late
-    /// peer may still find a request with this reference in that ring, and would use the reference's next page. If
-    /// the peer still uses this page, it has read that request: page and reference go to the quarantine, as in a
-    /// drop.
+    /// Ends the access and frees the page, but reserves the reference until the peer stops using the grant `ring`. The
+    /// peer may still find an old request in that ring. If the reference granted another page by then, the old request
+    /// would reach that page. If the peer still uses this page, page and reference go to the quarantine, as in a drop.
     pub fn end_access_after(self, ring: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {

@@ -58,7 +58,7 @@ impl Handles {
     }
 }
 
-/// The result of [`GrantTable::map_batch`] for each element.
+/// The result of [`GrantTable::map`], and of each element of [`GrantTable::map_batch`].
 pub type Mapped<'t, A, X> = Result<ForeignMapping<'t, A, X>, GrantError>;
 
 impl<X: Hypercall> GrantTable<X> {
@@ -189,7 +189,7 @@ impl<X: Hypercall> GrantTable<X> {
         self.map::<A>(peer, gref).map(|mapping| scope(&mapping))
     }
 
-    /// Unmaps several mappings with as few hypercalls as possible: one for up to 128 pages.
+    /// Unmaps several mappings, with one hypercall for up to 128 pages.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
 //! Layer 5: the grant table. With it a domain lets its peers map and copy its pages, and receives pages.
 //!
-//! [`GrantTable`] is the table. It hands out values, each the owner of a resource:
+//! [`GrantTable`] is the table. Its operations use these values. All but [`CopyOp`] own a resource:
 //!
 //! | | is | ends by |
 //! |---|---|---|
-//! | [`Grant`] | a page of ours and a peer's reference | [`Grant::end_access`], which returns the page unless in use |
+//! | [`Grant`] | a page of ours, and its reference for a peer | [`Grant::end_access`], which returns the page unless in use |
 //! | [`ForeignMapping`] | pages of a peer, mapped here | [`ForeignMapping::unmap`] |
 //! | [`TransferSlot`] | an empty place for a peer's page | [`TransferSlot::complete`] or [`TransferSlot::withdraw`] |
 //! | [`CopyOp`] | a copy made by Xen | |
@@ -12,10 +12,10 @@
 //! Dropping one of the first three ends it, too. If a dropped grant can't end because the peer uses the page, it goes
 //! to the quarantine until the peer is done. Until then the page has no owner.
 //!
-//! Below: [`freelist`] tracks the free references, and [`entry`] has the header's protocols on one entry. [`header`]
-//! lists, for each line of Xen's header, its counterpart here and its tests.
+//! [`freelist`] tracks the free references. [`entry`] implements the protocols of Xen's `grant_table.h` on one entry.
+//! [`header`] lists, for each line of Xen's header, its counterpart here and its tests.
 //!
-//! No action of Xen or a peer causes a panic here: it comes back as a [`GrantError`].
+//! Nothing done by Xen or a peer causes a panic here: the operation returns a [`GrantError`].
 
 #[allow(unsafe_code, reason = "Xen writes pages")]
 mod copy;

@@ -1,11 +1,12 @@
-//! The quarantine: grants dropped while their peer used them. Page and reference wait here until the peer is done.
-//! The entry records the granted page, and the freelist keeps the reference
-//! [parked](super::freelist::Freelist::park). So waiting takes no memory, and there can't be more waiting grants than
-//! references. A reference may also wait without a page, until the peer stops using another grant (a ring). Its
-//! entry is then invalid, and its frame field holds the other grant's reference.
+//! The quarantine: grants dropped while their peer used them. Page and reference wait here until the peer is done. The
+//! entry records the granted page, and the freelist keeps the reference [parked](super::freelist::Freelist::park). So
+//! waiting takes no memory, and there can't be more waiting grants than references. A reference may also wait without a
+//! page, until the peer stops using the ring that named it
+//! ([`Grant::end_access_after`](super::Grant::end_access_after)). Its entry is then invalid, and its frame field holds
+//! the other grant's reference.
 //!
-//! Xen sends no event when a peer is done. Each allocation polls a few grants, and so does an idle vCPU
-//! ([`GrantTable::idle`]).
+//! Xen sends no event when a peer is done. So an allocation of single references polls a few grants, one that found too
+//! few polls all, and an idle vCPU polls up to 64 ([`GrantTable::idle`]).
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -19,7 +20,7 @@ use crate::abi::grant::{EntryFlags, GrantRef};
 use crate::hypercall::Hypercall;
 use crate::mm::Page;
 
-/// Grants polled by each allocation.
+/// Grants polled by an allocation.
 pub const A_FEW: u32 = 2;
 /// Grants polled by a vCPU before it halts.
 const WHEN_IDLE: u32 = 64;
@@ -58,7 +59,7 @@ impl<X: Hypercall> GrantTable<X> {
     }
 
     /// Polls up to `max` grants in quarantine, and frees page and reference of those whose peer is done. Returns the
-    /// number of references freed. Every allocation polls a few.
+    /// number of references freed.
     pub fn reap(&self, max: u32) -> u32 {
         let mut freed = 0;
         // No more than there are now: a later call looks at those added meanwhile.
@@ -90,7 +91,7 @@ impl<X: Hypercall> GrantTable<X> {
         (self.quarantine.count() > 0).then(|| Duration::from_millis(look.into()))
     }
 
-    /// Returns how many references in quarantine wait for `peer`, with a page or alone.
+    /// Returns how many references in quarantine wait for `peer`, with their page or without.
     pub fn quarantined_by(&self, peer: DomId) -> u32 {
         let waits_for = |gref: GrantRef| {
             let entry = self.entry_of(gref);

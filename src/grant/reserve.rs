@@ -126,7 +126,7 @@ impl<'t, X: Hypercall> Reserve<'t, X> {
         Ok(page)
     }
 
-    /// Takes references from the table until the reserve has its quota again, counting `out` of them as in use.
+    /// Refills the reserve from the table, until its free references and the `out` references in use make up the quota.
     ///
     /// # Errors
     ///

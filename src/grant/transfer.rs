@@ -1,7 +1,7 @@
 //! Pages that change their domain: slots for receiving a page, and giving a page away.
 //!
 //! ```text
-//! offered ──(peer transfers)──> committed ──(Xen writes the frame)──> completed
+//! offered ──(peer transfers)──> committed ──(Xen places the page)───> completed
 //!    └── withdraw()                 nothing to do but wait                └── complete()
 //! ```
 

@@ -163,7 +163,7 @@ pub struct PortStatus {
 }
 assert_layout!(PortStatus, size = 24, align = 4, { dom: 0, port: 4, status: 8, vcpu: 12, peer: 16, peer_port: 20 });
 
-/// The state of a port. An open set.
+/// The state of a port. Xen may also return a number without a constant here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct PortState(pub u32);

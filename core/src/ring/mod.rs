@@ -11,9 +11,9 @@
 //! `publish` returns whether the peer wants a notification ([`Notify`]); `arm` asks the peer for one, then checks
 //! the ring again. This module knows neither events nor hypercalls: the owner of the ring sends and waits.
 //!
-//! Everything written by the peer is copied out once and then checked. Our own indices are kept here and never read
-//! back. An impossible value from the peer closes the ring: from then on every fallible call fails with the reason
-//! ([`PeerBroke`]), and the ring is not read again.
+//! Everything written by the peer is copied out once and then checked. Our own indices are kept here, and not read back
+//! after the ring was attached. An impossible value from the peer closes the ring: from then on every fallible call
+//! fails with the reason ([`PeerBroke`]), and the ring is not read again.
 
 mod back;
 mod front;
@@ -73,7 +73,7 @@ pub const fn slots_in<P: Protocol>(bytes: usize) -> u32 {
         return 0;
     }
     let max = (bytes - HEADER) / size;
-    // Slot counts are compared with differences of indices, so they stay small.
+    // No more than 2^16: then a difference of two 32-bit indices is clear, and a slot's number fits into 16 bits.
     if max >= 1 << 16 { 1 << 16 } else { 1 << max.ilog2() }
 }
 
@@ -131,14 +131,14 @@ mod sealed {
 #[must_use = "a peer that isn't told sleeps on"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notify {
-    /// The peer waits: send it an event.
+    /// The peer asked for a notification: send it an event.
     Send,
-    /// The peer doesn't wait: it reads the ring without a notification.
+    /// The peer asked for no notification now.
     Unneeded,
 }
 
 impl Notify {
-    /// Returns whether the peer waits.
+    /// Returns whether the peer asked for a notification.
     pub fn is_needed(self) -> bool {
         self == Self::Send
     }
@@ -339,8 +339,8 @@ impl<R: Role, P: Protocol, M: RingMemory> Ring<R, P, M> {
         Ok(self.seen != self.consumed || self.look()? > 0)
     }
 
-    /// Requests a notification for the peer's next entry, then checks the ring again. Returns `true` if an entry is
-    /// waiting: the caller must not sleep.
+    /// If no entry is waiting, requests a notification for the peer's next entry, then checks the ring again. Returns
+    /// `true` if an entry is waiting: the caller must not sleep.
     ///
     /// # Errors
     ///

@@ -32,7 +32,7 @@ impl RingMemory for Words {
         }
     }
 
-    // Only the indices order the contents of slots, so these accesses are relaxed.
+    // The accesses to the indices order those to the slots, so these are relaxed.
 
     fn read(&self, at: usize, into: &mut [u8]) {
         for (offset, byte) in into.iter_mut().enumerate() {

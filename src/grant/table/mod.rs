@@ -34,7 +34,7 @@ pub struct Config {
     pub max_frames: u32,
     /// The number of vCPUs that will allocate references.
     pub vcpus: usize,
-    /// The maximum number of pages that one peer may keep in quarantine. A peer at this number is granted no more.
+    /// A peer with this number of references in quarantine is granted no more.
     pub peer_quota: u32,
 }
 
@@ -77,9 +77,9 @@ pub struct Stats {
     pub in_use: u32,
     /// Free references.
     pub free: u32,
-    /// Grants dropped while the peer used them: page and reference wait until the peer is done.
+    /// References in quarantine, most with a page: they wait until their peer is done.
     pub quarantined: u32,
-    /// Pages of windows lost because an unmap failed.
+    /// Pages of windows lost because Xen didn't unmap or release them.
     pub lost: u32,
 }
 
@@ -244,20 +244,20 @@ impl<X: Hypercall> GrantTable<X> {
         self.entries.address()
     }
 
-    /// Returns every entry in use, as it was when read, with its reference. The toolstack's entries are included.
+    /// Returns each valid entry, as it was when read, with its reference. The toolstack's entries are included.
     pub fn entries(&self) -> impl Iterator<Item = (GrantRef, Snapshot)> {
         let count = self.frames.load(Ordering::Relaxed) * self.version.entries_per_frame();
         let read = (0..count).map(GrantRef).map(|gref| (gref, self.entry_of(gref).snapshot()));
         read.filter(|(_, entry)| entry.flags.entry_type() != EntryFlags::INVALID)
     }
 
-    /// Lets the domain map its own grants, which is refused otherwise: Xen removes a page from its own address when
-    /// the domain maps it at another, and doesn't put it back.
+    /// Lets the domain map its own grants. By default this is refused: when a domain maps a page of its own at a second
+    /// address, Xen removes the page from the first one and never puts it back.
     ///
     /// # Safety
     ///
-    /// Before the domain maps such a page elsewhere, it must also map it, by another grant, at the page's own address.
-    /// That mapping must last as long as the page is used. (Xen 4.20 refuses it.)
+    /// The domain must first grant the page a second time, and map that grant at the page's original address. It must
+    /// keep this mapping for as long as it uses the page. (Xen 4.20 refuses such a mapping.)
     pub unsafe fn allow_own_mappings(&self) {
         self.maps_own.store(true, Ordering::Relaxed);
     }

@@ -57,7 +57,7 @@ impl<X: Hypercall> GrantTable<X> {
             return Ok(run);
         }
         loop {
-            // With so many frames more, the free run at the end of the table is long enough; with fewer it isn't.
+            // Grow by the fewest frames that make the free run at the end of the table long enough.
             let frames = self.frames.load(Ordering::Relaxed);
             let missing = count.saturating_sub(self.list.free_at_the_end());
             let wanted = frames.saturating_add(missing.div_ceil(self.version.entries_per_frame()).max(1));
@@ -74,7 +74,7 @@ impl<X: Hypercall> GrantTable<X> {
         }
     }
 
-    /// Grows the table until `take` succeeds, because other vCPUs may take the new references. If the table can't
+    /// Grows the table and calls `take`. Repeats this if other vCPUs took the new references first. If the table can't
     /// grow, polls all of the quarantine.
     #[cold]
     fn take_growing<T>(&self, count: u32, mut take: impl FnMut() -> Option<T>) -> Result<T, GrantError> {

@@ -6,7 +6,7 @@ use crate::abi::PAGE_SIZE;
 /// The layout of the entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Version {
-    /// 8 bytes, with frame numbers of 32 bits. They are supported everywhere.
+    /// 8 bytes, with frame numbers of 32 bits. Every Xen supports this version.
     #[default]
     V1,
     /// 16 bytes, with frame numbers of 64 bits, parts of pages, and separate status words.

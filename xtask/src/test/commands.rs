@@ -55,7 +55,7 @@ const USES: &[Use] = &[
             "map: granted to domain 0: a ring of 64 slots; its disk: 2048 sectors",
             "persistent: mapped the ring of domain 1: 64 slots",
             "copy:  3072 of 3072 KiB",
-            "notifications  grants at peak  hypercalls a request",
+            "notifications  grants at peak  hypercalls/request",
             "reads and writes: 0 references leaked, 0 in quarantine; 504 of 504 free",
             "every byte was right, and nothing leaked",
         ],

@@ -17,8 +17,7 @@ bitflags::bitflags! {
         /// Type: a slot for a page transferred by the domain.
         #[doc(alias = "GTF_accept_transfer")]
         const ACCEPT_TRANSFER = 2;
-        /// Mask of the two type bits. Both set are a type, too (version 2): a grant received from a third domain and
-        /// passed on.
+        /// Mask of the two type bits. If both bits are set, the entry passes on a grant of a third domain (version 2).
         #[doc(alias = "GTF_type_mask")]
         #[doc(alias = "GTF_transitive")]
         const TYPE_MASK = 3;

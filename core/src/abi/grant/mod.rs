@@ -1,7 +1,7 @@
 //! The grant table's interface. Source: `xen/include/public/grant_table.h`.
 //!
 //! [`entry`] has the layout of the table shared with Xen, [`op`] the hypercall's operations and their arguments, and
-//! [`status`] the results. Names are the header's without their prefixes. The documentation's search also finds
+//! [`status`] the results. Most names are the header's without their prefixes. The documentation's search also finds
 //! the header's own names.
 
 pub mod entry;

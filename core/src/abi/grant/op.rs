@@ -51,15 +51,15 @@ impl fmt::Display for Op {
 ops! {
     MAP = 0, "GNTTABOP_map_grant_ref", "Maps granted pages: [`MapGrantRef`].";
     UNMAP = 1, "GNTTABOP_unmap_grant_ref", "Unmaps them: [`UnmapGrantRef`].";
-    SETUP_TABLE = 2, "GNTTABOP_setup_table", "Grows a table and tells its frames: [`SetupTable`].";
+    SETUP_TABLE = 2, "GNTTABOP_setup_table", "Grows a table and returns its frames: [`SetupTable`].";
     DUMP_TABLE = 3, "GNTTABOP_dump_table", "Prints a table to Xen's console: [`DumpTable`].";
     TRANSFER = 4, "GNTTABOP_transfer", "Gives pages away: [`Transfer`].";
     COPY = 5, "GNTTABOP_copy", "Copies between pages: [`GrantCopy`].";
-    QUERY_SIZE = 6, "GNTTABOP_query_size", "Tells a table's size: [`QuerySize`].";
+    QUERY_SIZE = 6, "GNTTABOP_query_size", "Returns a table's size: [`QuerySize`].";
     UNMAP_AND_REPLACE = 7, "GNTTABOP_unmap_and_replace", "Unmaps and maps another page: [`UnmapAndReplace`].";
     SET_VERSION = 8, "GNTTABOP_set_version", "Chooses the version of the entries: [`SetVersion`].";
-    GET_STATUS_FRAMES = 9, "GNTTABOP_get_status_frames", "Tells the frames of the status words: [`GetStatusFrames`].";
-    GET_VERSION = 10, "GNTTABOP_get_version", "Tells the version of a domain's entries: [`GetVersion`].";
+    GET_STATUS_FRAMES = 9, "GNTTABOP_get_status_frames", "Returns the frames of the status words: [`GetStatusFrames`].";
+    GET_VERSION = 10, "GNTTABOP_get_version", "Returns the version of a domain's entries: [`GetVersion`].";
     SWAP_GRANT_REF = 11, "GNTTABOP_swap_grant_ref", "Exchanges two entries: [`SwapGrantRef`].";
     CACHE_FLUSH = 12, "GNTTABOP_cache_flush", "Cleans caches (Arm): [`CacheFlush`].";
 }
@@ -222,7 +222,7 @@ pub struct CopyEnd {
 }
 assert_layout!(CopyEnd, size = 16, align = 8, { page: 0, domid: 8, offset: 10 });
 
-/// Copies bytes from page to page. Neither end may cross the end of its page.
+/// Copies bytes from page to page. Neither source nor destination may cross the end of its page.
 #[doc(alias = "gnttab_copy")]
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
