@@ -115,8 +115,8 @@ impl<'t> Entry<'t> {
         }
     }
 
-    /// Notes in an invalid entry that its reference waits for another grant: stores that grant's reference as the
-    /// frame.
+    /// Records in an invalid entry that its reference must not be reused before another grant is out of use. Stores the
+    /// other grant's reference as the frame.
     pub fn wait_for(self, other: GrantRef) {
         match self {
             Self::V1 { frame, .. } => frame.store(other.0, Ordering::Relaxed),

@@ -65,7 +65,7 @@ pub struct Channel<K: Kind, X: Hypercall + Copy = Xen> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum EventError {
-    /// Here are no events: there is no Xen, or no such port, or the vCPU doesn't run.
+    /// No events can be delivered: there is no Xen, the port's number is out of range, or its vCPU doesn't run.
     NoEvents,
     /// Xen refused the operation with this errno.
     Xen(XenErrno),
@@ -180,8 +180,8 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
 
     /// Takes an event. Returns `None` if none has come.
     pub fn take(&self) -> Option<Event<'_, X>> {
-        // While interrupts are masked no handler sets the mark, so check the pending bit, too. If the port is masked,
-        // its event stays pending.
+        // While interrupts are masked, the upcall doesn't run and sets no mark, so check the pending bit, too. If the
+        // port is masked, its event stays pending.
         let unmarked = || !self.is_masked() && two_level::is_pending(self.page, self.port) && self.claim();
         (self.slot.take_mark() || unmarked()).then(|| self.event())
     }

@@ -83,8 +83,8 @@ impl LocalPort {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the port still belongs to that vCPU. To be called after the mark, if there is one. Returns
-    /// `true` for a closed port: its mark doesn't matter.
+    /// Returns whether the port still belongs to that vCPU. A caller that marks an event must set the mark first.
+    /// Returns `true` for a closed port: its mark doesn't matter.
     pub fn is_of(&self, vcpu: usize) -> bool {
         fence(Ordering::SeqCst); // SeqCst: see `move_to`
         [vcpu, NO_VCPU].contains(&self.vcpu.load(Ordering::Relaxed))

@@ -91,8 +91,8 @@ fn visit(page: &SharedInfo, slot: &LocalPort, own: usize, port: Port, tell: impl
     true
 }
 
-/// Takes a pending event not yet marked by a handler, and masks the port until the event is dropped. Returns whether
-/// there was one.
+/// Takes a pending event that the upcall hasn't marked yet, and masks the port until the event is dropped. Returns
+/// whether there was one.
 pub(super) fn claim(page: &SharedInfo, slot: &LocalPort, port: Port, tell: impl Fn(Port)) -> bool {
     let masked_here = two_level::mask(page, port);
     let taken = two_level::take_pending(page, port);

@@ -144,8 +144,8 @@ const BATCH: usize = 32;
 
 impl<X: Hypercall> GrantTable<X> {
     /// Makes copies, with one hypercall for up to 32. Each has its own [result](CopyOp::result); a failed copy doesn't
-    /// keep Xen from making the others. If Xen must first page in a page, this repeats that copy after the others, for
-    /// up to a second for each hypercall's copies.
+    /// keep Xen from making the others. If Xen must first page in a page, this repeats that copy after the others. The
+    /// repetitions of each 32 copies take at most a second.
     ///
     /// # Errors
     ///

@@ -109,7 +109,8 @@ impl<X: Hypercall> GrantTable<X> {
     /// # Errors
     ///
     /// Returns the pages with the error: one of [`grant`](Self::grant), or [`GrantError::NoRun`] if too few consecutive
-    /// references are free. A page that the peer has found by guessing its reference, and uses, is missing.
+    /// references are free. If the peer has guessed a reference and uses its page, that page isn't returned, but goes
+    /// to the quarantine.
     pub fn grant_run<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -129,8 +130,8 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// Returns the pages with an error of [`grant`](Self::grant). A page that the peer has found by guessing its
-    /// reference, and uses, is missing.
+    /// Returns the pages with an error of [`grant`](Self::grant). If the peer has guessed a reference and uses its
+    /// page, that page isn't returned, but goes to the quarantine.
     pub fn grant_many<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -305,8 +306,9 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
     }
 
     /// Ends the access and frees the page, but reserves the reference until the peer stops using the grant `ring`. The
-    /// peer may still find an old request in that ring. If the reference granted another page by then, the old request
-    /// would reach that page. If the peer still uses this page, page and reference go to the quarantine, as in a drop.
+    /// peer may still find an old request in that ring. If the reference were reused for another page, the old request
+    /// would reach the new page. If the peer still uses this page, page and reference go to the quarantine, as in a
+    /// drop.
     pub fn end_access_after(self, ring: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {

@@ -21,11 +21,11 @@
 mod copy;
 mod dump;
 mod error;
-#[allow(unsafe_code, reason = "owners that are taken apart")]
+#[allow(unsafe_code, reason = "moves fields out of types with a drop")]
 mod granted;
 #[doc = include_str!("header.md")]
 pub mod header {}
-#[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
+#[allow(unsafe_code, reason = "windows; moves fields out of types with a drop")]
 mod map;
 #[allow(unsafe_code, reason = "pages come back from entries")]
 mod quarantine;
@@ -33,7 +33,7 @@ mod reserve;
 mod retry;
 #[allow(unsafe_code, reason = "entries are Xen's memory")]
 mod table;
-#[allow(unsafe_code, reason = "windows, and owners that are taken apart")]
+#[allow(unsafe_code, reason = "windows; moves fields out of types with a drop")]
 mod transfer;
 
 pub use self::{

@@ -5,8 +5,8 @@
 //! ([`Grant::end_access_after`](super::Grant::end_access_after)). Its entry is then invalid, and its frame field holds
 //! the other grant's reference.
 //!
-//! Xen sends no event when a peer is done. So an allocation of single references polls a few grants, one that found too
-//! few polls all, and an idle vCPU polls up to 64 ([`GrantTable::idle`]).
+//! Xen sends no event when a peer is done. So an allocation of single references polls a few grants. If it then finds
+//! too few free references, it polls all. An idle vCPU polls up to 64 ([`GrantTable::idle`]).
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;

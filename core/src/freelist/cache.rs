@@ -7,7 +7,7 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 pub const SLOTS: usize = if cfg!(granite_loom) { 2 } else { 64 };
 
 /// One vCPU's references.
-#[repr(C, align(512))] // a power of two, so that its address is one addition
+#[repr(C, align(512))] // a power of two, so that its address takes a shift and an addition, but no multiplication
 pub struct Cache {
     filled: AtomicU32,
     /// How many it may hold: less than [`SLOTS`] while the table is small.
@@ -73,8 +73,8 @@ impl Own<'_> {
         has_room
     }
 
-    /// Returns half of its capacity, the number of references moved at once. So a vCPU that alternates around a full
-    /// or an empty cache stays within it.
+    /// Returns half of its capacity, the number of references moved at once. After such a move the cache is half full,
+    /// so a vCPU that alternately allocates and frees doesn't go to the shared words each time.
     pub fn half(self) -> u32 {
         self.0.max.load(Ordering::Relaxed).div_ceil(2)
     }

@@ -63,8 +63,8 @@ impl<V: Vcpu> Freelist<V> {
         }
         let mut missing = count - (into.len() - start) as u32;
         let mut word = cache.map_or(0, Own::hint);
-        // Unless only one is missing or some are already taken, count first: a request bound to fail must not take
-        // references from other vCPUs.
+        // First count the free references: a request that can't succeed must not take references away from other
+        // vCPUs. Don't count for a single reference, or once some have been taken.
         while missing > 0 && (missing <= 1 || into.len() > start || self.free.has(missing)) {
             let before = into.len();
             match self.free.remove_some(word, missing, |number| into.push(self.own(number))) {
@@ -128,7 +128,8 @@ impl<V: Vcpu> Freelist<V> {
             self.flush();
             self.free.remove_run(count)
         });
-        // A search that found part of a run gone has put the rest back, so waiters may find it.
+        // A search that lost part of a run to another vCPU has put the rest back. Waiters may have missed these
+        // references meanwhile.
         self.wake_if_scarce(); // run
         let next = run.ok_or(Exhausted)?;
         Ok(RefRange { next, end: next + count, list: self.id })

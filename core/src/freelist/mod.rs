@@ -6,8 +6,9 @@
 //!   vCPU 2: cache ──┘
 //! ```
 //!
-//! - A vCPU allocates and frees in its own cache, with plain loads and stores. Interrupt handlers use the shared
-//!   words: they have no vCPU number ([`Vcpu`]).
+//! - A vCPU allocates and frees in its own cache, with plain loads and stores. An interrupt handler uses the shared
+//!   words instead, because it may have interrupted code that is using the cache. So [`Vcpu`] returns no number in a
+//!   handler.
 //! - A cache exchanges up to 32 references at once with the shared words, by one atomic AND or OR per word. All
 //!   caches together hold at most a quarter of the references. A vCPU that halts gives its own back
 //!   ([`flush`](Freelist::flush)).
@@ -80,7 +81,8 @@ impl<V: Vcpu> Freelist<V> {
     ///
     /// [`OutOfMemory`] if the caches can't be allocated.
     pub fn new(vcpus: V, first: GrantRef, caches: usize) -> Result<Self, OutOfMemory> {
-        // `core`'s atomic, not that of `primitive`: models need distinct lists too, but don't model this counter.
+        // `core`'s atomic, not the one of `sync::atomic`: the loom models need distinct numbers too, but don't model
+        // this counter.
         static NEXT_ID: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
         let mut all = Vec::new();
         all.try_reserve_exact(caches).map_err(|_| OutOfMemory)?;
@@ -117,8 +119,8 @@ impl<V: Vcpu> Freelist<V> {
     /// [`OutOfMemory`], as in [`make_room`](Self::make_room). No reference is added then.
     pub fn grow(&self, limit: u32) -> Result<(), OutOfMemory> {
         self.make_room(limit)?;
-        // Relaxed: of several concurrent callers, each adds the references from the limit it found. The words' own
-        // orderings hand over earlier writes.
+        // Relaxed: of several concurrent callers, each adds the references from the limit it found. It orders nothing
+        // else: inserting a bit is a Release, and taking it is an Acquire.
         let before = self.limit.fetch_max(limit, Ordering::Relaxed);
         let total = limit.max(before) - self.first;
         let share = total / (4 * self.caches.len().max(1) as u32);
@@ -161,7 +163,8 @@ impl<V: Vcpu> Freelist<V> {
         let mut first = None;
         let word = self.free.remove_some(cache.hint(), max, |number| match first {
             None => first = Some(number),
-            Some(_) => drop(cache.push(number)), // no more than half of its room
+            // This can't fail: the cache is empty, and it adds at most half the cache's capacity.
+            Some(_) => drop(cache.push(number)),
         })?;
         cache.search_at(word);
         first
@@ -219,7 +222,8 @@ impl<V: Vcpu> Freelist<V> {
         Ok(())
     }
 
-    /// Takes a parked reference, or returns `None` if there is none. They come in turn, so that each is checked.
+    /// Takes a parked reference, or returns `None` if there is none. Successive calls go through the parked references
+    /// in order, so a caller that polls them reaches each one.
     pub fn unpark(&self) -> Option<OwnedRef> {
         // Relaxed: the start of the search is a hint. The bit itself hands the reference over.
         let number = self.parked.remove(self.next_parked.load(Ordering::Relaxed))?;

@@ -57,7 +57,7 @@ impl<V: Vcpu> Freelist<V> {
     /// Declares a shortage. Call it after a failed search, and search once more. The next free bypasses the caches,
     /// so all vCPUs see it.
     pub(super) fn declare_scarce(&self) {
-        self.scarce.swap(1, Ordering::Relaxed); // not a store: it follows the end of the last shortage
+        self.scarce.swap(1, Ordering::Relaxed); // not a store: it must read the end of the last shortage
         // Pairs with the fence of `wake_if_scarce`: either the next search here finds the freed reference, or the
         // freeing vCPU sees the shortage.
         fence(Ordering::SeqCst); // declare_scarce

@@ -73,7 +73,7 @@ pub const fn slots_in<P: Protocol>(bytes: usize) -> u32 {
         return 0;
     }
     let max = (bytes - HEADER) / size;
-    // No more than 2^16: then a difference of two 32-bit indices is clear, and a slot's number fits into 16 bits.
+    // At most 2^16: then the difference of two 32-bit indices is unambiguous, and a slot's number fits into 16 bits.
     if max >= 1 << 16 { 1 << 16 } else { 1 << max.ilog2() }
 }
 
@@ -128,7 +128,7 @@ mod sealed {
 }
 
 /// Whether the peer wants a notification.
-#[must_use = "a peer that isn't told sleeps on"]
+#[must_use = "without the notification the peer keeps sleeping"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notify {
     /// The peer asked for a notification: send it an event.

@@ -140,7 +140,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
+    /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     pub fn room(&mut self) -> Result<u32, PeerBroke> {
         let (_, out) = Self::directions();
         self.taken = self.look(out.consumer, self.taken, self.written)?;
@@ -151,7 +151,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
+    /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     #[doc(alias = "XEN_FLEX_RING_QUEUED")]
     pub fn waiting(&mut self) -> Result<u32, PeerBroke> {
         let (into, _) = Self::directions();
@@ -164,7 +164,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
+    /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(usize, Notify), PeerBroke> {
         let (_, out) = Self::directions();
         let len = bytes.len().min(self.room()? as usize);
@@ -185,7 +185,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// # Errors
     ///
-    /// [`PeerBroke`] if the peer's index is out of bounds, or was in an earlier call.
+    /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     pub fn read(&mut self, into: &mut [u8]) -> Result<(usize, Notify), PeerBroke> {
         let (inward, _) = Self::directions();
         let len = into.len().min(self.waiting()? as usize);

@@ -256,8 +256,9 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Safety
     ///
-    /// The domain must first grant the page a second time, and map that grant at the page's original address. It must
-    /// keep this mapping for as long as it uses the page. (Xen 4.20 refuses such a mapping.)
+    /// Before the domain maps one of its own pages, it must make another grant of that page and map that one at the
+    /// page's original address, so that the address stays valid. It must keep this mapping for as long as it uses the
+    /// page. (Xen 4.20 refuses such a mapping.)
     pub unsafe fn allow_own_mappings(&self) {
         self.maps_own.store(true, Ordering::Relaxed);
     }

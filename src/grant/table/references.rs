@@ -17,7 +17,7 @@ impl<X: Hypercall> GrantTable<X> {
     /// Takes a reference for a grant to `peer`.
     #[inline]
     pub(in crate::grant) fn take(&self, peer: DomId) -> Result<OwnedRef, GrantError> {
-        // One test skips both reaping and the quota, because the quarantine is usually empty.
+        // The quarantine is usually empty. Then this comparison alone skips polling it and checking the quota.
         if self.quarantine.count() > 0 {
             self.look_into_the_quarantine(peer)?;
         }

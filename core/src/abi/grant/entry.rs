@@ -11,10 +11,11 @@ bitflags::bitflags! {
     /// Bits 2 and 3 have one meaning for a granted page and another for an offered slot.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct EntryFlags: u16 {
-        /// Type: a page for the domain to map and copy. With neither type bit set, the entry is unused.
+        /// Type: a page that the peer named in the entry may map and copy. With neither type bit set, the entry is
+        /// unused.
         #[doc(alias = "GTF_permit_access")]
         const PERMIT_ACCESS = 1;
-        /// Type: a slot for a page transferred by the domain.
+        /// Type: a slot for a page that the peer transfers.
         #[doc(alias = "GTF_accept_transfer")]
         const ACCEPT_TRANSFER = 2;
         /// Mask of the two type bits. If both bits are set, the entry passes on a grant of a third domain (version 2).
