@@ -110,8 +110,8 @@ pub(super) fn first_vcpu() -> usize {
     if cfg!(granite_guest) { 0 } else { this_vcpu::number() }
 }
 
-/// An event that has come. The port stays masked until this is dropped, so do the work first. (If two vCPUs check one
-/// port at the same time, one more interrupt may come.)
+/// An event that has come. The port stays masked until this is dropped, so do the work first. (An exception: if two
+/// vCPUs check one port at the same time, an interrupt may come before this is dropped.)
 ///
 /// ```no_run
 /// # use granite::prelude::*;

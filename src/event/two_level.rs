@@ -16,7 +16,7 @@ fn place(port: Port) -> Option<(usize, u64)> {
 
 /// Masks a port. Returns whether it was unmasked.
 pub fn mask(page: &SharedInfo, port: Port) -> bool {
-    // AcqRel: pairs with Xen's test of the bit: for later events Xen sets the pending bit, but raises no interrupt.
+    // AcqRel: pairs with Xen's test of this bit. For an event sent after this, Xen only sets the pending bit.
     place(port).is_some_and(|(word, bit)| page.evtchn_mask[word].fetch_or(bit, Ordering::AcqRel) & bit == 0)
 }
 

@@ -153,7 +153,8 @@ pub(super) fn move_to(
     if GONE.get(vcpu).is_none_or(|gone| gone.load(Ordering::Relaxed)) {
         return Err(XenErrno::NOENT);
     }
-    // Until Xen knows of the move (see below), an upcall here would pass on each event again and again.
+    // Below, the slot moves before Xen knows. In between, an upcall here would have Xen deliver an event elsewhere, and
+    // Xen would deliver it here again, in a loop. So mask interrupts.
     let _masked = InterruptGuard::mask();
     let was_unmasked = two_level::mask(page, port);
     let before = slot.vcpu.load(Ordering::Relaxed);

@@ -109,8 +109,8 @@ impl<X: Hypercall> GrantTable<X> {
     /// # Errors
     ///
     /// Returns the pages with the error: one of [`grant`](Self::grant), or [`GrantError::NoRun`] if too few consecutive
-    /// references are free. If the peer has guessed a reference and uses its page, that page isn't returned, but goes
-    /// to the quarantine.
+    /// references are free. If granting fails halfway, the pages granted so far are taken back. The peer doesn't know
+    /// their references, but may guess one and use the page. That page goes to the quarantine and isn't returned.
     pub fn grant_run<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -130,8 +130,9 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Errors
     ///
-    /// Returns the pages with an error of [`grant`](Self::grant). If the peer has guessed a reference and uses its
-    /// page, that page isn't returned, but goes to the quarantine.
+    /// Returns the pages with an error of [`grant`](Self::grant). If granting fails halfway, the pages granted so far
+    /// are taken back. The peer doesn't know their references, but may guess one and use the page. That page goes to
+    /// the quarantine and isn't returned.
     pub fn grant_many<A: Access>(
         &self,
         pages: Vec<Page>,
@@ -305,10 +306,10 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// Ends the access and frees the page, but reserves the reference until the peer stops using the grant `ring`. The
-    /// peer may still find an old request in that ring. If the reference were reused for another page, the old request
-    /// would reach the new page. If the peer still uses this page, page and reference go to the quarantine, as in a
-    /// drop.
+    /// Ends the access and frees the page, but keeps the reference out of use for as long as the peer uses the page of
+    /// a ring. `ring` is the reference of that page. The peer may still find an old request in that ring. If the
+    /// reference were reused for another page, the old request would reach the new page. If the peer still uses this
+    /// page, page and reference go to the quarantine, as in a drop.
     pub fn end_access_after(self, ring: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {

@@ -2,8 +2,8 @@
 //! entry records the granted page, and the freelist keeps the reference [parked](super::freelist::Freelist::park). So
 //! waiting takes no memory, and there can't be more waiting grants than references. A reference may also wait without a
 //! page, until the peer stops using the ring that named it
-//! ([`Grant::end_access_after`](super::Grant::end_access_after)). Its entry is then invalid, and its frame field holds
-//! the other grant's reference.
+//! ([`Grant::end_access_after`](super::Grant::end_access_after)). Its entry is then invalid, and the entry's frame
+//! field holds the reference of the ring's page.
 //!
 //! Xen sends no event when a peer is done. So an allocation of single references polls a few grants. If it then finds
 //! too few free references, it polls all. An idle vCPU polls up to 64 ([`GrantTable::idle`]).

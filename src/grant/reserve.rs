@@ -126,7 +126,8 @@ impl<'t, X: Hypercall> Reserve<'t, X> {
         Ok(page)
     }
 
-    /// Refills the reserve from the table, until its free references and the `out` references in use make up the quota.
+    /// Refills the reserve from the table. `out` is the number of its references in use. Together with the free ones,
+    /// they then make up the quota.
     ///
     /// # Errors
     ///

@@ -105,7 +105,7 @@ pub trait Role: sealed::Sealed {
     #[doc(hidden)]
     const THEIRS: Indices;
 
-    /// Returns a base for the peer's index, and the largest valid distance of the index from this base.
+    /// Returns the range for the peer's index as `(from, room)`: a valid index is at most `room` entries after `from`.
     #[doc(hidden)]
     fn bounds(slots: u32, produced: u32, published: u32, consumed: u32) -> (u32, u32);
 }

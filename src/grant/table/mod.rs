@@ -256,9 +256,9 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Safety
     ///
-    /// Before the domain maps one of its own pages, it must make another grant of that page and map that one at the
-    /// page's original address, so that the address stays valid. It must keep this mapping for as long as it uses the
-    /// page. (Xen 4.20 refuses such a mapping.)
+    /// The page needs two grants. The domain must first map one of them at the page's original address, so that the
+    /// address stays valid. Only then may it map the other one at a second address. It must keep the first mapping for
+    /// as long as it uses the page. (Xen 4.20 refuses to map a domain's own pages.)
     pub unsafe fn allow_own_mappings(&self) {
         self.maps_own.store(true, Ordering::Relaxed);
     }
