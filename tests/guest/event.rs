@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
     Case::new("event::a_storm_costs_one_interrupt", UNDER_XEN, storm),
     Case::new("event::every_port_has_its_turn", UNDER_XEN, fairness),
     Case::new("event::a_dropped_channel_is_closed", UNDER_XEN, closed),
-    Case::new("event::ports_run_out_and_come_back", &[Rig::Solo], exhaustion),
+    Case::new("event::ports_run_out_and_come_back", &[Rig::Solo, Rig::Lab], exhaustion),
     Case::new("event::handlers_run_in_the_interrupt", UNDER_XEN, handlers),
     Case::new("event::a_task_is_woken", UNDER_XEN, task),
     Case::new("event::what_xen_refuses_is_an_error", UNDER_XEN, refused),

@@ -19,14 +19,16 @@ pub enum Rig {
     Pair,
     /// QEMU without Xen.
     Direct,
+    /// An ordinary domain of Xen, created by `xl`.
+    Lab,
 }
 
 /// The rigs that have a machine of their own.
-pub const GUESTS: &[Rig] = &[Rig::Solo, Rig::Pair, Rig::Direct];
+pub const GUESTS: &[Rig] = &[Rig::Solo, Rig::Pair, Rig::Direct, Rig::Lab];
 /// All of them.
-pub const ALL: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Pair, Rig::Direct];
+pub const ALL: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Pair, Rig::Direct, Rig::Lab];
 /// Those with a real Xen.
-pub const UNDER_XEN: &[Rig] = &[Rig::Solo, Rig::Pair];
+pub const UNDER_XEN: &[Rig] = &[Rig::Solo, Rig::Pair, Rig::Lab];
 
 /// What a case does.
 pub type Run = fn(&Context) -> Result<(), NotPassed>;
@@ -88,7 +90,7 @@ impl Context {
         match self.rig {
             Rig::Solo => true,
             Rig::Pair => !self.side.is_child(),
-            Rig::Host | Rig::Direct => false,
+            Rig::Host | Rig::Direct | Rig::Lab => false,
         }
     }
 }

@@ -72,6 +72,7 @@ fn guest_main(platform: &'static granite::rt::Platform) -> granite::rt::ExitCode
     let rig = match (platform.xen(), options.get("rig")) {
         (None, _) => Rig::Direct,
         (Some(_), Some("pair")) => Rig::Pair,
+        (Some(_), Some("lab")) => Rig::Lab,
         (Some(_), _) => Rig::Solo,
     };
     let side = match Side::of(platform, rig) {

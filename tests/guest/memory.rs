@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     Case::new("memory::nothing_is_writable_and_executable", GUESTS, write_xor_execute),
     Case::new("memory::code_and_constants_cannot_be_written", GUESTS, constants),
     Case::new("memory::null_page_and_guards_are_not_mapped", GUESTS, holes),
-    Case::new("memory::all_frames_are_ram_of_ours", &[Rig::Solo, Rig::Direct], frames),
+    Case::new("memory::all_frames_are_ram_of_ours", &[Rig::Solo, Rig::Direct, Rig::Lab], frames),
     Case::new("memory::a_frame_is_not_released_twice", GUESTS, double_release),
     Case::new("memory::the_heap_grows_and_counts", GUESTS, heap_grows),
     Case::new("memory::allocations_keep_their_contents", ALL, contents),

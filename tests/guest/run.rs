@@ -53,6 +53,7 @@ pub fn list(cases: impl Iterator<Item = &'static Case>) -> ExitCode {
                 Rig::Solo => "solo",
                 Rig::Pair => "pair",
                 Rig::Direct => "direct",
+                Rig::Lab => "lab",
             };
             println!("##test case {rig} {}", case.name);
         }

@@ -14,7 +14,7 @@ pub const CASES: &[Case] = &[
     Case::new("xen::vcpus", UNDER_XEN, vcpus),
     Case::new("xen::unknown_hypercall", UNDER_XEN, unknown_hypercall),
     Case::new("xen::bad_pointer", UNDER_XEN, bad_pointer),
-    Case::new("xen::short_buffer", &[Rig::Solo], short_buffer),
+    Case::new("xen::short_buffer", &[Rig::Solo, Rig::Lab], short_buffer),
     Case::new("xen::console", &[Rig::Solo], console_text),
     Case::new("xen::absent", &[Rig::Host, Rig::Direct], absent),
 ];

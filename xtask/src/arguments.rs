@@ -1,5 +1,6 @@
 //! xtask's command line.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,10 +30,26 @@ pub struct Run {
     pub choice: Choice,
     /// The guest's command line.
     pub line: String,
+    /// Further lines of the guest's configuration in the lab.
+    pub cfg: Vec<String>,
+    /// The number of guests in the lab.
+    pub guests: u32,
+}
+
+/// The default timeout, without `--timeout`. On a terminal there is no limit: a server runs until Ctrl-C.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Run {
+    /// Returns the timeout to use; `None` for no limit.
+    pub fn deadline(&self) -> Option<Duration> {
+        let unlimited = self.gdb || std::io::stdout().is_terminal();
+        let default = (!unlimited).then_some(TIMEOUT);
+        self.timeout.or(default).filter(|timeout| !timeout.is_zero())
+    }
 }
 
 /// Every rig used by `test`.
-const ALL_RIGS: [Rig; 3] = [Rig::Solo, Rig::Pair, Rig::Direct];
+const ALL_RIGS: [Rig; 4] = [Rig::Solo, Rig::Pair, Rig::Direct, Rig::Lab];
 
 /// The arguments of `cargo xtask test`.
 #[derive(Clone, Debug)]
@@ -100,6 +117,8 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
         timeout: None,
         choice: Choice::default(),
         line: String::new(),
+        cfg: Vec::new(),
+        guests: 1,
     };
     while let Some(argument) = next(parser)? {
         let Argument::Option(name) = &argument else {
@@ -119,6 +138,8 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
             }
             "accel" => run.machine.accelerator = accelerator(&parser.value()?.string()?)?,
             "gdb" => run.gdb = true,
+            "cfg" => run.cfg.push(parser.value()?.string()?),
+            "guests" => run.guests = number(parser, "--guests", 1, 8)?,
             "dev" => run.optimised = false,
             "verbose" => run.machine.verbose = true,
             _ => tool(parser, &mut run.choice, argument)?,
@@ -127,6 +148,9 @@ pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
     run.program = program.unwrap_or(Program::Main);
     let needed = project()?.needs(&run.program)?.rig.as_deref().map(rig).transpose()?;
     run.machine.rig = named.or(needed).unwrap_or(run.machine.rig);
+    if (!run.cfg.is_empty() || run.guests > 1) && run.machine.rig != Rig::Lab {
+        return Err(Error::new("--cfg and --guests are for guests in the lab\nadd --rig lab"));
+    }
     run.choice = run.choice.or_environment();
     Ok(Some(run))
 }
@@ -202,6 +226,33 @@ pub fn build(parser: &mut Parser) -> Result<Option<Build>> {
         }
     }
     Ok(Some(build))
+}
+
+/// What `cargo xtask lab` does.
+#[derive(Debug)]
+pub enum Lab {
+    /// Run commands in a control domain.
+    Shell(Choice),
+    /// Print the console of the last one.
+    Log,
+    /// End those of other terminals.
+    Stop,
+}
+
+/// Reads the arguments of `lab`. Returns `None` for `--help`.
+///
+/// # Errors
+///
+/// If the subcommand or an option is unknown.
+pub fn lab(parser: &mut Parser) -> Result<Option<Lab>> {
+    match next(parser)? {
+        Some(Argument::Word(word)) if word == "shell" => Ok(choice(parser)?.map(Lab::Shell)),
+        Some(Argument::Word(word)) if word == "log" => Ok(none(parser)?.map(|()| Lab::Log)),
+        Some(Argument::Word(word)) if word == "stop" => Ok(none(parser)?.map(|()| Lab::Stop)),
+        Some(Argument::Option(name)) if name == "help" => Ok(None),
+        Some(other) => Err(unexpected(other)),
+        None => Err(Error::new("lab needs a word: shell, log or stop\ntry: cargo xtask lab --help")),
+    }
 }
 
 /// The arguments of `cargo xtask new`.
@@ -369,8 +420,9 @@ fn rig(name: &str) -> Result<Rig> {
         // `twin` is its former name.
         "pair" | "twin" => Ok(Rig::Pair),
         "direct" => Ok(Rig::Direct),
+        "lab" => Ok(Rig::Lab),
         other => Err(Error::new(format!(
-            "--rig {other}: there is no such rig\nthere are solo, pair and direct; test has host and all too"
+            "--rig {other}: there is no such rig\nthere are solo, pair, direct and lab; test has host and all too"
         ))),
     }
 }

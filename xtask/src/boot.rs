@@ -39,7 +39,8 @@ pub enum Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(text: &'a str) -> Self {
+    /// Tells the writer by the line's beginning.
+    pub fn of(text: &'a str) -> Self {
         if text.starts_with("(XEN)") {
             Self::Xen(text)
         } else if let Some((mark, text)) = second_domain(text) {

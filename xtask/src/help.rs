@@ -7,6 +7,7 @@ cargo xtask COMMAND [OPTIONS]
   new     make a repository for an application
   run     build a guest and boot it
   test    run the tests, on the host and in guests
+  lab     run commands in the control domain of the rig lab
   bench   measure the freelist against others, and the cost of grants and events
   check   check formatting, lints, documentation, layers and licences
   build   build a guest and print the path of its image
@@ -62,10 +63,13 @@ domains, one of which serves a disk and the other verifies it.
 
   --example NAME    boot examples/NAME.rs instead
   --rig RIG         where to boot. solo: as Xen's control domain; pair: the same, and it starts its own image as a second
-                    domain; direct: QEMU without Xen. The default is in [package.metadata.granite], else solo
+                    domain; direct: QEMU without Xen; lab: as an ordinary domain, created by xl in a Linux control domain.
+                    The default is in [package.metadata.granite], else solo
   --smp N           vCPUs (default 1)
   --mem MIB         the guest's memory (default 64, at min 4)
   --module FILE     a file for the guest; the demo serves it as a read-only disk
+  --cfg LINE        in the lab: a further line of xl's configuration, such as maxmem=128; may be repeated
+  --guests N        in the lab: create N guests at once (default 1, at most 8)
   --timeout SECONDS end the guest after this long, 0 for never (default: 60, but never on a terminal or with --gdb)
   --accel ACCEL     tcg: QEMU's emulation (default); kvm: the host's processor, if it has nested virtualisation
   --gdb             wait for a debugger, and print how to attach one
@@ -90,7 +94,7 @@ guests. Two groups of tests run at a time.
 
   --list            print the names instead
   --quick           unit tests and the table of cases only, in about a minute once they are built
-  --rig RIG         host, solo, pair, direct, or all (default)
+  --rig RIG         host, solo, pair, direct, lab, or all (default)
   --smp N           vCPUs of the guests (default 1)
   --repeat N        run the tests in guests N times, with a progress bar
   --json FILE       write the results to a file
@@ -99,6 +103,20 @@ guests. Two groups of tests run at a time.
 
 Verdicts: PASS, SKIP with the reason, FAIL, CRASH, TIMEOUT. A test that starts and never reports counts as crashed.
 Status: 0 if at min one passed and none failed, 1 if not, 2 wrong usage.
+";
+
+/// `cargo xtask lab --help`.
+pub const LAB: &str = "\
+cargo xtask lab shell|log|stop [OPTIONS]
+
+The rig lab is Xen with a Linux control domain, where xl creates the guests. Its packages (100 MB) are downloaded into
+your cache at the first use. The booted control domain is saved there, and each run starts from that state.
+
+  shell             run commands from standard input in a control domain of your own
+  log               print the console of the last control domain
+  stop              end the control domains of other terminals, with their xtask
+
+  --qemu FILE       use this QEMU (or GRANITE_QEMU)
 ";
 
 /// `cargo xtask bench --help`.

@@ -22,6 +22,7 @@ mod guest;
 mod help;
 mod hints;
 mod image;
+mod lab;
 mod machine;
 mod new;
 mod outcome;
@@ -41,6 +42,7 @@ use std::process::ExitCode;
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::ValueExt;
 
+use arguments::Lab;
 use error::{Error, Result};
 use setup::provision::Effort;
 
@@ -95,6 +97,12 @@ fn dispatch() -> Result<u8> {
         "new" => match arguments::new(&mut parser)? {
             Some(arguments) => new::new(&arguments.path, arguments.git.as_deref()),
             None => shown(help::NEW),
+        },
+        "lab" => match arguments::lab(&mut parser)? {
+            Some(Lab::Shell(choice)) => lab::shell(&choice),
+            Some(Lab::Log) => lab::log(),
+            Some(Lab::Stop) => lab::stop(),
+            None => shown(help::LAB),
         },
         "setup" => match arguments::choice(&mut parser)? {
             Some(choice) => {

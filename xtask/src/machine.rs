@@ -16,6 +16,8 @@ pub enum Rig {
     Pair,
     /// In QEMU alone, without Xen.
     Direct,
+    /// As an ordinary domain of Xen, created by `xl` in a Linux control domain.
+    Lab,
 }
 
 impl Rig {
@@ -31,6 +33,7 @@ impl fmt::Display for Rig {
             Self::Solo => "solo",
             Self::Pair => "pair",
             Self::Direct => "direct",
+            Self::Lab => "lab",
         })
     }
 }
@@ -144,6 +147,7 @@ impl Machine {
             (Rig::Solo | Rig::Pair, None) => {
                 return Err(Error::new(format!("the rig {} needs Xen", self.rig)));
             }
+            (Rig::Lab, _) => return Err(Error::new("a guest of the lab has no machine of its own")),
             (Rig::Direct, _) => {
                 command.args(["-m", &self.memory.to_string()]);
                 command.arg("-kernel").arg(kernel).args(["-append", line]);

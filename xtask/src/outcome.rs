@@ -24,6 +24,8 @@ pub enum Outcome {
     Deadline,
     /// QEMU itself failed: its error output.
     Qemu(String),
+    /// `xl` did not create the domain: what it printed.
+    Refused(String),
 }
 
 /// A problem with a second domain. The numbers are those in the guest's src/rt/exit.rs.
@@ -50,7 +52,7 @@ impl Outcome {
         match self {
             Self::Success => 0,
             Self::Failure => 1,
-            Self::CannotStart | Self::Qemu(_) => 2,
+            Self::CannotStart | Self::Qemu(_) | Self::Refused(_) => 2,
             Self::Crash(_) | Self::TripleFault(_) => 3,
             Self::NoXen => 4,
             Self::Child(Wrong::Failed) => 5,
@@ -82,6 +84,28 @@ impl Outcome {
             None => Self::Crash(format!("the guest's status says {said}, but it printed no last line")),
         }
     }
+
+    /// Reads the reason of a domain's shutdown, as Xen has it (`sched.h`), and the domain's last line. The two must
+    /// agree: poweroff for success, crash for everything else.
+    pub fn of_domain(reason: u32, last_line: Option<&str>) -> Self {
+        const POWEROFF: u32 = 0;
+        const REBOOT: u32 = 1;
+        const CRASH: u32 = 3;
+        let mut words = last_line.unwrap_or_default().split_whitespace();
+        match (reason, words.next()) {
+            (POWEROFF, Some("success")) => Self::Success,
+            (CRASH, Some("failure")) => words.next().and_then(Wrong::of).map_or(Self::Failure, Self::Child),
+            (CRASH, Some("no-xen")) => Self::NoXen,
+            (CRASH, Some("cannot-start")) => Self::CannotStart,
+            (CRASH, Some(word @ ("panic" | "exception"))) => Self::Crash(word.to_owned()),
+            (CRASH, None) => Self::Crash("the domain crashed without a last line".into()),
+            (REBOOT, None) => Self::TripleFault(None),
+            (reason, word) => Self::Crash(format!(
+                "the domain's shutdown has reason {reason}, its last line is {}",
+                word.unwrap_or("missing")
+            )),
+        }
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -99,6 +123,7 @@ impl fmt::Display for Outcome {
             Self::TripleFault(Some(at)) => write!(f, "the guest crashed: a triple fault at {at}"),
             Self::Deadline => f.write_str("the guest was still running at the deadline"),
             Self::Qemu(text) => write!(f, "QEMU failed: {text}"),
+            Self::Refused(text) => write!(f, "xl did not create the guest:\n{text}"),
         }
     }
 }

@@ -31,7 +31,24 @@ pub fn die_together(command: &mut Command) {
 pub fn die_together(_: &mut Command) {}
 
 /// A child process. Dropping it kills the child and the child's current descendants: the child may be a script.
-struct Guarded(Child);
+pub struct Guarded(Child);
+
+impl Guarded {
+    /// Takes a child.
+    pub fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// Returns the child's output, once.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.0.stdout.take()
+    }
+
+    /// Returns whether the child has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
 
 impl Drop for Guarded {
     fn drop(&mut self) {
@@ -62,6 +79,14 @@ pub fn is_alive(id: libc::pid_t) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Returns whether a process runs the same program as this one.
+pub fn is_xtask(id: libc::pid_t) -> bool {
+    let program =
+        |id: &str| std::fs::read_link(format!("/proc/{id}/exe")).ok()?.file_name().map(ToOwned::to_owned);
+    let own = program("self");
+    own.is_some() && program(&id.to_string()) == own
 }
 
 /// How a streamed process ended.
@@ -98,7 +123,7 @@ pub fn stream(
     die_together(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
-    let mut child = Guarded(command.spawn()?);
+    let mut child = Guarded::new(command.spawn()?);
     // Bounded: a fast writer must wait for the reader, not fill memory.
     let (sender, lines) = mpsc::sync_channel(1024);
     if let Some(output) = child.0.stdout.take() {

@@ -1,12 +1,10 @@
 //! `cargo xtask run`.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::arguments::Run;
+use crate::arguments::{Run, TIMEOUT};
 use crate::boot;
 use crate::error::{Context, Error, Result};
 use crate::guest::Program;
@@ -16,10 +14,7 @@ use crate::outcome::Outcome;
 use crate::project::project;
 use crate::screen::Screen;
 use crate::setup::provision::Effort;
-use crate::{build, bundle, guest, setup};
-
-/// The default timeout, without `--timeout`. On a terminal there is no limit: a server runs until Ctrl-C.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::{build, bundle, guest, lab, setup};
 
 /// Builds, checks and boots a guest, and returns xtask's status.
 ///
@@ -27,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// If the tools, the image or the machine can't be prepared, or QEMU can't be started.
 pub fn run(arguments: &Run) -> Result<u8> {
+    if arguments.machine.rig == Rig::Lab {
+        return lab::run(arguments);
+    }
     if arguments.machine.accelerator == Accelerator::Kvm {
         machine::check_kvm(Path::new("/dev/kvm"), Path::new("/sys/module"))?;
     }
@@ -52,7 +50,7 @@ pub fn run(arguments: &Run) -> Result<u8> {
     if machine.verbose {
         tell(&image, &tools, machine.memory)?;
     }
-    let mut timeout = arguments.timeout;
+    let timeout = arguments.deadline();
     if arguments.gdb {
         let port = free_port()?;
         machine.gdb = Some(port);
@@ -60,9 +58,6 @@ pub fn run(arguments: &Run) -> Result<u8> {
             "waiting for a debugger: gdb -ex 'target remote 127.0.0.1:{port}' -ex 'hbreak rust_entry' -ex continue {}",
             machine::quoted(&image.path.to_string_lossy())
         );
-    } else {
-        let is_terminal = std::io::stdout().is_terminal();
-        timeout = timeout.or((!is_terminal).then_some(TIMEOUT)).filter(|timeout| !timeout.is_zero());
     }
 
     let mut screen = Screen::new(machine.verbose);

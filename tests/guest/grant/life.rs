@@ -29,7 +29,7 @@ grant_cases! {
     table_grows_when_it_must on WITH_XEN;
     #[cfg(not(granite_guest))] table_grows_under_several_vcpus on super::FAKE;
     waits_for_a_reference on WITH_XEN;
-    #[cfg(granite_guest)] references_in_an_interrupt_handler on &[crate::harness::Rig::Solo];
+    #[cfg(granite_guest)] references_in_an_interrupt_handler on &[crate::harness::Rig::Solo, crate::harness::Rig::Lab];
 }
 
 const USED: EntryFlags = EntryFlags::READING.union(EntryFlags::WRITING);

@@ -66,9 +66,9 @@ macro_rules! grant_cases {
 }
 
 /// Rigs with a hypervisor.
-pub const WITH_XEN: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Pair];
+pub const WITH_XEN: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Pair, Rig::Lab];
 /// Those where both domains are at hand, as what they own: on `pair` one is told what to do.
-pub const BOTH_AT_HAND: &[Rig] = &[Rig::Host, Rig::Solo];
+pub const BOTH_AT_HAND: &[Rig] = &[Rig::Host, Rig::Solo, Rig::Lab];
 /// Where what happens can be told to happen, and domains are of any kind.
 #[cfg(not(granite_guest))]
 pub const FAKE: &[Rig] = &[Rig::Host];

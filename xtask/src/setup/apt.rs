@@ -19,6 +19,15 @@ pub struct Package {
     pub sha256: String,
 }
 
+/// Which packages to fetch for some names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closure {
+    /// Those named, and all their dependencies.
+    Dependencies,
+    /// Only those named.
+    Named,
+}
+
 /// apt, with its state in `folder`.
 #[derive(Debug)]
 pub struct Apt {
@@ -106,16 +115,29 @@ impl Apt {
         Ok(choose_xen(names.lines()))
     }
 
-    /// Returns these packages and all their dependencies.
+    /// Returns the name of the package of the newest Linux: `linux-image-amd64` depends on it.
+    ///
+    /// # Errors
+    ///
+    /// If apt can't be run.
+    pub fn linux_package(&self) -> Result<Option<String>> {
+        let output = run(self.command("apt-cache").args(["depends", "linux-image-amd64"]))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names.find(|name| name.starts_with("linux-image-")).map(str::to_owned))
+    }
+
+    /// Returns the packages to fetch for these names.
     ///
     /// # Errors
     ///
     /// If apt can't be run, or doesn't know them.
-    pub fn resolve(&self, names: &[String]) -> Result<Vec<Package>> {
+    pub fn resolve(&self, names: &[String], closure: Closure) -> Result<Vec<Package>> {
         let mut command = self.command("apt-get");
         // apt omits packages already downloaded, so show it a folder that always stays empty.
-        command.arg("-o").arg(format!("Dir::Cache::archives={}", self.folder.join("nothing").display()));
-        command.args(["--print-uris", "--yes", "--quiet=2", "install"]).args(names);
+        let nothing = self.folder.join("nothing");
+        command.arg("-o").arg(format!("Dir::Cache::archives={}", nothing.display())).current_dir(nothing);
+        command.args(["--print-uris", "--yes", "--quiet=2", closure.subcommand()]).args(names);
         let output = run(&mut command)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let packages: Vec<_> = text.lines().filter_map(parse_uri).collect();
@@ -126,11 +148,24 @@ impl Apt {
         Ok(packages)
     }
 
-    /// Returns the command to download them. It resumes partial downloads.
-    pub fn download(&self, names: &[String]) -> Command {
+    /// Returns the command to download them. With their dependencies, it resumes partial downloads.
+    pub fn download(&self, names: &[String], closure: Closure) -> Command {
         let mut command = self.command("apt-get");
-        command.args(["--download-only", "--yes", "--quiet=2", "install"]).args(names);
+        if closure == Closure::Dependencies {
+            command.arg("--download-only");
+        }
+        // `apt-get download` writes into its working folder.
+        command.args(["--yes", "--quiet=2", closure.subcommand()]).args(names).current_dir(self.archives());
         command
+    }
+}
+
+impl Closure {
+    fn subcommand(self) -> &'static str {
+        match self {
+            Self::Dependencies => "install",
+            Self::Named => "download",
+        }
     }
 }
 

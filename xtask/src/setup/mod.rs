@@ -3,7 +3,7 @@
 pub mod apt;
 pub mod provision;
 mod qemu;
-mod verify;
+pub mod verify;
 mod xen;
 
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::apt::{Apt, Package};
+use super::apt::{Apt, Closure, Package};
 use super::{Qemu, Xen, verify};
 use crate::error::{Context, Error, Result};
 use crate::{paths, process};
@@ -29,6 +29,8 @@ pub enum Set {
     Xen,
     /// Xen's public headers, for C.
     Headers,
+    /// Xen, Linux and Xen's tools, for a control domain.
+    Lab,
 }
 
 impl Set {
@@ -37,6 +39,7 @@ impl Set {
             Self::QemuAndXen => "qemu+xen",
             Self::Xen => "xen-only",
             Self::Headers => "headers",
+            Self::Lab => "lab",
         }
     }
 
@@ -52,6 +55,7 @@ impl Set {
                 let header = root.join("usr/include/xen/xen.h");
                 fs::metadata(&header).context("reading", &header).map(|_| NO_QEMU.to_owned())
             }
+            Self::Lab => Xen::unpacked(root).map(|_| NO_QEMU.to_owned()),
         }
     }
 }
@@ -89,7 +93,7 @@ pub fn provide(set: Set, effort: Effort) -> Result<Provided> {
     {
         return Ok(provided);
     }
-    let _lock = store.lock()?;
+    let _lock = lock(&store.folder)?;
     // Another process may have provided it while this one waited.
     let finished = store.finished();
     if effort == Effort::Quick
@@ -108,6 +112,22 @@ pub fn provide(set: Set, effort: Effort) -> Result<Provided> {
     let version = set.look_at(&store.root())?;
     store.write("version", &version)?;
     Ok(Provided { root: store.root(), version })
+}
+
+/// Lets one process at a time prepare the contents of a folder. The lock ends with the process, even if the process is
+/// killed.
+///
+/// # Errors
+///
+/// If the folder can't be written.
+pub fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).context("making", &path)?;
+    if file.try_lock().is_err() {
+        complain!("waiting for another set-up, which holds {}", path.display());
+        file.lock().context("locking", &path)?;
+    }
+    Ok(file)
 }
 
 /// The cache folder of a set.
@@ -146,17 +166,6 @@ impl Store {
     fn read(&self, name: &str) -> Result<Option<String>> {
         let text = verify::read_if_there(&self.folder.join(name))?;
         Ok(text.filter(|text| !text.is_empty()))
-    }
-
-    /// Allows one set-up at a time. The lock ends with the process, even if the process is killed.
-    fn lock(&self) -> Result<File> {
-        let path = self.folder.join("lock");
-        let file = File::create(&path).context("making", &path)?;
-        if file.try_lock().is_err() {
-            complain!("waiting for another set-up, which holds {}", path.display());
-            file.lock().context("locking", &path)?;
-        }
-        Ok(file)
     }
 
     /// Returns the set provided earlier, unless a file was truncated or removed since.
@@ -204,12 +213,17 @@ impl Store {
             Set::QemuAndXen => vec![xen()?, "qemu-system-x86".to_owned()],
             Set::Xen => vec![xen()?],
             Set::Headers => vec!["libxen-dev".to_owned()],
+            Set::Lab => lab(
+                &xen()?,
+                &apt.linux_package()?.ok_or_else(|| no_packages("the package sources have no Linux"))?,
+            ),
         };
-        let packages = apt.resolve(&names).map_err(|error| no_packages(&error.to_string()))?;
+        let closure = if self.set == Set::Lab { Closure::Named } else { Closure::Dependencies };
+        let packages = apt.resolve(&names, closure).map_err(|error| no_packages(&error.to_string()))?;
         let list: String =
             packages.iter().map(|package| format!("{}  {}\n", package.sha256, package.file)).collect();
         self.drop_damaged(&apt, &list)?;
-        download(&apt, &names, &packages)?;
+        download(&apt, &names, closure, &packages)?;
         let damaged = verify::damaged(&apt.archives(), &list);
         if let Some(first) = damaged.first() {
             return Err(Error::new(format!("{first} is incomplete\ntry again: complete files are kept")));
@@ -266,16 +280,52 @@ impl Store {
     }
 }
 
+/// Returns the packages of the lab. With all their dependencies, they would be five times as large.
+fn lab(xen: &str, linux: &str) -> Vec<String> {
+    let version = xen.trim_start_matches("xen-hypervisor-").trim_end_matches("-amd64");
+    let own = [format!("xen-utils-{version}"), format!("libxenmisc{version}")];
+    let others = [
+        xen,
+        linux,
+        "xenstore-utils",
+        "libxencall1",
+        "libxendevicemodel1",
+        "libxenevtchn1",
+        "libxenforeignmemory1",
+        "libxengnttab1",
+        "libxenhypfs1",
+        "libxenstore4",
+        "libxentoolcore1",
+        "libxentoollog1",
+        "libyajl2",
+        "libtinfo6",
+        "libc6",
+        "zlib1g",
+        "libzstd1",
+        "liblzma5",
+        "libuuid1",
+        "libgcc-s1",
+        "busybox-static",
+        "xz-utils",
+    ];
+    others.into_iter().map(str::to_owned).chain(own).collect()
+}
+
 fn remove_folder(path: &Path) -> Result<()> {
     if path.exists() { fs::remove_dir_all(path).context("removing", path) } else { Ok(()) }
 }
 
 /// Runs the download. Shows its progress by the bytes downloaded so far.
-fn download(apt: &Apt, names: &[String], packages: &[Package]) -> Result<()> {
+fn download(apt: &Apt, names: &[String], closure: Closure, packages: &[Package]) -> Result<()> {
     let total: u64 = packages.iter().map(|package| package.size).sum();
     complain!("downloading {} packages, {} MiB", packages.len(), total.div_ceil(1 << 20));
     let bar = progress(total, "fetching", "{bytes}/{total_bytes}");
-    let child = apt.download(names).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let child = apt
+        .download(names, closure)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = child.map_err(|error| Error::new(format!("cannot run apt-get: {error}")))?;
     let mut stderr = child.stderr.take();
     let errors = thread::spawn(move || stderr.as_mut().map(std::io::read_to_string));

@@ -48,9 +48,8 @@ fn rigs(session: &Session<'_>, images: &[String]) -> Result<Vec<Rig>> {
 
 fn boot(session: &mut Session<'_>, name: &str, rig: Rig) -> Result<()> {
     let image = build::build(&Program::Test(name.to_owned()), true)?;
-    let tools = session.tools()?;
     let smp = session.arguments.smp;
     let machine = Machine { rig, smp, ..Machine::default() };
     let line = format!("rig={rig} smp={smp}");
-    table::follow(session, &image, &machine, &tools, &line, "")
+    table::follow(session, &image, &machine, &line, "")
 }

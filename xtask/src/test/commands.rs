@@ -44,7 +44,36 @@ const fn pair(
     Use { rig: Rig::Pair, name, arguments, status, shows }
 }
 
+const fn lab(name: &'static str, arguments: &'static str, status: u8, shows: &'static [&'static str]) -> Use {
+    Use { rig: Rig::Lab, name, arguments, status, shows }
+}
+
 const USES: &[Use] = &[
+    lab(
+        "run::in_the_lab",
+        "run --rig lab --example hello",
+        0,
+        &["hello from domain", "granite: end: success"],
+    ),
+    lab("run::two_in_the_lab", "run --rig lab --example hello --guests 2", 0, &["(d1) hello", "(d2) hello"]),
+    lab(
+        "run::maxmem_in_the_lab",
+        "run --rig lab --example grants --cfg maxmem=256",
+        0,
+        &["granite: end: success"],
+    ),
+    lab("lab::log", "lab log", 0, &["(XEN)"]),
+    lab(
+        "run::refused_in_the_lab",
+        "run --rig lab --example hello --cfg =",
+        2,
+        &["xl did not create the guest"],
+    ),
+    lab("run::cfg_elsewhere", "run --cfg maxmem=256", 2, &["add --rig lab"]),
+    lab("run::gdb_in_the_lab", "run --rig lab --gdb", 2, &["neither --gdb nor --module"]),
+    lab("lab::shell", "lab shell", 0, &[]),
+    lab("lab::no_word", "lab", 2, &["lab needs a word"]),
+    lab("lab::help", "lab --help", 0, &["cargo xtask lab shell|log|stop"]),
     pair(
         "demo::well",
         "run",
@@ -254,6 +283,11 @@ const USES: &[Use] = &[
     direct("direct::unoptimised", "run --rig direct --dev", 4, &["no Xen here"]),
     direct("direct::many_vcpus", "run --rig direct --smp 4", 4, &["no Xen here"]),
 ];
+
+/// Returns whether a command line of a rig is selected.
+pub fn any(rig: Rig, selects: impl Fn(&str) -> bool) -> bool {
+    USES.iter().any(|each| each.rig == rig && selects(each.name))
+}
 
 /// Runs all cases of a rig.
 pub fn run(session: &mut Session<'_>, rig: Rig) {

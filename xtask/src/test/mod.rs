@@ -6,6 +6,7 @@ mod checkout;
 mod commands;
 mod deaths;
 mod host;
+mod lab;
 mod list;
 mod live;
 mod mutants;
@@ -26,6 +27,7 @@ use crate::build;
 use crate::error::{Context, Error, Result};
 use crate::guest::Program;
 use crate::image::Image;
+use crate::lab::Dom0;
 use crate::machine::Rig;
 use crate::paths;
 use crate::setup::provision::Effort;
@@ -57,6 +59,7 @@ struct Session<'a> {
     arguments: &'a Test,
     report: &'a Report,
     tools: Option<Tools>,
+    lab: Option<Dom0>,
     images: HashMap<(&'static str, bool), Image>,
     /// The names of the cases, if they are listed instead of run.
     listed: Option<Vec<String>>,
@@ -168,6 +171,8 @@ fn guest_groups(arguments: &Test) -> impl Iterator<Item = Group> {
                 |session| deaths::run(session, Rig::Pair),
                 |session| commands::run(session, Rig::Pair),
             ],
+            (Rig::Lab, true) => &[],
+            (Rig::Lab, false) => &[lab::run],
             (Rig::Direct, true) => &[|session| table::run(session, Rig::Direct)],
             (Rig::Direct, false) => &[
                 |session| table::run(session, Rig::Direct),
@@ -181,7 +186,7 @@ fn guest_groups(arguments: &Test) -> impl Iterator<Item = Group> {
 
 impl<'a> Session<'a> {
     fn new(arguments: &'a Test, report: &'a Report) -> Self {
-        Self { arguments, report, tools: None, images: HashMap::new(), listed: None }
+        Self { arguments, report, tools: None, lab: None, images: HashMap::new(), listed: None }
     }
 
     /// Returns whether to run a case now. If the cases are only listed, records a selected one and returns false.
@@ -236,6 +241,15 @@ impl<'a> Session<'a> {
         let needs_xen = self.arguments.rigs.iter().any(|rig| rig.has_xen());
         let tools = setup::tools(&self.arguments.choice, needs_xen, Effort::Quick)?;
         Ok(self.tools.insert(tools).clone())
+    }
+
+    /// Returns the lab's control domain, started once. If it has ended, it is started again.
+    fn lab(&mut self) -> Result<&mut Dom0> {
+        let dom0 = match self.lab.take().and_then(Dom0::if_usable) {
+            Some(dom0) => dom0,
+            None => crate::lab::open(&self.arguments.choice)?,
+        };
+        Ok(self.lab.insert(dom0))
     }
 
     /// Returns a test image, built once.

@@ -8,9 +8,9 @@ use crate::boot::{self, Boot};
 use crate::error::{Error, Result};
 use crate::guest;
 use crate::image::Image;
+use crate::lab::{Domains, Shape};
 use crate::machine::{Machine, Rig};
 use crate::outcome::Outcome;
-use crate::setup::Tools;
 
 /// The timeout of one boot with all its cases.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -37,6 +37,7 @@ fn boots(rig: Rig) -> &'static [(u32, &'static str)] {
             (1, " part=store_back"),
         ],
         Rig::Direct => &[(1, "")],
+        Rig::Lab => &[(1, ""), (1, " grants=2"), (2, ""), (4, ""), (4, " grants=2")],
     }
 }
 
@@ -57,7 +58,6 @@ fn run_all(session: &mut Session<'_>, rig: Rig) -> Result<()> {
 
 fn run_with(session: &mut Session<'_>, rig: Rig, smp: u32, options: &str) -> Result<()> {
     let image = session.image("guest", true)?;
-    let tools = session.tools()?;
     let mut machine = Machine { rig, smp, memory: MEMORY, ..Machine::default() };
     let mut line = format!("rig={rig} probe=\"a,b two words\" mem={MEMORY} smp={smp}");
     if rig == Rig::Solo {
@@ -66,7 +66,7 @@ fn run_with(session: &mut Session<'_>, rig: Rig, smp: u32, options: &str) -> Res
         machine.module = Some(module);
         line.push_str(&format!(" module={MODULE}"));
     }
-    follow(session, &image, &machine, &tools, &line, options)
+    follow(session, &image, &machine, &line, options)
 }
 
 /// Prints the selected cases of the selected rigs. One boot lists those of all rigs.
@@ -100,7 +100,6 @@ pub fn follow(
     session: &mut Session<'_>,
     image: &Image,
     machine: &Machine,
-    tools: &Tools,
     line: &str,
     options: &str,
 ) -> Result<()> {
@@ -110,19 +109,27 @@ pub fn follow(
     loop {
         let line = format!("{line}{options} from={from} filter=\"{filter}\"");
         let mut table = Table::new(rig, smp);
-        let boot = boot::boot(machine, tools, image, &line, Some(DEADLINE), |line| match line {
+        let report = session.report;
+        let mut show = |line: boot::Line<'_>| match line {
             boot::Line::Guest(text) => {
                 if let Some(entry) = table.read(text) {
                     let log = std::mem::take(&mut table.log);
-                    session.report.add(entry, &log);
+                    report.add(entry, &log);
                 }
             }
             boot::Line::Second { domain, text } => table.log.push(format!("(d{domain}) {text}")),
             boot::Line::Xen(_) => {}
-        })?;
+        };
+        let boot = if rig == Rig::Lab {
+            let shape = Shape { vcpus: smp, memory: machine.memory, more: String::new() };
+            let domains = Domains { image, line: &line, shape: &shape, count: 1 };
+            domains.run(session.lab()?, Some(DEADLINE), &mut show)?
+        } else {
+            boot::boot(machine, &session.tools()?, image, &line, Some(DEADLINE), show)?
+        };
         if session.arguments.repeat.is_none() {
             session.report.say(&format!(
-                "        {rig} smp={smp}{options}: QEMU ran for {:.2} s",
+                "        {rig} smp={smp}{options}: ran for {:.2} s",
                 boot.duration.as_secs_f64()
             ));
         }

@@ -1,0 +1,341 @@
+//! A running control domain: a QEMU with Xen and Linux, whose init runs commands.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::files::Files;
+use super::lines::{Lines, wait};
+use super::machine::{self, TAG};
+use super::qmp::Qmp;
+use super::shell;
+use crate::error::{Context, Error, Result};
+use crate::machine::quoted;
+use crate::process::{self, Guarded};
+use crate::setup::Qemu;
+
+/// The folder's place in the control domain.
+pub const SHARED: &str = "/mnt";
+/// The timeout of a boot.
+const BOOT: Duration = Duration::from_secs(120);
+/// The timeout for QEMU to open its sockets.
+const START: Duration = Duration::from_secs(20);
+
+/// Where a control domain starts from.
+#[derive(Clone, Copy, Debug)]
+pub enum From<'a> {
+    /// Its boot.
+    Boot,
+    /// A state saved in this file.
+    State(&'a Path),
+}
+
+/// A line of output, without its end.
+#[derive(Clone, Copy, Debug)]
+pub enum Output<'a> {
+    /// Of the machine's console: Xen's, with those of the guests and of Linux.
+    Console(&'a str),
+    /// Of the command.
+    Command(&'a str),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// With this status.
+    Exited(u8),
+    /// It was still running at the deadline.
+    Deadline,
+}
+
+/// A running control domain. Dropping it ends the machine.
+pub struct Dom0 {
+    // Fields are dropped in this order: the machine ends before its folder is deleted.
+    machine: Guarded,
+    /// Whether the agent waits for a command.
+    is_idle: bool,
+    console: Lines<ChildStdout>,
+    agent: Lines<UnixStream>,
+    qmp: Qmp,
+    folder: Folder,
+    _note: Note,
+}
+
+/// The note that this process has a control domain, deleted on drop.
+struct Note(PathBuf);
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A temporary folder, deleted on drop.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Folder {
+    fn new() -> Result<Self> {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // A socket's path has at most 107 bytes, so it isn't in the cache.
+        let path = std::env::temp_dir().join(format!("granite-lab-{}-{number}", std::process::id()));
+        fs::create_dir_all(path.join(TAG)).context("making", &path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Dom0 {
+    /// Starts a control domain, and waits until it takes commands.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU can't be started, or the control domain doesn't come up; the text has what it printed.
+    pub fn start(qemu: &Qemu, files: &Files, from: From<'_>) -> Result<Self> {
+        let folder = Folder::new()?;
+        let note = Note(shell::running()?.join(std::process::id().to_string()));
+        fs::write(&note.0, "").context("writing", &note.0)?;
+        let mut command = machine::command(qemu, files, &folder.0)?;
+        if let From::State(state) = from {
+            command.arg("-incoming").arg(format!("exec:cat {}", quoted(&state.to_string_lossy())));
+        }
+        process::die_together(&mut command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let child = command.spawn().map_err(|error| Error::new(format!("cannot run {qemu}: {error}")))?;
+        let mut machine = Guarded::new(child);
+        let console = machine.stdout().ok_or_else(|| Error::new("QEMU has no output"))?;
+        let agent = connect(&folder.0.join("agent"), &mut machine)?;
+        let qmp = Qmp::new(connect(&folder.0.join("qmp"), &mut machine)?)?;
+        let log = shell::log_file()?;
+        let log = fs::File::create(&log).context("writing", &log)?;
+        let (console, agent) = (Lines::new(console, Some(log))?, Lines::new(agent, None)?);
+        let mut this = Self { machine, is_idle: true, console, agent, qmp, folder, _note: note };
+        match from {
+            From::Boot => this.booted()?,
+            From::State(_) => this.restored()?,
+        }
+        Ok(this)
+    }
+
+    fn booted(&mut self) -> Result<()> {
+        let mut log = Vec::new();
+        let up = self.listen(Some(Instant::now() + BOOT), &mut |output| {
+            let (Output::Console(line) | Output::Command(line)) = output;
+            log.push(line.to_owned());
+        })?;
+        if up == Some(Message::Up) {
+            return Ok(());
+        }
+        Err(Error::new(format!("the lab's control domain doesn't come up:\n{}", log.join("\n"))))
+    }
+
+    fn restored(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START;
+        // QEMU stops with a state that was saved while it was stopped.
+        while self.qmp.execute("query-status", json!({}))?["status"] == "inmigrate" {
+            if Instant::now() > deadline {
+                return Err(Error::new("QEMU doesn't restore the saved control domain"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.qmp.execute("cont", json!({}))?;
+        // Not before: a mounted folder can't be saved.
+        self.expect(&format!("mount -t 9p -o trans=virtio,version=9p2000.L {TAG} {SHARED}"))
+    }
+
+    /// Saves the state of the machine in a file, and stops it.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU can't save it.
+    pub fn save(mut self, file: &Path) -> Result<()> {
+        // Stopped first: QEMU misses some of the pages that a running one changes meanwhile.
+        self.qmp.execute("stop", json!({}))?;
+        let uri = format!("exec:cat > {}", quoted(&file.to_string_lossy()));
+        self.qmp.execute("migrate", json!({ "uri": uri }))?;
+        let deadline = Instant::now() + BOOT;
+        loop {
+            let status = self.qmp.execute("query-migrate", json!({}))?;
+            match status["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    return Err(Error::new(format!("saving {}: {status}", file.display())));
+                }
+                _ if Instant::now() > deadline => {
+                    return Err(Error::new(format!("saving {}: QEMU doesn't end it", file.display())));
+                }
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Returns it, if it takes a command now.
+    pub fn if_usable(mut self) -> Option<Self> {
+        (self.is_idle && !self.machine.has_ended()).then_some(self)
+    }
+
+    /// Returns the folder shared with the control domain, where it is [`SHARED`].
+    pub fn shared(&self) -> PathBuf {
+        self.folder.0.join(TAG)
+    }
+
+    /// Runs a command in the control domain's shell, and passes on each line of output.
+    ///
+    /// # Errors
+    ///
+    /// If the control domain is gone.
+    pub fn run(
+        &mut self,
+        command: &str,
+        deadline: Option<Duration>,
+        show: &mut dyn FnMut(Output<'_>),
+    ) -> Result<Finish> {
+        if command.contains('\n') {
+            return Err(Error::new("a command for the lab is one line"));
+        }
+        self.is_idle = false;
+        self.agent.send(&format!("{command}\n"))?;
+        match self.listen(deadline.map(|after| Instant::now() + after), show)? {
+            Some(Message::End(status)) => {
+                self.is_idle = true;
+                Ok(Finish::Exited(status))
+            }
+            Some(other) => Err(Error::new(format!("the lab's control domain has started anew: {other:?}"))),
+            None => Ok(Finish::Deadline),
+        }
+    }
+
+    /// Runs a command that must succeed, and returns nothing of its output.
+    ///
+    /// # Errors
+    ///
+    /// If it fails, or the control domain is gone; the text has its output.
+    pub fn expect(&mut self, command: &str) -> Result<()> {
+        self.output(command).map(drop)
+    }
+
+    /// Runs a command that must succeed, and returns its output.
+    ///
+    /// # Errors
+    ///
+    /// If it fails, or the control domain is gone; the text has its output.
+    pub fn output(&mut self, command: &str) -> Result<String> {
+        let mut text = String::new();
+        let finish = self.run(command, Some(BOOT), &mut |output| {
+            if let Output::Command(line) = output {
+                text.push_str(line);
+                text.push('\n');
+            }
+        })?;
+        if finish == Finish::Exited(0) {
+            return Ok(text);
+        }
+        Err(Error::new(format!("in the lab, {command}: {finish:?}\n{}", text.trim_end())))
+    }
+
+    /// Passes on the console's lines for as long as they come, at most for this time.
+    ///
+    /// # Errors
+    ///
+    /// If the control domain is gone.
+    pub fn drain(&mut self, within: Duration, mut is_last: impl FnMut(&str) -> bool) -> Result<()> {
+        let deadline = Instant::now() + within;
+        let mut found = false;
+        while !found && Instant::now() < deadline {
+            wait(&[self.console.file()], deadline.saturating_duration_since(Instant::now()))?;
+            self.console.read(|line| found |= is_last(line))?;
+        }
+        Ok(())
+    }
+
+    /// Reads both streams until the agent says something, or until the deadline.
+    fn listen(
+        &mut self,
+        deadline: Option<Instant>,
+        show: &mut dyn FnMut(Output<'_>),
+    ) -> Result<Option<Message>> {
+        loop {
+            let timeout = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(1),
+            };
+            if deadline.is_some() && timeout.is_zero() {
+                return Ok(None);
+            }
+            wait(&[self.console.file(), self.agent.file()], timeout)?;
+            self.console.read(|line| show(Output::Console(line)))?;
+            let mut message = None;
+            self.agent.read(|line| match Message::read(line) {
+                Some(read) => message = Some(read),
+                None => show(Output::Command(line)),
+            })?;
+            if message.is_some() {
+                // What the machine printed before is there by now.
+                self.console.read(|line| show(Output::Console(line)))?;
+                return Ok(message);
+            }
+        }
+    }
+}
+
+/// What the agent says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Message {
+    /// It takes commands.
+    Up,
+    /// It can't.
+    Failed,
+    /// A command ended, with this status.
+    End(u8),
+}
+
+impl Message {
+    fn read(line: &str) -> Option<Self> {
+        let text = line.strip_prefix("##lab ")?;
+        match text.split_once(' ').unwrap_or((text, "")) {
+            ("up", _) => Some(Self::Up),
+            ("failed", _) => Some(Self::Failed),
+            ("end", status) => status.parse().ok().map(Self::End),
+            _ => None,
+        }
+    }
+}
+
+/// Connects to a socket that QEMU is about to open.
+fn connect(path: &Path, machine: &mut Guarded) -> Result<UnixStream> {
+    let deadline = Instant::now() + START;
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(_) if machine.has_ended() => {
+                return Err(Error::new("QEMU ended at its start; can it share folders (virtfs)?"));
+            }
+            Err(error) if Instant::now() > deadline => return Err(Error::io("connecting to", path, &error)),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Message;
+
+    #[test]
+    fn messages_are_told_from_output() {
+        assert_eq!(Message::read("##lab up"), Some(Message::Up));
+        assert_eq!(Message::read("##lab failed xenstored"), Some(Message::Failed));
+        assert_eq!(Message::read("##lab end 139"), Some(Message::End(139)));
+        for other in ["lab end 0", "##lab end", "##lab end 256", "##lab ends 1", " ##lab up"] {
+            assert_eq!(Message::read(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Guests in the lab, created, watched and destroyed by `xl`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::dom0::{Dom0, Finish, Output, SHARED};
+use crate::boot::{Boot, Line};
+use crate::error::{Context, Result};
+use crate::image::Image;
+use crate::outcome::Outcome;
+use crate::symbols::{self, Symbols};
+
+/// The time for a guest's last lines to arrive, after `xl` has reported its end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// The time for `xl` itself, beyond the guests' own timeout.
+const GRACE: Duration = Duration::from_secs(30);
+/// The status of `timeout` after it has ended its command by SIGTERM.
+const TERMINATED: u8 = 143;
+
+/// The shape of a guest: what its configuration says.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Further lines of the configuration.
+    pub more: String,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { vcpus: 1, memory: 64, more: String::new() }
+    }
+}
+
+/// Guests to run.
+#[derive(Clone, Debug)]
+pub struct Domains<'a> {
+    /// Their image.
+    pub image: &'a Image,
+    /// Their command line.
+    pub line: &'a str,
+    /// Their shape.
+    pub shape: &'a Shape,
+    /// Their number.
+    pub count: u32,
+}
+
+impl Domains<'_> {
+    /// Creates the guests, passes on each line until all have ended, and destroys them.
+    ///
+    /// # Errors
+    ///
+    /// If the control domain is gone. A refusal of `xl` is an [`Outcome`].
+    pub fn run(
+        &self,
+        dom0: &mut Dom0,
+        deadline: Option<Duration>,
+        show: &mut dyn FnMut(Line<'_>),
+    ) -> Result<Boot> {
+        let boot = self.run_and_keep(dom0, deadline, show)?;
+        self.destroy(dom0)?;
+        Ok(boot)
+    }
+
+    /// As [`run`](Self::run), but leaves the ended domains to be looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_and_keep(
+        &self,
+        dom0: &mut Dom0,
+        deadline: Option<Duration>,
+        show: &mut dyn FnMut(Line<'_>),
+    ) -> Result<Boot> {
+        let shared = dom0.shared();
+        let kernel = shared.join("guest");
+        fs::copy(&self.image.stripped, &kernel).context("copying to", &kernel)?;
+        for name in self.names() {
+            let file = shared.join(format!("{name}.cfg"));
+            fs::write(&file, self.configuration(&name)).context("writing", &file)?;
+        }
+        let mut seen = Seen::new(self);
+        let started = Instant::now();
+        let finish =
+            dom0.run(&self.create(deadline), deadline.map(|deadline| deadline + GRACE), &mut |output| {
+                match output {
+                    Output::Console(line) => seen.console(line, show),
+                    Output::Command(line) => seen.xl.push(line.to_owned()),
+                }
+            })?;
+        let duration = started.elapsed();
+        let reasons: BTreeMap<_, _> = seen.xl.iter().filter_map(|line| reason(line)).collect();
+        if !seen.have_last_lines(&reasons) {
+            dom0.drain(LAST_LINES, |line| {
+                seen.console(line, show);
+                seen.have_last_lines(&reasons)
+            })?;
+        }
+        let outcome = seen.outcome(&reasons, finish);
+        Ok(Boot { outcome, duration, log: seen.log })
+    }
+
+    /// Destroys the guests.
+    ///
+    /// # Errors
+    ///
+    /// If the control domain is gone. A guest that was never created is no error.
+    pub fn destroy(&self, dom0: &mut Dom0) -> Result<()> {
+        let commands: Vec<_> = self.names().map(|name| format!("xl destroy {name}")).collect();
+        dom0.run(&commands.join("; "), Some(GRACE), &mut |_| {}).map(drop)
+    }
+
+    fn names(&self) -> impl Iterator<Item = String> {
+        (1..=self.count).map(|number| format!("guest{number}"))
+    }
+
+    /// Returns a guest's configuration. Its domain stays when it ends, until it is destroyed.
+    fn configuration(&self, name: &str) -> String {
+        let Shape { vcpus, memory, more } = self.shape;
+        // Without `vcpus`, libxl fails for a guest of 16 MiB.
+        format!(
+            "name = \"{name}\"\ntype = \"pvh\"\nkernel = \"{SHARED}/guest\"\ncmdline = {}\nmemory = {memory}\n\
+             vcpus = {vcpus}\non_poweroff = \"preserve\"\non_reboot = \"preserve\"\non_crash = \"preserve\"\n{more}\n",
+            string(self.line)
+        )
+    }
+
+    /// Returns the command that creates the guests. In the foreground, `xl` runs until its guest ends, and says how.
+    fn create(&self, deadline: Option<Duration>) -> String {
+        let limit =
+            deadline.map_or(String::new(), |deadline| format!("timeout {} ", deadline.as_secs().max(1)));
+        let create = |name| format!("{limit}xl create -F {SHARED}/{name}.cfg");
+        match self.count {
+            1 => create("guest1".to_owned()),
+            _ => self.names().map(|name| create(name) + " & ").collect::<String>() + "wait",
+        }
+    }
+}
+
+/// What came of the guests.
+struct Seen<'a> {
+    domains: &'a Domains<'a>,
+    symbols: Option<Option<Symbols>>,
+    log: Vec<String>,
+    /// The last line of each guest, by its domain's number.
+    last: BTreeMap<String, String>,
+    /// What `xl` printed.
+    xl: Vec<String>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(domains: &'a Domains<'a>) -> Self {
+        Self { domains, symbols: None, log: Vec::new(), last: BTreeMap::new(), xl: Vec::new() }
+    }
+
+    /// Takes a line of the console. Xen marks the guests' lines; the others are Xen's and Linux's.
+    fn console(&mut self, text: &str, show: &mut dyn FnMut(Line<'_>)) {
+        let Line::Second { domain, text } = Line::of(text) else {
+            self.log.push(text.to_owned());
+            return show(Line::Xen(text));
+        };
+        let text = if symbols::crash_address(text).is_some() {
+            let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.domains.image.path));
+            symbols.as_ref().map_or_else(|| text.to_owned(), |symbols| symbols.explain(text))
+        } else {
+            text.to_owned()
+        };
+        if let Some(end) = text.strip_prefix("granite: end: ") {
+            self.last.insert(domain.to_owned(), end.to_owned());
+        }
+        let is_alone = self.domains.count == 1;
+        show(if is_alone { Line::Guest(&text) } else { Line::Second { domain, text: &text } });
+        self.log.push(text);
+    }
+
+    fn have_last_lines(&self, reasons: &BTreeMap<String, u32>) -> bool {
+        reasons.keys().all(|domain| self.last.contains_key(domain))
+    }
+
+    /// Returns the outcome: of several guests, the first that isn't a success.
+    fn outcome(&self, reasons: &BTreeMap<String, u32>, finish: Finish) -> Outcome {
+        let outcomes = reasons
+            .iter()
+            .map(|(domain, &reason)| Outcome::of_domain(reason, self.last.get(domain).map(String::as_str)));
+        let wrong = outcomes.into_iter().find(|outcome| *outcome != Outcome::Success);
+        if let Some(wrong) = wrong {
+            return wrong;
+        }
+        if reasons.len() == self.domains.count as usize {
+            return Outcome::Success;
+        }
+        // With several guests, the status of each is lost.
+        let was_ended =
+            matches!(finish, Finish::Deadline | Finish::Exited(TERMINATED)) || self.domains.count > 1;
+        if was_ended { Outcome::Deadline } else { Outcome::Refused(self.xl.join("\n")) }
+    }
+}
+
+/// Reads a domain's number and the reason of its end: `Domain 1 has shut down, reason code 3 0x3`.
+fn reason(line: &str) -> Option<(String, u32)> {
+    let (domain, rest) = line.strip_prefix("Domain ")?.split_once(" has shut down, reason code ")?;
+    Some((domain.to_owned(), rest.split_whitespace().next()?.parse().ok()?))
+}
+
+/// Returns a string in the syntax of `xl`: in quotes, with a backslash before its own quotes.
+fn string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{reason, string};
+
+    #[test]
+    fn reasons_are_read() {
+        assert_eq!(reason("Domain 12 has shut down, reason code 3 0x3"), Some(("12".into(), 3)));
+        assert_eq!(reason("Domain 12 has been destroyed."), None);
+        assert_eq!(reason("Waiting for domain x (domid 1) to die [pid 1]"), None);
+    }
+
+    #[test]
+    fn strings_are_quoted() {
+        assert_eq!(string(r#"a="b c" \"#), r#""a=\"b c\" \\""#);
+    }
+}

@@ -1,0 +1,152 @@
+//! Guests in the lab. Each is one line of a table: a program, the shape of its domain, and the expected end. After
+//! each, nothing may be left of it.
+
+use std::time::Duration;
+
+use super::report::{Entry, Verdict};
+use super::{Session, commands, table};
+use crate::boot::{Boot, Line};
+use crate::build;
+use crate::error::Result;
+use crate::guest::Program;
+use crate::lab::{Census, Domains, Shape, grants_in_use};
+use crate::machine::Rig;
+use crate::setup::provision::{self, Effort, Set};
+
+/// One run.
+struct Guest {
+    name: &'static str,
+    /// An example, or a program of `tests/` with `tests/` before its name.
+    program: &'static str,
+    line: &'static str,
+    vcpus: u32,
+    memory: u32,
+    /// Further lines of the configuration.
+    more: &'static str,
+    count: u32,
+    /// xtask's exit status for it.
+    status: u8,
+    /// The texts expected in the log, or in xtask's own message about the outcome.
+    shows: &'static [&'static str],
+    /// The timeout in seconds.
+    seconds: u64,
+}
+
+const fn guest(
+    name: &'static str,
+    program: &'static str,
+    line: &'static str,
+    status: u8,
+    shows: &'static [&'static str],
+) -> Guest {
+    Guest { name, program, line, vcpus: 1, memory: 64, more: "", count: 1, status, shows, seconds: 60 }
+}
+
+const SUCCESS: &[&str] = &["granite: end: success"];
+
+const GUESTS: &[Guest] = &[
+    guest("hello", "hello", "", 0, &["hello from domain", "granite: end: success"]),
+    Guest { memory: 16, ..guest("of_16_mib", "hello", "", 0, SUCCESS) },
+    Guest { vcpus: 4, ..guest("of_4_vcpus", "async", "", 0, SUCCESS) },
+    Guest { count: 3, ..guest("three_at_once", "hello", "", 0, SUCCESS) },
+    guest("grants", "grants", "", 0, SUCCESS),
+    guest("grants_version_2", "grants", "grants=2", 0, SUCCESS),
+    Guest { more: "max_grant_frames=1", ..guest("1_grant_frame", "grants", "", 0, SUCCESS) },
+    Guest { more: "max_grant_frames=4", ..guest("4_grant_frames", "grants", "", 0, SUCCESS) },
+    Guest { more: "max_grant_frames=512", ..guest("512_grant_frames", "grants", "", 0, SUCCESS) },
+    Guest { more: "max_event_channels=32", ..guest("32_event_channels", "hello", "", 0, SUCCESS) },
+    Guest { vcpus: 2, seconds: 180, ..guest("stress", "tests/stress", "", 0, &["stress: "]) },
+    guest("fails", "tests/die", "case=wrong-exit", 1, &["granite: end: failure 7"]),
+    guest(
+        "panics",
+        "tests/die",
+        "case=panic",
+        3,
+        &["panic at tests/die.rs", "outer_function (tests/die.rs:"],
+    ),
+    guest("faults", "tests/die", "case=null", 3, &["page fault (#PF)", "(tests/die.rs:"]),
+    Guest {
+        vcpus: 4,
+        ..guest("panics_elsewhere", "tests/die", "case=panic-elsewhere", 3, &["the panic of vCPU 2"])
+    },
+    guest("faults_three_times", "tests/die", "case=triple-fault", 3, &["the guest crashed: a triple fault"]),
+    Guest { seconds: 4, ..guest("hangs", "tests/die", "case=hang", 124, &["here it hangs"]) },
+    Guest {
+        memory: 100_000,
+        ..guest("too_large", "hello", "", 2, &["xl did not create the guest", "libxl"])
+    },
+    Guest {
+        more: "vcpus = = 1",
+        ..guest("bad_configuration", "hello", "", 2, &["xl did not create the guest"])
+    },
+];
+
+/// Runs the table of cases in domains, and then each guest. If the packages can't be had, one test is skipped.
+pub fn run(session: &mut Session<'_>) {
+    let is_listed = session.listed.is_some();
+    let selects = |name: &str| session.arguments.selects(name);
+    let is_wanted = session.wants_table()
+        || GUESTS.iter().any(|guest| selects(&name(guest)))
+        || commands::any(Rig::Lab, selects);
+    if !is_listed && !is_wanted {
+        return;
+    }
+    if !is_listed && let Err(error) = provision::provide(Set::Lab, Effort::Quick) {
+        let (rig, name, duration) = (Rig::Lab.to_string(), "lab::packages".to_owned(), Duration::ZERO);
+        let detail = error.to_string().lines().next().unwrap_or_default().to_owned();
+        return session.report.add(Entry { rig, name, verdict: Verdict::Skip, detail, duration }, &[]);
+    }
+    table::run(session, Rig::Lab);
+    commands::run(session, Rig::Lab);
+    for guest in GUESTS {
+        if session.wants(Rig::Lab, &name(guest)) {
+            let ran = run_one(session, guest);
+            session.set_up(Rig::Lab, &name(guest), ran);
+        }
+    }
+}
+
+fn name(guest: &Guest) -> String {
+    format!("lab::{}", guest.name)
+}
+
+fn run_one(session: &mut Session<'_>, guest: &Guest) -> Result<()> {
+    let image = match guest.program.strip_prefix("tests/") {
+        Some("die") => session.image("die", true)?,
+        Some(name) => build::build(&Program::Test(name.to_owned()), true)?,
+        None => build::build(&Program::Example(guest.program.to_owned()), true)?,
+    };
+    let shape = Shape { vcpus: guest.vcpus, memory: guest.memory, more: guest.more.to_owned() };
+    let domains = Domains { image: &image, line: guest.line, shape: &shape, count: guest.count };
+    let report = session.report;
+    let dom0 = session.lab()?;
+    let before = Census::take(dom0)?;
+    let mut shown = Vec::new();
+    let boot = domains.run_and_keep(dom0, Some(Duration::from_secs(guest.seconds)), &mut |line| {
+        if let Line::Guest(text) | Line::Second { text, .. } = line {
+            shown.push(text.to_owned());
+        }
+    })?;
+    let grants = grants_in_use(dom0)?;
+    domains.destroy(dom0)?;
+    let left = Census::take(dom0)?.difference(&before);
+    let detail =
+        wrong(guest, &boot, &shown, &grants).or_else(|| left.map(|left| format!("it leaves {left}")));
+    let verdict = if detail.is_none() { Verdict::Pass } else { Verdict::Fail };
+    let (rig, name, detail) = (Rig::Lab.to_string(), name(guest), detail.unwrap_or_default());
+    report.add(Entry { rig, name, verdict, detail, duration: boot.duration }, &boot.log);
+    Ok(())
+}
+
+/// Returns what is wrong with a guest's end.
+fn wrong(guest: &Guest, boot: &Boot, shown: &[String], grants: &[String]) -> Option<String> {
+    let said = boot.outcome.to_string();
+    if boot.outcome.exit_code() != guest.status {
+        return Some(format!("ended with status {}: {said}", boot.outcome.exit_code()));
+    }
+    if let Some(grant) = grants.first() {
+        return Some(format!("its end leaves a grant in use: {grant}"));
+    }
+    let has = |text: &&&str| said.contains(**text) || shown.iter().any(|line| line.contains(**text));
+    guest.shows.iter().find(|text| !has(text)).map(|text| format!("nothing shows {text:?}"))
+}
