@@ -93,6 +93,24 @@ unfit_processor:
     jmp 3b
 4:  mov eax, {exit_no_boot}
     out 0xf4, eax
+
+    // In a domU the port is ignored. A halt would count as a power-off, so report a crash: EBX and ECX are the
+    // arguments of a 32-bit hypercall.
+    mov eax, 0x40000000                 // the leaf of hypervisors; Xen's signature is "XenVMMXenVMM"
+    cpuid
+    cmp ebx, 0x566e6558                 // "XenV"
+    jne 5f
+    mov eax, 0x40000002                 // EBX: the register for the hypercall page's address
+    cpuid
+    mov ecx, ebx
+    mov eax, offset HYPERCALL_PAGE
+    xor edx, edx
+    wrmsr
+    mov ebx, 2                          // SCHEDOP_shutdown
+    mov ecx, offset unfit_processor_end
+    mov eax, offset HYPERCALL_PAGE + 32 * 29 // __HYPERVISOR_sched_op
+    mov esp, offset {boot_stack} + {boot_stack_size}
+    call eax
 5:  cli
     hlt
     jmp 5b
@@ -130,6 +148,8 @@ boot_gdt:
 boot_gdt_pointer:
     .word boot_gdt_pointer - boot_gdt - 1
     .quad boot_gdt
+unfit_processor_end:
+    .long 3                             // SHUTDOWN_crash
 unfit_processor_text:
     .ascii "granite: this processor lacks long mode or no-execute pages; both are needed\n"
     .asciz "granite: end: cannot-start\n"

@@ -81,11 +81,12 @@ fn use_disk(platform: &'static Platform, parent: &Child) -> Result<ExitCode, Blo
 }
 
 fn serve_disk(platform: &'static Platform) -> Result<ExitCode, PairError> {
-    let (Some(xen), Some(&kernel)) = (platform.xen(), platform.modules().first()) else {
+    let Some(xen) = platform.xen() else { return Ok(ExitCode::FAILURE) };
+    let toolstack = Toolstack::new(xen)?;
+    let Some(&kernel) = platform.modules().first() else {
         error!("the image for the second domain is missing: cargo xtask run --example async_disk gives it");
         return Ok(ExitCode::FAILURE);
     };
-    let toolstack = Toolstack::new(xen)?;
     let config = Config { kernel, processor: Some(0), ..Config::default() };
     let mut child = Parent::start(platform, &toolstack, &config, TIMEOUT)?;
     let mut connector = LinkConnector::new(&child);

@@ -25,11 +25,12 @@ fn main(platform: &'static Platform) -> ExitCode {
 }
 
 fn launch(platform: &Platform) -> Result<ExitCode, ToolstackError> {
-    let (Some(xen), Some(kernel)) = (platform.xen(), platform.modules().first().copied()) else {
+    let Some(xen) = platform.xen() else { return Ok(ExitCode::FAILURE) };
+    let toolstack = Toolstack::new(xen)?;
+    let Some(kernel) = platform.modules().first().copied() else {
         error!("there is no module to start: cargo xtask run --example launch --module IMAGE");
         return Ok(ExitCode::FAILURE);
     };
-    let toolstack = Toolstack::new(xen)?;
     println!("the control interface is that of {}", toolstack.interface().of);
     let command_line = platform.options().get("child").unwrap_or_default();
     let mut child = toolstack.start(&Config { kernel, command_line, memory: 16, ..Config::default() })?;

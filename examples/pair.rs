@@ -34,11 +34,12 @@ fn main(platform: &'static Platform) -> ExitCode {
 
 fn be_parent(platform: &'static Platform) -> Result<ExitCode, PairError> {
     println!("Hello from domain {}, the parent, on Xen {}.", platform.dom_id(), platform.xen_version());
-    let (Some(xen), Some(kernel)) = (platform.xen(), platform.modules().first().copied()) else {
+    let Some(xen) = platform.xen() else { return Ok(ExitCode::FAILURE) };
+    let toolstack = Toolstack::new(xen)?;
+    let Some(kernel) = platform.modules().first().copied() else {
         error!("the image for the child is missing: cargo xtask run --rig pair gives it");
         return Ok(ExitCode::FAILURE);
     };
-    let toolstack = Toolstack::new(xen)?;
     let command_line = alloc::format!("child={}", platform.options().get("child").unwrap_or("well"));
     let config = Config { kernel, command_line: &command_line, processor: Some(0), ..Config::default() };
     let mut parent = Parent::start(platform, &toolstack, &config, TIMEOUT)?;

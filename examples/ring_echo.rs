@@ -128,11 +128,12 @@ fn main(platform: &'static Platform) -> ExitCode {
 }
 
 fn be_parent(platform: &'static Platform) -> Result<ExitCode, EchoError> {
-    let (Some(xen), Some(&kernel)) = (platform.xen(), platform.modules().first()) else {
+    let Some(xen) = platform.xen() else { return Ok(ExitCode::FAILURE) };
+    let toolstack = Toolstack::new(xen).map_err(PairError::Toolstack)?;
+    let Some(&kernel) = platform.modules().first() else {
         error!("the image for the second domain is missing: cargo xtask run --example ring_echo gives it");
         return Ok(ExitCode::FAILURE);
     };
-    let toolstack = Toolstack::new(xen).map_err(PairError::Toolstack)?;
     let config = Config { kernel, processor: Some(0), ..Config::default() };
     let mut child = Parent::start(platform, &toolstack, &config, Duration::from_secs(5))?;
     answer(platform, &child)?;

@@ -101,7 +101,7 @@ fn be_parent(platform: &'static Platform) -> Result<ExitCode, DemoError> {
     };
     match Toolstack::new(xen) {
         Ok(toolstack) => parent::run(platform, &toolstack),
-        Err(error @ ToolstackError::UnknownInterface(_)) => {
+        Err(error @ (ToolstackError::NotControlDomain | ToolstackError::UnknownInterface(_))) => {
             println!("{error}: both ends of the demo run in this domain (solo)");
             solo::run(platform, platform.modules().get(1).copied())
         }

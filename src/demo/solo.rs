@@ -17,6 +17,9 @@ use super::{DemoError, TIMEOUT, check, sectors};
 /// Runs both ends, on a file or on a disk in memory.
 pub fn run(platform: &'static Platform, image: Option<&'static [u8]>) -> Result<ExitCode, DemoError> {
     let (Some(xen), grants) = (platform.xen(), platform.grants()?) else { return Err(DemoError::NoImage) };
+    for option in ["path", "child"].into_iter().filter(|option| platform.options().has(option)) {
+        println!("the option {option} has no effect in one domain");
+    }
     let (own, before) = (platform.dom_id(), Before::new(grants));
     let page = Page::zeroed().ok_or(BlockError::OutOfMemory)?;
     let memory = Rc::new(grants.grant::<ReadWrite>(page, own).map_err(|failed| failed.error)?);

@@ -85,7 +85,9 @@ pub enum ToolstackError {
 impl fmt::Display for ToolstackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotControlDomain => f.write_str("only the control domain can start others"),
+            Self::NotControlDomain => {
+                f.write_str("only Xen's control domain can start others, as in the rigs solo and pair")
+            }
             Self::UnknownInterface(version) => {
                 match version {
                     Some(version) => write!(f, "Xen has the control interface {:#x}", version.0)?,

@@ -95,7 +95,9 @@ fn xl(name: &str, kernel: &str) -> String {
          memory  = 64\n\
          vcpus   = 1\n\
          on_crash    = \"preserve\"\n\
-         on_poweroff = \"destroy\"\n"
+         on_poweroff = \"destroy\"\n\
+         # A triple fault is a reboot. Restarted, the guest would meet it again.\n\
+         on_reboot   = \"destroy\"\n"
     )
 }
 
@@ -106,7 +108,7 @@ fn libvirt(name: &str, kernel: &str) -> String {
         "<!-- For libvirt: virsh -c xen:///system create {name}.xml -->\n\
          <domain type='xen'>\n  <name>{name}</name>\n  <memory unit='MiB'>64</memory>\n  <vcpu>1</vcpu>\n  <os>\n    \
          <type arch='x86_64' machine='xenpvh'>xenpvh</type>\n    <kernel>{kernel}</kernel>\n    \
-         <cmdline>log=info</cmdline>\n  </os>\n  <on_crash>preserve</on_crash>\n</domain>\n"
+         <cmdline>log=info</cmdline>\n  </os>\n  <on_reboot>destroy</on_reboot>\n  <on_crash>preserve</on_crash>\n</domain>\n"
     )
 }
 

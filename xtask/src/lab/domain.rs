@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::dom0::{Dom0, Finish, Output, SHARED};
@@ -42,6 +43,8 @@ pub struct Domains<'a> {
     pub image: &'a Image,
     /// Their command line.
     pub line: &'a str,
+    /// A file for them, if any.
+    pub module: Option<&'a Path>,
     /// Their shape.
     pub shape: &'a Shape,
     /// Their number.
@@ -79,6 +82,10 @@ impl Domains<'_> {
         let shared = dom0.shared();
         let kernel = shared.join("guest");
         fs::copy(&self.image.stripped, &kernel).context("copying to", &kernel)?;
+        if let Some(module) = self.module {
+            let file = shared.join("module");
+            fs::copy(module, &file).context("copying to", &file)?;
+        }
         for name in self.names() {
             let file = shared.join(format!("{name}.cfg"));
             fs::write(&file, self.configuration(&name)).context("writing", &file)?;
@@ -121,10 +128,11 @@ impl Domains<'_> {
     /// Returns a guest's configuration. Its domain stays when it ends, until it is destroyed.
     fn configuration(&self, name: &str) -> String {
         let Shape { vcpus, memory, more } = self.shape;
+        let ramdisk = self.module.map_or(String::new(), |_| format!("ramdisk = \"{SHARED}/module\"\n"));
         // Without `vcpus`, libxl fails for a guest of 16 MiB.
         format!(
             "name = \"{name}\"\ntype = \"pvh\"\nkernel = \"{SHARED}/guest\"\ncmdline = {}\nmemory = {memory}\n\
-             vcpus = {vcpus}\non_poweroff = \"preserve\"\non_reboot = \"preserve\"\non_crash = \"preserve\"\n{more}\n",
+             vcpus = {vcpus}\non_poweroff = \"preserve\"\non_reboot = \"preserve\"\non_crash = \"preserve\"\n{ramdisk}{more}\n",
             string(self.line)
         )
     }

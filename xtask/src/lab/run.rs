@@ -30,13 +30,15 @@ pub fn open(choice: &Choice) -> Result<Dom0> {
 /// If the lab or the image can't be prepared.
 pub fn run(arguments: &Run) -> Result<u8> {
     let machine = &arguments.machine;
-    if arguments.gdb || machine.module.is_some() {
-        return Err(Error::new("the rig lab has neither --gdb nor --module"));
+    if arguments.gdb {
+        return Err(Error::new("the rig lab has no --gdb: use solo or direct"));
     }
     let image = build::build(&arguments.program, arguments.optimised)?;
+    let module = machine.module.as_deref();
     let mut dom0 = open(&arguments.choice)?;
     let shape = Shape { vcpus: machine.smp, memory: machine.memory, more: arguments.cfg.join("\n") };
-    let domains = Domains { image: &image, line: &arguments.line, shape: &shape, count: arguments.guests };
+    let domains =
+        Domains { image: &image, line: &arguments.line, module, shape: &shape, count: arguments.guests };
     let mut screen = Screen::new(machine.verbose);
     let boot = domains.run(&mut dom0, arguments.deadline(), &mut |line| screen.show(line))?;
     screen.end(boot.outcome != Outcome::Success);

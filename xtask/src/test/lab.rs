@@ -42,6 +42,15 @@ const fn guest(
     Guest { name, program, line, vcpus: 1, memory: 64, more: "", count: 1, status, shows, seconds: 60 }
 }
 
+macro_rules! ten {
+    ($text:expr) => {
+        concat!($text, $text, $text, $text, $text, $text, $text, $text, $text, $text)
+    };
+}
+
+/// A command line with its last option after the first 900 bytes.
+const LONG: &str = concat!(ten!(ten!("log=info ")), "case=wrong-exit");
+
 const SUCCESS: &[&str] = &["granite: end: success"];
 
 const GUESTS: &[Guest] = &[
@@ -71,6 +80,11 @@ const GUESTS: &[Guest] = &[
     },
     guest("faults_three_times", "tests/die", "case=triple-fault", 3, &["the guest crashed: a triple fault"]),
     Guest { seconds: 4, ..guest("hangs", "tests/die", "case=hang", 124, &["here it hangs"]) },
+    Guest {
+        more: "cpuid = \"host,nx=0\"",
+        ..guest("processor_without_nx", "hello", "", 2, &["lacks long mode or no-execute pages"])
+    },
+    guest("line_of_1000_bytes", "tests/die", LONG, 1, &["granite: end: failure 7"]),
     Guest {
         memory: 100_000,
         ..guest("too_large", "hello", "", 2, &["xl did not create the guest", "libxl"])
@@ -117,7 +131,8 @@ fn run_one(session: &mut Session<'_>, guest: &Guest) -> Result<()> {
         None => build::build(&Program::Example(guest.program.to_owned()), true)?,
     };
     let shape = Shape { vcpus: guest.vcpus, memory: guest.memory, more: guest.more.to_owned() };
-    let domains = Domains { image: &image, line: guest.line, shape: &shape, count: guest.count };
+    let domains =
+        Domains { image: &image, line: guest.line, module: None, shape: &shape, count: guest.count };
     let report = session.report;
     let dom0 = session.lab()?;
     let before = Census::take(dom0)?;

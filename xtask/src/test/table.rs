@@ -60,7 +60,7 @@ fn run_with(session: &mut Session<'_>, rig: Rig, smp: u32, options: &str) -> Res
     let image = session.image("guest", true)?;
     let mut machine = Machine { rig, smp, memory: MEMORY, ..Machine::default() };
     let mut line = format!("rig={rig} probe=\"a,b two words\" mem={MEMORY} smp={smp}");
-    if rig == Rig::Solo {
+    if matches!(rig, Rig::Solo | Rig::Lab) {
         let module = image.stripped.with_file_name("module");
         guest::write_whole(&module, MODULE.as_bytes())?;
         machine.module = Some(module);
@@ -122,7 +122,8 @@ pub fn follow(
         };
         let boot = if rig == Rig::Lab {
             let shape = Shape { vcpus: smp, memory: machine.memory, more: String::new() };
-            let domains = Domains { image, line: &line, shape: &shape, count: 1 };
+            let module = machine.module.as_deref();
+            let domains = Domains { image, line: &line, module, shape: &shape, count: 1 };
             domains.run(session.lab()?, Some(DEADLINE), &mut show)?
         } else {
             boot::boot(machine, &session.tools()?, image, &line, Some(DEADLINE), show)?
