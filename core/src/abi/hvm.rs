@@ -6,6 +6,18 @@ use super::{DomId, assert_layout};
 #[doc(alias = "HVMOP_set_param")]
 pub const SET_PARAM: u32 = 0;
 
+/// Reads a parameter into [`Param`].
+#[doc(alias = "HVMOP_get_param")]
+pub const GET_PARAM: u32 = 1;
+
+/// The parameter with the frame number of the console's page ([`console`](super::console)).
+#[doc(alias = "HVM_PARAM_CONSOLE_PFN")]
+pub const PARAM_CONSOLE_PFN: u32 = 17;
+
+/// The parameter with the event channel's port of the console.
+#[doc(alias = "HVM_PARAM_CONSOLE_EVTCHN")]
+pub const PARAM_CONSOLE_EVTCHN: u32 = 18;
+
 /// The parameter for how Xen notifies the domain of events.
 #[doc(alias = "HVM_PARAM_CALLBACK_IRQ")]
 pub const PARAM_CALLBACK_IRQ: u32 = 0;

@@ -5,6 +5,7 @@
 //! is data, not undefined behaviour.
 
 pub mod blkif;
+pub mod console;
 pub mod cpuid;
 pub mod domctl;
 pub mod errno;

@@ -1,12 +1,16 @@
-//! A byte stream in each direction: a page of indices, and data pages. The first half of the data is `in` and the
-//! second is `out`, as seen by the front. 9pfs and PV Calls use it.
+//! A byte stream in each direction: indices, and the bytes. `in` and `out` are named as the front sees them.
+//!
+//! | | made by | layout |
+//! |---|---|---|
+//! | 9pfs, PV Calls | the front: [`Stream::new`] | a page of indices, and data pages: first `in`, then `out` |
+//! | console | the toolstack: [`Stream::console`] | all in one page |
 
 use core::fmt;
 use core::marker::PhantomData;
 
 use super::{Back, Front, Notify, PeerBroke, RingMemory};
-use crate::abi::PAGE_SIZE;
 use crate::abi::grant::GrantRef;
+use crate::abi::{PAGE_SIZE, console};
 use crate::sync::atomic::Ordering;
 
 /// The largest order (log2 of the number of data pages) whose references fit into the page of indices.
@@ -16,15 +20,49 @@ const RING_ORDER: usize = 128;
 const REFS: usize = 132;
 const _: () = assert!(REFS + (4 << MAX_ORDER) <= PAGE_SIZE as usize);
 
-/// The offsets of one direction's indices.
+/// The places of one direction: the offsets of its indices, and of its bytes in the data.
 #[derive(Clone, Copy, Debug)]
-struct Indices {
+struct Direction {
     consumer: usize,
     producer: usize,
+    start: usize,
+    /// Bytes, a power of two.
+    size: u32,
 }
 
-const IN: Indices = Indices { consumer: 0, producer: 4 };
-const OUT: Indices = Indices { consumer: 64, producer: 68 };
+/// The places of both directions.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    input: Direction,
+    output: Direction,
+}
+
+impl Layout {
+    /// The layout of `DEFINE_XEN_FLEX_RING`, for data of `len` bytes.
+    const fn flex(len: usize) -> Self {
+        let size = (len / 2) as u32;
+        Self {
+            input: Direction { consumer: 0, producer: 4, start: 0, size },
+            output: Direction { consumer: 64, producer: 68, start: len / 2, size },
+        }
+    }
+
+    /// The layout of the console's page.
+    const CONSOLE: Self = Self {
+        input: Direction {
+            consumer: console::IN_CONSUMER,
+            producer: console::IN_PRODUCER,
+            start: 0,
+            size: 1024,
+        },
+        output: Direction {
+            consumer: console::OUT_CONSUMER,
+            producer: console::OUT_PRODUCER,
+            start: console::OUT,
+            size: 2048,
+        },
+    };
+}
 
 /// An end of a stream: [`Front`] or [`Back`].
 pub trait End: super::Role {
@@ -48,8 +86,9 @@ impl End for Back {
 pub struct Stream<E: End, I: RingMemory, D: RingMemory> {
     indices: I,
     data: D,
-    /// Bytes per direction, a power of two.
-    size: u32,
+    /// The direction that this end reads, and the one it writes.
+    inward: Direction,
+    outward: Direction,
     written: u32,
     read: u32,
     /// The peer's indices as last seen. They must not go back.
@@ -92,7 +131,27 @@ impl<I: RingMemory, D: RingMemory> Stream<Front, I, D> {
         }
         // Release: pairs with the Acquire of `references`.
         indices.store(RING_ORDER, order, Ordering::Release);
-        Some(Self::with(indices, data))
+        let layout = Layout::flex(data.len());
+        Some(Self::with(indices, data, layout))
+    }
+}
+
+impl<M: RingMemory + Clone> Stream<Front, M, M> {
+    /// Attaches to a console, whose page the toolstack made. Goes on where its indices are. Returns `None` if the
+    /// memory isn't a page, or if the indices are impossible.
+    #[doc(alias = "xencons_interface")]
+    pub fn console(page: M) -> Option<Self> {
+        if page.len() != PAGE_SIZE as usize {
+            return None;
+        }
+        let mut stream = Self::with(page.clone(), page, Layout::CONSOLE);
+        let load = |at| stream.indices.load(at, Ordering::Relaxed);
+        let (written, read) = (load(stream.outward.producer), load(stream.inward.consumer));
+        (stream.written, stream.read, stream.given) = (written, read, read);
+        // The lowest valid index: the peer may have taken everything, or nothing of a full buffer.
+        stream.taken = written.wrapping_sub(stream.outward.size);
+        let fits = stream.room().and_then(|_| stream.waiting());
+        fits.is_ok().then_some(stream)
     }
 }
 
@@ -103,25 +162,22 @@ impl<I: RingMemory, D: RingMemory> Stream<Back, I, D> {
         let pages = data.len() / PAGE_SIZE as usize;
         let is_whole = data.len().is_multiple_of(PAGE_SIZE as usize);
         let fits = is_whole && pages.is_power_of_two() && pages <= 1 << MAX_ORDER;
-        (fits && indices.len() == PAGE_SIZE as usize).then(|| Self::with(indices, data))
+        let layout = Layout::flex(data.len());
+        (fits && indices.len() == PAGE_SIZE as usize).then(|| Self::with(indices, data, layout))
     }
 }
 
 impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
-    fn with(indices: I, data: D) -> Self {
-        let size = (data.len() / 2) as u32;
+    fn with(indices: I, data: D, Layout { input, output }: Layout) -> Self {
+        let (inward, outward) = if E::IS_FRONT { (input, output) } else { (output, input) };
         let (written, read, taken, given) = (0, 0, 0, 0);
-        Self { indices, data, size, written, read, taken, given, closed: None, _end: PhantomData }
+        Self { indices, data, inward, outward, written, read, taken, given, closed: None, _end: PhantomData }
     }
 
-    const fn directions() -> (Indices, Indices) {
-        if E::IS_FRONT { (IN, OUT) } else { (OUT, IN) }
-    }
-
-    /// Returns the bytes per direction.
+    /// Returns how many bytes fit into the direction written by this end.
     #[doc(alias = "XEN_FLEX_RING_SIZE")]
     pub fn size(&self) -> u32 {
-        self.size
+        self.outward.size
     }
 
     /// Reads an index of the peer. It must not be below `min`, its last value, or above `max` (modulo 2^32).
@@ -142,9 +198,8 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     pub fn room(&mut self) -> Result<u32, PeerBroke> {
-        let (_, out) = Self::directions();
-        self.taken = self.look(out.consumer, self.taken, self.written)?;
-        Ok(self.size - self.written.wrapping_sub(self.taken))
+        self.taken = self.look(self.outward.consumer, self.taken, self.written)?;
+        Ok(self.outward.size - self.written.wrapping_sub(self.taken))
     }
 
     /// Returns how many bytes can be read without waiting.
@@ -154,8 +209,8 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     #[doc(alias = "XEN_FLEX_RING_QUEUED")]
     pub fn waiting(&mut self) -> Result<u32, PeerBroke> {
-        let (into, _) = Self::directions();
-        self.given = self.look(into.producer, self.given, self.read.wrapping_add(self.size))?;
+        let max = self.read.wrapping_add(self.inward.size);
+        self.given = self.look(self.inward.producer, self.given, max)?;
         Ok(self.given.wrapping_sub(self.read))
     }
 
@@ -166,13 +221,12 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(usize, Notify), PeerBroke> {
-        let (_, out) = Self::directions();
         let len = bytes.len().min(self.room()? as usize);
-        let half = if E::IS_FRONT { self.size as usize } else { 0 };
-        let at = (self.written & (self.size - 1)) as usize;
-        let first = len.min(self.size as usize - at);
-        self.data.write(half + at, &bytes[..first]);
-        self.data.write(half, &bytes[first..len]);
+        let out = self.outward;
+        let at = (self.written & (out.size - 1)) as usize;
+        let first = len.min(out.size as usize - at);
+        self.data.write(out.start + at, &bytes[..first]);
+        self.data.write(out.start, &bytes[first..len]);
         self.written = self.written.wrapping_add(len as u32);
         // Release: pairs with the Acquire of `look` on the other side: a peer that sees the index also sees
         // the bytes.
@@ -187,13 +241,12 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
     ///
     /// [`PeerBroke`] if the peer's index is out of bounds, now or in an earlier call.
     pub fn read(&mut self, into: &mut [u8]) -> Result<(usize, Notify), PeerBroke> {
-        let (inward, _) = Self::directions();
         let len = into.len().min(self.waiting()? as usize);
-        let half = if E::IS_FRONT { 0 } else { self.size as usize };
-        let at = (self.read & (self.size - 1)) as usize;
-        let first = len.min(self.size as usize - at);
-        self.data.read(half + at, &mut into[..first]);
-        self.data.read(half, &mut into[first..len]);
+        let inward = self.inward;
+        let at = (self.read & (inward.size - 1)) as usize;
+        let first = len.min(inward.size as usize - at);
+        self.data.read(inward.start + at, &mut into[..first]);
+        self.data.read(inward.start, &mut into[first..len]);
         self.read = self.read.wrapping_add(len as u32);
         // Release: pairs with the Acquire of `look` on the other side: our reads come before the peer
         // overwrites the bytes.
@@ -205,7 +258,7 @@ impl<E: End, I: RingMemory, D: RingMemory> Stream<E, I, D> {
 impl<E: End, I: RingMemory, D: RingMemory> fmt::Debug for Stream<E, I, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
-            .field("size", &self.size)
+            .field("size", &self.size())
             .field("written", &self.written)
             .field("read", &self.read)
             .field("closed", &self.closed)

@@ -305,3 +305,54 @@ fn a_stream_whose_peer_lies_is_closed() {
     let error = references(&indices).map(|_| ()).unwrap_err();
     assert_eq!(error, PeerBroke::Order { claimed: MAX_ORDER + 1, max: MAX_ORDER });
 }
+
+#[test]
+fn a_console_goes_on_where_its_indices_are() {
+    const IN_CONS: usize = 3072;
+    const IN_PROD: usize = 3076;
+    const OUT_CONS: usize = 3080;
+    const OUT_PROD: usize = 3084;
+    for start in [0, 7, u32::MAX - 100] {
+        let page = memory(4096);
+        for at in [IN_CONS, IN_PROD, OUT_CONS, OUT_PROD] {
+            page.store(at, start, Ordering::Relaxed);
+        }
+        let mut console = Stream::console(page.clone()).unwrap();
+        assert_eq!(console.size(), 2048);
+        // More than the buffer holds: the rest waits for the daemon.
+        let text: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();
+        assert_eq!(console.write(&text).unwrap(), (2048, Notify::Send));
+        assert_eq!(console.write(&text[2048..]).unwrap(), (0, Notify::Unneeded));
+        assert_eq!(page.load(OUT_PROD, Ordering::Relaxed), start.wrapping_add(2048));
+        let mut out = vec![0; 2048];
+        page.read(1024, &mut out);
+        out.rotate_left(start as usize % 2048);
+        assert_eq!(out, text[..2048]);
+        page.store(OUT_CONS, start.wrapping_add(1000), Ordering::Relaxed);
+        assert_eq!(console.write(&text[2048..]).unwrap().0, 952);
+        // The daemon types.
+        let at = start as usize % 1024;
+        page.write(at, &b"ls\n"[..(1024 - at).min(3)]);
+        page.write(0, &b"ls\n"[(1024 - at).min(3)..]);
+        page.store(IN_PROD, start.wrapping_add(3), Ordering::Relaxed);
+        let mut typed = [0; 8];
+        assert_eq!(console.read(&mut typed).unwrap(), (3, Notify::Send));
+        assert_eq!(&typed[..3], b"ls\n");
+        assert_eq!(page.load(IN_CONS, Ordering::Relaxed), start.wrapping_add(3));
+    }
+}
+
+#[test]
+fn a_console_with_impossible_indices_is_refused() {
+    let with = |at: usize, value| {
+        let page = memory(4096);
+        page.write(3072, &[0; 16]);
+        page.store(at, value, Ordering::Relaxed);
+        Stream::console(page).is_some()
+    };
+    // Between the two indices of a direction lies at most its size.
+    assert!(with(3076, 1024) && with(3084, 2048));
+    assert!(!with(3076, 1025) && !with(3084, 2049));
+    assert!(!with(3072, 1) && !with(3080, 1), "read, but never written");
+    assert!(Stream::console(memory(2048)).is_none());
+}

@@ -1,6 +1,7 @@
 //! The structures in rings, and the states of connecting ends.
 
 use granite_core::abi::blkif::{self, Discard, MAX_SEGMENTS, Operation, Request, Response, Segment, Status};
+use granite_core::abi::console;
 use granite_core::abi::xenbus::State;
 use granite_core::block::Blkif;
 use granite_core::ring;
@@ -27,6 +28,15 @@ pub fn structures(rows: &mut Vec<Row>) {
         ("nr_sectors", offset_of!(Discard, nr_sectors)),
     ];
     let row = |(field, at)| (format!("offsetof(struct blkif_request_discard, {field})"), at as u64);
+    rows.extend(offsets.map(row));
+    let offsets = [
+        ("out", console::OUT),
+        ("in_cons", console::IN_CONSUMER),
+        ("in_prod", console::IN_PRODUCER),
+        ("out_cons", console::OUT_CONSUMER),
+        ("out_prod", console::OUT_PRODUCER),
+    ];
+    let row = |(field, at)| (format!("offsetof(struct xencons_interface, {field})"), at as u64);
     rows.extend(offsets.map(row));
     rows.push(("sizeof(union blkif_sring_entry)".into(), ring::slot_size::<Blkif>() as u64));
     rows.push(("offsetof(struct blkif_sring, ring)".into(), ring::HEADER as u64));
