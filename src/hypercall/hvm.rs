@@ -1,7 +1,9 @@
 //! Parameters of a domain with addresses translated by Xen.
 
 use super::{Hypercall, Number};
-use crate::abi::hvm::{CALLBACK_TYPE_SHIFT, CALLBACK_TYPE_VECTOR, PARAM_CALLBACK_IRQ, Param, SET_PARAM};
+use crate::abi::hvm::{
+    CALLBACK_TYPE_SHIFT, CALLBACK_TYPE_VECTOR, GET_PARAM, PARAM_CALLBACK_IRQ, Param, SET_PARAM,
+};
 use crate::abi::{DomId, XenErrno};
 
 /// Makes Xen signal events to each vCPU by an interrupt on `vector`. It bypasses the interrupt controller, so no
@@ -20,6 +22,19 @@ pub fn deliver_events_by(xen: &impl Hypercall, vector: u8) -> Result<(), XenErrn
     let argument = Param { domid: DomId::SELF, pad: 0, index: PARAM_CALLBACK_IRQ, value };
     // SAFETY: Xen reads the argument, which outlives the call.
     unsafe { xen.call(Number::HVM_OP, [SET_PARAM.into(), &raw const argument as u64, 0, 0, 0]) }.map(drop)
+}
+
+/// Returns a parameter of this domain. One that was never set is 0.
+///
+/// # Errors
+///
+/// `EINVAL` if Xen has no such parameter; otherwise Xen's errno.
+#[doc(alias = "HVMOP_get_param")]
+pub fn param(xen: &impl Hypercall, index: u32) -> Result<u64, XenErrno> {
+    let mut argument = Param { domid: DomId::SELF, pad: 0, index, value: 0 };
+    // SAFETY: Xen reads and writes the argument, which outlives the call.
+    unsafe { xen.call(Number::HVM_OP, [GET_PARAM.into(), &raw mut argument as u64, 0, 0, 0]) }?;
+    Ok(argument.value)
 }
 
 #[cfg(test)]

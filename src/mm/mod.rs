@@ -11,6 +11,7 @@ pub mod page_tables;
 pub(crate) mod ram;
 pub mod shared;
 pub mod shared_info;
+pub(crate) mod toolstack_page;
 pub mod windows;
 
 pub use guest::Guest;

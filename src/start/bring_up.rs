@@ -78,6 +78,11 @@ fn bring_up(
     memory::set_up(&ram, windows, modules.iter().cloned())?;
     // SAFETY: `modules_in` chose modules in RAM outside the image, and `memory::set_up` reserved them.
     let modules = unsafe { slices(&modules) };
+    if let Ok(xen) = xen
+        && !start_info.is_initial_domain()
+    {
+        console::add_pv(xen);
+    }
     log::debug!("start info version {}, {} KiB of RAM", start_info.version(), ram.bytes() / 1024);
 
     if let Err(not_xen) = xen

@@ -85,7 +85,7 @@ const EMPTY_GZIP: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 3, 0, 0, 0, 0, 0
 
 fn xl(name: &str, kernel: &str) -> String {
     format!(
-        "# For xl: xl create {name}.cfg; what it prints is in `xl dmesg`, if Xen's guest_loglvl is all.\n\
+        "# For xl: xl create -c {name}.cfg shows what it prints.\n\
          type    = \"pvh\"\n\
          name    = \"{name}\"\n\
          kernel  = \"{kernel}\"\n\

@@ -1,10 +1,13 @@
-//! The console: text for the operator of the guest.
+//! The console: text for the operator of the guest. A domU has two: the toolstack's (`xl console`), and Xen's log.
+
+mod pv;
 
 use core::fmt::{self, Write};
 
 use crate::arch::port;
 use crate::hypercall::{self, Xen};
 use crate::sync::IrqMutex;
+use pv::PvConsole;
 
 /// The destination of text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,10 +28,12 @@ pub enum Output {
 /// Size of the line buffer in bytes: one hypercall sends a line, not a fragment.
 const BUFFER: usize = 256;
 
-/// The console: a line buffer and its destination.
+/// The console: a line buffer and its destinations.
 #[derive(Debug)]
 pub struct Console {
     output: Output,
+    /// The toolstack's console, in a domU that has one.
+    pv: Option<PvConsole>,
     buffer: heapless::Vec<u8, BUFFER>,
     /// The last line has not ended.
     mid_line: bool,
@@ -42,7 +47,7 @@ impl Console {
         let output = Output::Early;
         #[cfg(not(granite_guest))]
         let output = Output::Host;
-        Self { output, buffer: heapless::Vec::new(), mid_line: false }
+        Self { output, pv: None, buffer: heapless::Vec::new(), mid_line: false }
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -64,6 +69,9 @@ impl Console {
     /// Sends the buffered text.
     fn flush(&mut self) {
         send(&mut self.output, &self.buffer);
+        if let Some(pv) = &mut self.pv {
+            pv.write(&self.buffer);
+        }
         self.buffer.clear();
     }
 }
@@ -95,6 +103,16 @@ pub(crate) fn direct_to(output: Output) {
     CONSOLE.with(|console| {
         console.flush();
         console.output = output;
+    });
+}
+
+/// Also sends all further text to the toolstack's console, if there is one.
+#[cfg(granite_guest)]
+pub(crate) fn add_pv(xen: Xen) {
+    let found = PvConsole::find(xen);
+    CONSOLE.with(|console| {
+        console.flush();
+        console.pv = found;
     });
 }
 

@@ -65,30 +65,57 @@ pub fn grants_in_use(dom0: &mut Dom0) -> Result<Vec<String>> {
             is_last(line)
         })?;
     }
-    Ok(lines.iter().filter(|line| reference(line).is_some_and(|gref| gref >= FIRST_FREE)).cloned().collect())
+    Ok(in_use(&lines))
+}
+
+/// Returns the entries used by another domain, beyond the toolstack's own. A domain that has ended keeps its mappings of
+/// its own grants until it is destroyed.
+fn in_use(lines: &[String]) -> Vec<String> {
+    let mut owner = None;
+    let is_in_use = |line: &&String| {
+        owner = granter(line).or(owner);
+        entry(line).is_some_and(|(gref, peer)| gref >= FIRST_FREE && Some(peer) != owner)
+    };
+    lines.iter().filter(is_in_use).cloned().collect()
+}
+
+/// Reads the domain whose table follows: `(XEN) [    4.1] grant-table for remote d1 (v1)`.
+fn granter(line: &str) -> Option<u16> {
+    let (_, rest) = line.strip_prefix("(XEN)")?.split_once("grant-table for remote d")?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 fn is_last(line: &str) -> bool {
     line.contains("gnttab_usage_print_all ] done")
 }
 
-/// Reads the reference of an entry: `(XEN) [    4.1] [0x001]      0 0x03f7fe 0x00000001 ...`.
-fn reference(line: &str) -> Option<u32> {
+/// Reads an entry's reference and peer: `(XEN) [    4.1] [0x001]      0 0x03f7fe 0x00000001 ...`.
+fn entry(line: &str) -> Option<(u32, u16)> {
     let (_, rest) = line.strip_prefix("(XEN)")?.split_once("[0x")?;
-    u32::from_str_radix(rest.split_once(']')?.0, 16).ok()
+    let (gref, rest) = rest.split_once(']')?;
+    let peer = rest.split_whitespace().next()?.parse().ok()?;
+    Some((u32::from_str_radix(gref, 16).ok()?, peer))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::reference;
+    use super::in_use;
 
     #[test]
-    fn entries_are_read() {
+    fn only_grants_used_by_others_count() {
+        let lines = [
+            "(XEN) [   24.9] gnttab_usage_print_all [ key 'g' pressed",
+            "(XEN) [   24.9] grant-table for remote d1 (v1)",
+            "(XEN) [   24.9] [0x001]      0 0x03f7fe 0x1          0 0x0feffe 0x19",
+            "(XEN) [   24.9] [0x01f]      1 0x03f7fe 0x1          1 0x0feffe 0x19",
+            "(XEN) [   24.9] [0x020]      0 0x03f7fe 0x1          0 0x0feffe 0x19",
+            "[0x021]      0 0x03f7fe 0x1",
+        ]
+        .map(String::from);
         assert_eq!(
-            reference("(XEN) [   24.9] [0x01f]      0 0x03f7fe 0x1          0 0x0feffe 0x19"),
-            Some(31)
+            in_use(&lines),
+            [lines[4].clone()],
+            "not the toolstack's, not the domain's own, not text of others"
         );
-        assert_eq!(reference("(XEN) [   24.9] gnttab_usage_print_all ] done"), None);
-        assert_eq!(reference("[0x01f]"), None);
     }
 }

@@ -16,6 +16,8 @@ use crate::symbols::{self, Symbols};
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// The time for `xl` itself, beyond the guests' own timeout.
 const GRACE: Duration = Duration::from_secs(30);
+/// The folder with the logs of the console's daemon.
+const CONSOLES: &str = "/var/log/xen/console";
 /// The status of `timeout` after it has ended its command by SIGTERM.
 const TERMINATED: u8 = 143;
 
@@ -90,6 +92,8 @@ impl Domains<'_> {
             let file = shared.join(format!("{name}.cfg"));
             fs::write(&file, self.configuration(&name)).context("writing", &file)?;
         }
+        // The daemon appends to the log of an earlier guest of the same name.
+        dom0.expect(&format!("rm -f {CONSOLES}/guest-*.log"))?;
         let mut seen = Seen::new(self);
         let started = Instant::now();
         let finish =
@@ -109,6 +113,15 @@ impl Domains<'_> {
         }
         let outcome = seen.outcome(&reasons, finish);
         Ok(Boot { outcome, duration, log: seen.log })
+    }
+
+    /// Returns the text that each guest wrote to its console, from the daemon's logs.
+    ///
+    /// # Errors
+    ///
+    /// If a guest has no log, or the control domain is gone.
+    pub fn consoles(&self, dom0: &mut Dom0) -> Result<Vec<String>> {
+        self.names().map(|name| dom0.output(&format!("cat {CONSOLES}/guest-{name}.log"))).collect()
     }
 
     /// Destroys the guests.

@@ -1,0 +1,83 @@
+//! The console of a domU: a page shared with the toolstack's daemon. `xl console` shows its text.
+
+use crate::abi::event::Port;
+use crate::abi::hvm::{PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN};
+use crate::arch;
+use crate::hypercall::{Xen, event, hvm, sched};
+use crate::mm::{SharedBytes, toolstack_page};
+use crate::ring::Front;
+use crate::ring::stream::Stream;
+
+/// How long a full buffer is waited for, in ticks of the time-stamp counter: a tenth of a second, more or less. The
+/// clock isn't used, because the first use of the clock starts other parts, which may print.
+const PATIENCE: u64 = 1 << 28;
+
+/// The console's page, and the port that wakes the daemon.
+#[derive(Debug)]
+pub struct PvConsole {
+    stream: Stream<Front, SharedBytes<'static>, SharedBytes<'static>>,
+    xen: Xen,
+    port: Port,
+    /// Whether the daemon took something, or hasn't been waited for in vain. Otherwise text that doesn't fit is lost.
+    is_served: bool,
+}
+
+impl PvConsole {
+    /// Finds the console that the toolstack made. Returns `None` if there is none, or if its page can't be mapped.
+    pub fn find(xen: Xen) -> Option<Self> {
+        let page = toolstack_page::map(&xen, PARAM_CONSOLE_PFN)?;
+        let port = Port(u32::try_from(hvm::param(&xen, PARAM_CONSOLE_EVTCHN).ok()?).ok()?);
+        Some(Self { stream: Stream::console(page)?, xen, port, is_served: true })
+    }
+
+    /// Writes text, with `\r\n` for each end of a line, as terminals need it.
+    pub fn write(&mut self, text: &[u8]) {
+        for piece in text.split_inclusive(|&byte| byte == b'\n') {
+            match piece.split_last() {
+                Some((b'\n', line)) => {
+                    self.write_all(line);
+                    self.write_all(b"\r\n");
+                }
+                _ => self.write_all(piece),
+            }
+        }
+    }
+
+    /// Writes bytes. If the daemon takes nothing for a while, the rest is lost.
+    fn write_all(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            // A daemon that broke the ring is lost for good.
+            let Ok((written, notify)) = self.stream.write(bytes) else { return };
+            if notify.is_needed() {
+                let _ = event::send(&self.xen, self.port);
+                self.is_served |= written > 0 && written < bytes.len();
+            }
+            bytes = &bytes[written..];
+            if !bytes.is_empty() && !self.wait_for_room() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is room. Returns whether there is.
+    fn wait_for_room(&mut self) -> bool {
+        let started = arch::time_stamp();
+        let patience = if self.is_served { PATIENCE } else { 0 };
+        loop {
+            match self.stream.room() {
+                Ok(0) => {}
+                Ok(_) => {
+                    self.is_served = true;
+                    return true;
+                }
+                Err(_) => return false,
+            }
+            if arch::time_stamp().wrapping_sub(started) >= patience {
+                self.is_served = false;
+                return false;
+            }
+            // The daemon may run on this processor.
+            sched::yield_now(&self.xen);
+        }
+    }
+}
