@@ -179,8 +179,8 @@ pub const BUGS: &[(Mutant, Check)] = &[
         (
             "an_index_of_a_stream_goes_back",
             "core/src/ring/stream.rs",
-            "self.look(into.producer, self.given, ",
-            "self.look(into.producer, self.read, ",
+            "self.look(self.inward.producer, self.given, ",
+            "self.look(self.inward.producer, self.read, ",
         ),
         "ring::tests",
     ),
@@ -188,8 +188,8 @@ pub const BUGS: &[(Mutant, Check)] = &[
         (
             "room_of_a_stream_goes_back",
             "core/src/ring/stream.rs",
-            "self.look(out.consumer, self.taken, self.written)",
-            "self.look(out.consumer, self.written.wrapping_sub(self.size), self.written)",
+            "self.look(self.outward.consumer, self.taken, self.written)",
+            "self.look(self.outward.consumer, self.written.wrapping_sub(self.outward.size), self.written)",
         ),
         "ring::tests",
     ),
