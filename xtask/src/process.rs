@@ -1,7 +1,7 @@
 //! Child processes, none of which outlives xtask.
 
 use std::io::{self, BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +42,11 @@ impl Guarded {
     /// Returns the child's output, once.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.0.stdout.take()
+    }
+
+    /// Returns the child's input, once.
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.0.stdin.take()
     }
 
     /// Returns whether the child has ended.

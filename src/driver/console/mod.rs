@@ -1,5 +1,7 @@
 //! The console: text for the operator of the guest. A domU has two: the toolstack's (`xl console`), and Xen's log.
 
+mod editor;
+mod input;
 mod pv;
 
 use core::fmt::{self, Write};
@@ -7,6 +9,7 @@ use core::fmt::{self, Write};
 use crate::arch::port;
 use crate::hypercall::{self, Xen};
 use crate::sync::IrqMutex;
+pub use input::{Input, InputError};
 use pv::PvConsole;
 
 /// The destination of text.
@@ -114,6 +117,11 @@ pub(crate) fn add_pv(xen: Xen) {
         console.flush();
         console.pv = found;
     });
+}
+
+/// Sends text that is still buffered, because its line hasn't ended.
+pub fn flush() {
+    CONSOLE.with(Console::flush);
 }
 
 /// Returns the current destination of text.

@@ -5,8 +5,8 @@ use crate::abi::hvm::{PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN};
 use crate::arch;
 use crate::hypercall::{Xen, event, hvm, sched};
 use crate::mm::{SharedBytes, toolstack_page};
-use crate::ring::Front;
 use crate::ring::stream::Stream;
+use crate::ring::{Front, PeerBroke};
 
 /// How long a full buffer is waited for, in ticks of the time-stamp counter: a tenth of a second, more or less. The
 /// clock isn't used, because the first use of the clock starts other parts, which may print.
@@ -28,6 +28,24 @@ impl PvConsole {
         let page = toolstack_page::map(&xen, PARAM_CONSOLE_PFN)?;
         let port = Port(u32::try_from(hvm::param(&xen, PARAM_CONSOLE_EVTCHN).ok()?).ok()?);
         Some(Self { stream: Stream::console(page)?, xen, port, is_served: true })
+    }
+
+    /// Returns the port that wakes the daemon, and through which it announces input.
+    pub fn channel(&self) -> (Xen, Port) {
+        (self.xen, self.port)
+    }
+
+    /// Reads input, as far as it fits.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerBroke`] if the daemon broke the ring.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize, PeerBroke> {
+        let (count, notify) = self.stream.read(into)?;
+        if notify.is_needed() {
+            let _ = event::send(&self.xen, self.port);
+        }
+        Ok(count)
     }
 
     /// Writes text, with `\r\n` for each end of a line, as terminals need it.

@@ -1,9 +1,10 @@
 //! A running control domain: a QEMU with Xen and Linux, whose init runs commands.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -59,6 +60,10 @@ pub struct Dom0 {
     /// Whether the agent waits for a command.
     is_idle: bool,
     console: Lines<ChildStdout>,
+    /// The input of the machine's console, which Xen passes to Linux.
+    keyboard: ChildStdin,
+    /// Whether xtask's own input goes there.
+    is_typing: bool,
     agent: Lines<UnixStream>,
     qmp: Qmp,
     folder: Folder,
@@ -109,16 +114,27 @@ impl Dom0 {
             command.arg("-incoming").arg(format!("exec:cat {}", quoted(&state.to_string_lossy())));
         }
         process::die_together(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let child = command.spawn().map_err(|error| Error::new(format!("cannot run {qemu}: {error}")))?;
         let mut machine = Guarded::new(child);
-        let console = machine.stdout().ok_or_else(|| Error::new("QEMU has no output"))?;
+        let streams = machine.stdout().zip(machine.stdin());
+        let (console, keyboard) = streams.ok_or_else(|| Error::new("QEMU has no console"))?;
         let agent = connect(&folder.0.join("agent"), &mut machine)?;
         let qmp = Qmp::new(connect(&folder.0.join("qmp"), &mut machine)?)?;
         let log = shell::log_file()?;
         let log = fs::File::create(&log).context("writing", &log)?;
         let (console, agent) = (Lines::new(console, Some(log))?, Lines::new(agent, None)?);
-        let mut this = Self { machine, is_idle: true, console, agent, qmp, folder, _note: note };
+        let mut this = Self {
+            machine,
+            is_idle: true,
+            console,
+            keyboard,
+            is_typing: false,
+            agent,
+            qmp,
+            folder,
+            _note: note,
+        };
         match from {
             From::Boot => this.booted()?,
             From::State(_) => this.restored()?,
@@ -214,6 +230,40 @@ impl Dom0 {
         }
     }
 
+    /// As [`run`](Self::run), and meanwhile passes xtask's own input on to the console of Linux, `/dev/hvc0`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_with_input(
+        &mut self,
+        command: &str,
+        deadline: Option<Duration>,
+        show: &mut dyn FnMut(Output<'_>),
+    ) -> Result<Finish> {
+        self.is_typing = true;
+        let finish = self.run(command, deadline, show);
+        self.is_typing = false;
+        finish
+    }
+
+    /// Passes some of xtask's input on. At its end, stops.
+    fn pass_input(&mut self) -> Result<()> {
+        // Xen keeps at most 128 bytes until Linux reads them.
+        let mut bytes = [0; 64];
+        // SAFETY: the call writes at most as many bytes as the array has.
+        let count = unsafe { libc::read(libc::STDIN_FILENO, bytes.as_mut_ptr().cast(), bytes.len()) };
+        match usize::try_from(count) {
+            Ok(count) if count > 0 => {
+                let failed = |error| Error::new(format!("the lab's machine: {error}"));
+                self.keyboard.write_all(&bytes[..count]).map_err(failed)?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            _ => self.is_typing = false,
+        }
+        Ok(())
+    }
+
     /// Runs a command that must succeed, and returns nothing of its output.
     ///
     /// # Errors
@@ -271,7 +321,13 @@ impl Dom0 {
             if deadline.is_some() && timeout.is_zero() {
                 return Ok(None);
             }
-            wait(&[self.console.file(), self.agent.file()], timeout)?;
+            let mut files = vec![self.console.file(), self.agent.file()];
+            if self.is_typing {
+                files.push(libc::STDIN_FILENO);
+            }
+            if wait(&files, timeout)?.contains(&libc::STDIN_FILENO) {
+                self.pass_input()?;
+            }
             self.console.read(|line| show(Output::Console(line)))?;
             let mut message = None;
             self.agent.read(|line| match Message::read(line) {

@@ -18,6 +18,9 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(30);
 /// The folder with the logs of the console's daemon.
 const CONSOLES: &str = "/var/log/xen/console";
+/// Passes input from the console of Linux on to the first guest, as soon as it has a terminal.
+const TYPE: &str = "(until t=$(xenstore-read /local/domain/$(xl domid guest1)/console/tty) && [ -n \"$t\" ]; \
+                    do usleep 50000; done; exec cat /dev/hvc0 > $t) > /dev/null 2>&1";
 /// The status of `timeout` after it has ended its command by SIGTERM.
 const TERMINATED: u8 = 143;
 
@@ -51,6 +54,8 @@ pub struct Domains<'a> {
     pub shape: &'a Shape,
     /// Their number.
     pub count: u32,
+    /// Whether xtask's own input is typed at the first guest's console.
+    pub types: bool,
 }
 
 impl Domains<'_> {
@@ -96,13 +101,20 @@ impl Domains<'_> {
         dom0.expect(&format!("rm -f {CONSOLES}/guest-*.log"))?;
         let mut seen = Seen::new(self);
         let started = Instant::now();
-        let finish =
-            dom0.run(&self.create(deadline), deadline.map(|deadline| deadline + GRACE), &mut |output| {
-                match output {
-                    Output::Console(line) => seen.console(line, show),
-                    Output::Command(line) => seen.xl.push(line.to_owned()),
-                }
-            })?;
+        let mut take = |output: Output<'_>| match output {
+            Output::Console(line) => seen.console(line, show),
+            Output::Command(line) => seen.xl.push(line.to_owned()),
+        };
+        let (create, limit) = (self.create(deadline), deadline.map(|deadline| deadline + GRACE));
+        let finish = if self.types {
+            dom0.run_with_input(
+                &format!("{TYPE} & {create}; status=$?; kill %1; exit $status"),
+                limit,
+                &mut take,
+            )?
+        } else {
+            dom0.run(&create, limit, &mut take)?
+        };
         let duration = started.elapsed();
         let reasons: BTreeMap<_, _> = seen.xl.iter().filter_map(|line| reason(line)).collect();
         if !seen.have_last_lines(&reasons) {

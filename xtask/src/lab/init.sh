@@ -31,6 +31,8 @@ done
 xen-init-dom0 > /dev/null || fail "xen-init-dom0"
 xenconsoled --log=guest --log-dir=/var/log/xen/console || fail "xenconsoled"
 
+# The console of Linux is the keyboard of a guest (xtask/src/lab/domain.rs).
+stty -F /dev/hvc0 raw -echo
 stty -F /dev/ttyS1 raw -echo
 exec < /dev/ttyS1 > /dev/ttyS1 2>&1
 echo "##lab up"

@@ -86,12 +86,12 @@ impl Lines<UnixStream> {
     }
 }
 
-/// Waits until one of the files has something to read, or until the timeout.
+/// Waits until one of the files has something to read, or until the timeout. Returns the files that have.
 ///
 /// # Errors
 ///
 /// If the system refuses.
-pub fn wait(files: &[i32], timeout: Duration) -> Result<()> {
+pub fn wait(files: &[i32], timeout: Duration) -> Result<Vec<i32>> {
     let mut polled: Vec<_> =
         files.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
@@ -101,7 +101,8 @@ pub fn wait(files: &[i32], timeout: Duration) -> Result<()> {
     if result < 0 && error.kind() != ErrorKind::Interrupted {
         return Err(Error::new(format!("the lab's machine: {error}")));
     }
-    Ok(())
+    // Also at its end, a file has something to read.
+    Ok(polled.iter().filter(|file| result > 0 && file.revents != 0).map(|file| file.fd).collect())
 }
 
 #[cfg(test)]

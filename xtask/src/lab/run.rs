@@ -37,8 +37,14 @@ pub fn run(arguments: &Run) -> Result<u8> {
     let module = machine.module.as_deref();
     let mut dom0 = open(&arguments.choice)?;
     let shape = Shape { vcpus: machine.smp, memory: machine.memory, more: arguments.cfg.join("\n") };
-    let domains =
-        Domains { image: &image, line: &arguments.line, module, shape: &shape, count: arguments.guests };
+    let domains = Domains {
+        image: &image,
+        line: &arguments.line,
+        module,
+        shape: &shape,
+        count: arguments.guests,
+        types: true,
+    };
     let mut screen = Screen::new(machine.verbose);
     let boot = domains.run(&mut dom0, arguments.deadline(), &mut |line| screen.show(line))?;
     screen.end(boot.outcome != Outcome::Success);

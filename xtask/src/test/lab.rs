@@ -1,16 +1,19 @@
 //! Guests in the lab. Each is one line of a table: a program, the shape of its domain, and the expected end. After
 //! each, nothing may be left of it.
 
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::report::{Entry, Verdict};
-use super::{Session, commands, table};
+use super::{Case, NotPassed, Session, commands, table};
 use crate::boot::{Boot, Line};
 use crate::build;
 use crate::error::Result;
 use crate::guest::Program;
 use crate::lab::{Census, Domains, Shape, grants_in_use};
 use crate::machine::Rig;
+use crate::setup::Choice;
 use crate::setup::provision::{self, Effort, Set};
 
 /// One run.
@@ -113,6 +116,26 @@ const GUESTS: &[Guest] = &[
         has_console: false,
         ..guest("bad_configuration", "hello", "", 2, &["xl did not create the guest"])
     },
+    // An operator types at its console. The terminal must stay open until the guest has read.
+    Guest {
+        around: (
+            "(until t=$(xenstore-read /local/domain/$(xl domid guest1)/console/tty) && [ -n \"$t\" ]; do usleep 50000; done; \
+             (printf 'help\\rmem\\r'; sleep 1; printf 'bad\\nexit\\n'; sleep 5) > $t) > /dev/null 2>&1 &",
+            "true",
+        ),
+        ..guest(
+            "shell",
+            "shell",
+            "",
+            0,
+            &[
+                "grants  events  mem  time  exit",
+                "KiB free",
+                "there is no command bad",
+                "granite: end: success",
+            ],
+        )
+    },
     // The cases of grants print more than the console's buffer holds. The daemon is stopped as soon as it has opened a
     // terminal for the guest, because `xl` waits for that.
     Guest {
@@ -132,6 +155,7 @@ pub fn run(session: &mut Session<'_>) {
     let selects = |name: &str| session.arguments.selects(name);
     let is_wanted = session.wants_table()
         || GUESTS.iter().any(|guest| selects(&name(guest)))
+        || selects(TYPED)
         || commands::any(Rig::Lab, selects);
     if !is_listed && !is_wanted {
         return;
@@ -143,6 +167,8 @@ pub fn run(session: &mut Session<'_>) {
     }
     table::run(session, Rig::Lab);
     commands::run(session, Rig::Lab);
+    let choice = &session.arguments.choice;
+    session.case(Rig::Lab, TYPED, || typed(choice));
     for guest in GUESTS {
         if session.wants(Rig::Lab, &name(guest)) {
             let ran = run_one(session, guest);
@@ -150,6 +176,8 @@ pub fn run(session: &mut Session<'_>) {
         }
     }
 }
+
+const TYPED: &str = "lab::typed_in_the_terminal";
 
 fn name(guest: &Guest) -> String {
     format!("lab::{}", guest.name)
@@ -162,8 +190,14 @@ fn run_one(session: &mut Session<'_>, guest: &Guest) -> Result<()> {
         None => build::build(&Program::Example(guest.program.to_owned()), true)?,
     };
     let shape = Shape { vcpus: guest.vcpus, memory: guest.memory, more: guest.more.to_owned() };
-    let domains =
-        Domains { image: &image, line: guest.line, module: None, shape: &shape, count: guest.count };
+    let domains = Domains {
+        image: &image,
+        line: guest.line,
+        module: None,
+        shape: &shape,
+        count: guest.count,
+        types: false,
+    };
     let report = session.report;
     let dom0 = session.lab()?;
     let before = Census::take(dom0)?;
@@ -210,4 +244,31 @@ fn wrong(guest: &Guest, boot: &Boot, shown: &[String], grants: &[String]) -> Opt
     }
     let has = |text: &&&str| said.contains(**text) || shown.iter().any(|line| line.contains(**text));
     guest.shows.iter().find(|text| !has(text)).map(|text| format!("nothing shows {text:?}"))
+}
+
+/// Runs the shell as a user does, and types at it through xtask's own input.
+fn typed(choice: &Choice) -> Case {
+    let mut command = commands::xtask(choice, &["run", "--rig", "lab", "--example", "shell"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let failed = |error: std::io::Error| NotPassed::fail(error.to_string());
+    let mut child = command.spawn().map_err(failed)?;
+    let mut input = child.stdin.take().ok_or_else(|| NotPassed::fail("no input"))?;
+    input.write_all(b"help\ngrants\nexit\n").map_err(failed)?;
+    drop(input);
+    let output = child.wait_with_output().map_err(failed)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let log = text.lines().map(str::to_owned).collect();
+    let shows = [
+        "> help",
+        "grants  events  mem  time  exit",
+        "> grants",
+        "references",
+        "> exit",
+        "granite: end: success",
+    ];
+    match shows.iter().find(|part| !text.contains(**part)) {
+        Some(part) => Err(NotPassed::Fail(format!("the output doesn't show {part:?}"), log)),
+        None if output.status.success() => Ok(()),
+        None => Err(NotPassed::Fail(format!("ended with {}", output.status), log)),
+    }
 }
