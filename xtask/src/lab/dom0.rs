@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::files::Files;
+use super::folder::{Folder, Note};
 use super::lines::{Lines, wait};
 use super::machine::{self, TAG};
 use super::qmp::Qmp;
@@ -70,35 +71,6 @@ pub struct Dom0 {
     _note: Note,
 }
 
-/// The note that this process has a control domain, deleted on drop.
-struct Note(PathBuf);
-
-impl Drop for Note {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// A temporary folder, deleted on drop.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Folder {
-    fn new() -> Result<Self> {
-        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // A socket's path has at most 107 bytes, so it isn't in the cache.
-        let path = std::env::temp_dir().join(format!("granite-lab-{}-{number}", std::process::id()));
-        fs::create_dir_all(path.join(TAG)).context("making", &path)?;
-        Ok(Self(path))
-    }
-}
-
 impl Dom0 {
     /// Starts a control domain, and waits until it takes commands.
     ///
@@ -107,9 +79,8 @@ impl Dom0 {
     /// If QEMU can't be started, or the control domain doesn't come up; the text has what it printed.
     pub fn start(qemu: &Qemu, files: &Files, from: From<'_>) -> Result<Self> {
         let folder = Folder::new()?;
-        let note = Note(shell::running()?.join(std::process::id().to_string()));
-        fs::write(&note.0, "").context("writing", &note.0)?;
-        let mut command = machine::command(qemu, files, &folder.0)?;
+        let note = Note::new()?;
+        let mut command = machine::command(qemu, files, folder.path())?;
         if let From::State(state) = from {
             command.arg("-incoming").arg(format!("exec:cat {}", quoted(&state.to_string_lossy())));
         }
@@ -119,8 +90,8 @@ impl Dom0 {
         let mut machine = Guarded::new(child);
         let streams = machine.stdout().zip(machine.stdin());
         let (console, keyboard) = streams.ok_or_else(|| Error::new("QEMU has no console"))?;
-        let agent = connect(&folder.0.join("agent"), &mut machine)?;
-        let qmp = Qmp::new(connect(&folder.0.join("qmp"), &mut machine)?)?;
+        let agent = connect(&folder.path().join("agent"), &mut machine)?;
+        let qmp = Qmp::new(connect(&folder.path().join("qmp"), &mut machine)?)?;
         let log = shell::log_file()?;
         let log = fs::File::create(&log).context("writing", &log)?;
         let (console, agent) = (Lines::new(console, Some(log))?, Lines::new(agent, None)?);
@@ -201,7 +172,7 @@ impl Dom0 {
 
     /// Returns the folder shared with the control domain, where it is [`SHARED`].
     pub fn shared(&self) -> PathBuf {
-        self.folder.0.join(TAG)
+        self.folder.path().join(TAG)
     }
 
     /// Runs a command in the control domain's shell, and passes on each line of output.

@@ -1,16 +1,14 @@
 //! Guests in the lab, created, watched and destroyed by `xl`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::dom0::{Dom0, Finish, Output, SHARED};
+use super::dom0::{Dom0, Output, SHARED};
+use super::seen::Seen;
 use crate::boot::{Boot, Line};
 use crate::error::{Context, Result};
 use crate::image::Image;
-use crate::outcome::Outcome;
-use crate::symbols::{self, Symbols};
 
 /// The time for a guest's last lines to arrive, after `xl` has reported its end.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -21,8 +19,6 @@ const CONSOLES: &str = "/var/log/xen/console";
 /// Passes input from the console of Linux on to the first guest, as soon as it has a terminal.
 const TYPE: &str = "(until t=$(xenstore-read /local/domain/$(xl domid guest1)/console/tty) && [ -n \"$t\" ]; \
                     do usleep 50000; done; exec cat /dev/hvc0 > $t) > /dev/null 2>&1";
-/// The status of `timeout` after it has ended its command by SIGTERM.
-const TERMINATED: u8 = 143;
 
 /// The shape of a guest: what its configuration says.
 #[derive(Clone, Debug)]
@@ -63,7 +59,7 @@ impl Domains<'_> {
     ///
     /// # Errors
     ///
-    /// If the control domain is gone. A refusal of `xl` is an [`Outcome`].
+    /// If the control domain is gone. A refusal of `xl` is an outcome.
     pub fn run(
         &self,
         dom0: &mut Dom0,
@@ -103,7 +99,7 @@ impl Domains<'_> {
         let started = Instant::now();
         let mut take = |output: Output<'_>| match output {
             Output::Console(line) => seen.console(line, show),
-            Output::Command(line) => seen.xl.push(line.to_owned()),
+            Output::Command(line) => seen.command(line),
         };
         let (create, limit) = (self.create(deadline), deadline.map(|deadline| deadline + GRACE));
         let finish = if self.types {
@@ -116,15 +112,13 @@ impl Domains<'_> {
             dom0.run(&create, limit, &mut take)?
         };
         let duration = started.elapsed();
-        let reasons: BTreeMap<_, _> = seen.xl.iter().filter_map(|line| reason(line)).collect();
-        if !seen.have_last_lines(&reasons) {
+        if !seen.is_complete() {
             dom0.drain(LAST_LINES, |line| {
                 seen.console(line, show);
-                seen.have_last_lines(&reasons)
+                seen.is_complete()
             })?;
         }
-        let outcome = seen.outcome(&reasons, finish);
-        Ok(Boot { outcome, duration, log: seen.log })
+        Ok(Boot { outcome: seen.outcome(finish), duration, log: seen.into_log() })
     }
 
     /// Returns the text that each guest wrote to its console, from the daemon's logs.
@@ -174,71 +168,6 @@ impl Domains<'_> {
     }
 }
 
-/// What came of the guests.
-struct Seen<'a> {
-    domains: &'a Domains<'a>,
-    symbols: Option<Option<Symbols>>,
-    log: Vec<String>,
-    /// The last line of each guest, by its domain's number.
-    last: BTreeMap<String, String>,
-    /// What `xl` printed.
-    xl: Vec<String>,
-}
-
-impl<'a> Seen<'a> {
-    fn new(domains: &'a Domains<'a>) -> Self {
-        Self { domains, symbols: None, log: Vec::new(), last: BTreeMap::new(), xl: Vec::new() }
-    }
-
-    /// Takes a line of the console. Xen marks the guests' lines; the others are Xen's and Linux's.
-    fn console(&mut self, text: &str, show: &mut dyn FnMut(Line<'_>)) {
-        let Line::Second { domain, text } = Line::of(text) else {
-            self.log.push(text.to_owned());
-            return show(Line::Xen(text));
-        };
-        let text = if symbols::crash_address(text).is_some() {
-            let symbols = self.symbols.get_or_insert_with(|| Symbols::load(&self.domains.image.path));
-            symbols.as_ref().map_or_else(|| text.to_owned(), |symbols| symbols.explain(text))
-        } else {
-            text.to_owned()
-        };
-        if let Some(end) = text.strip_prefix("granite: end: ") {
-            self.last.insert(domain.to_owned(), end.to_owned());
-        }
-        let is_alone = self.domains.count == 1;
-        show(if is_alone { Line::Guest(&text) } else { Line::Second { domain, text: &text } });
-        self.log.push(text);
-    }
-
-    fn have_last_lines(&self, reasons: &BTreeMap<String, u32>) -> bool {
-        reasons.keys().all(|domain| self.last.contains_key(domain))
-    }
-
-    /// Returns the outcome: of several guests, the first that isn't a success.
-    fn outcome(&self, reasons: &BTreeMap<String, u32>, finish: Finish) -> Outcome {
-        let outcomes = reasons
-            .iter()
-            .map(|(domain, &reason)| Outcome::of_domain(reason, self.last.get(domain).map(String::as_str)));
-        let wrong = outcomes.into_iter().find(|outcome| *outcome != Outcome::Success);
-        if let Some(wrong) = wrong {
-            return wrong;
-        }
-        if reasons.len() == self.domains.count as usize {
-            return Outcome::Success;
-        }
-        // With several guests, the status of each is lost.
-        let was_ended =
-            matches!(finish, Finish::Deadline | Finish::Exited(TERMINATED)) || self.domains.count > 1;
-        if was_ended { Outcome::Deadline } else { Outcome::Refused(self.xl.join("\n")) }
-    }
-}
-
-/// Reads a domain's number and the reason of its end: `Domain 1 has shut down, reason code 3 0x3`.
-fn reason(line: &str) -> Option<(String, u32)> {
-    let (domain, rest) = line.strip_prefix("Domain ")?.split_once(" has shut down, reason code ")?;
-    Some((domain.to_owned(), rest.split_whitespace().next()?.parse().ok()?))
-}
-
 /// Returns a string in the syntax of `xl`: in quotes, with a backslash before its own quotes.
 fn string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
@@ -246,14 +175,7 @@ fn string(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{reason, string};
-
-    #[test]
-    fn reasons_are_read() {
-        assert_eq!(reason("Domain 12 has shut down, reason code 3 0x3"), Some(("12".into(), 3)));
-        assert_eq!(reason("Domain 12 has been destroyed."), None);
-        assert_eq!(reason("Waiting for domain x (domid 1) to die [pid 1]"), None);
-    }
+    use super::string;
 
     #[test]
     fn strings_are_quoted() {

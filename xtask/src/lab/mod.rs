@@ -14,11 +14,13 @@ mod census;
 mod dom0;
 mod domain;
 mod files;
+mod folder;
 mod lines;
 mod machine;
 mod modules;
 mod qmp;
 mod run;
+mod seen;
 mod shell;
 mod state;
 
