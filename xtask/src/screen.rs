@@ -1,5 +1,5 @@
-//! What `run` shows of a boot: the guest's lines, those of a second domain behind its mark, and Xen's only if they are
-//! asked for or the run fails.
+//! The output of `run`: the guest's lines, and a second domain's lines with its mark. Xen's lines are shown with
+//! `--verbose`, or after a failure.
 
 use std::io::IsTerminal;
 
@@ -9,19 +9,19 @@ use crate::boot::Line;
 
 /// The screen during one boot.
 pub struct Screen {
-    /// Show Xen's lines at once.
+    /// Whether to show Xen's lines at once.
     verbose: bool,
     is_terminal: bool,
-    /// Xen's lines, for a run that fails.
+    /// Xen's lines, kept for a failure.
     hidden: Vec<String>,
-    /// The lines that a second domain printed. The first domain may read them from Xen, and print them again.
+    /// The second domain's lines. The first domain may read them from Xen and print them again.
     second: Vec<String>,
-    /// The progress that the guest's last line tells, on a terminal.
+    /// The progress in the guest's last line, on a terminal.
     bar: Option<(String, ProgressBar)>,
 }
 
 impl Screen {
-    /// An empty screen.
+    /// Makes an empty screen.
     pub fn new(verbose: bool) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
         Self { verbose, is_terminal, hidden: Vec::new(), second: Vec::new(), bar: None }
@@ -44,7 +44,7 @@ impl Screen {
         }
     }
 
-    /// Returns whether a second domain printed this line: the screen has it with its addresses explained.
+    /// Returns whether the second domain printed this line. The screen has it with addresses resolved.
     fn has_shown(&self, line: &str) -> bool {
         let is_it = |shown: &String| {
             shown
@@ -54,7 +54,7 @@ impl Screen {
         self.second.iter().any(is_it)
     }
 
-    /// Ends the screen. After a failure, prints what Xen said.
+    /// Ends the screen. After a failure, prints Xen's lines.
     pub fn end(self, failed: bool) {
         drop(self.bar);
         if failed && !self.hidden.is_empty() {
@@ -112,7 +112,7 @@ impl<'t> Progress<'t> {
     }
 }
 
-/// The text that a line repeats: `domain 1 said: text`.
+/// Returns the text repeated by a line such as `domain 1 said: text`.
 fn repeated(line: &str) -> Option<&str> {
     let (before, text) = line.split_once(" said: ")?;
     let (_, number) = before.rsplit_once("domain ")?;

@@ -1,4 +1,4 @@
-//! Input from the console of a domU: what an operator types at `xl console`.
+//! Input from the console of a domU: the text typed at `xl console`.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::time::{Deadline, TimedOut};
 static CHANNEL: Once<Interdomain> = Once::new();
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Why nothing can be read from the console.
+/// Why the console can't be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum InputError {
@@ -109,7 +109,7 @@ impl Input {
         self.channel.interrupts()
     }
 
-    /// Reads what was typed and isn't read yet, as far as it fits. Returns the number of bytes: 0 if there is nothing.
+    /// Reads the bytes typed so far, as far as they fit. Returns their number, which may be 0.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl Input {
         read.unwrap_or(Ok(0)).map_err(InputError::Ring)
     }
 
-    /// As [`try_read`](Self::try_read), but waits if there is nothing. Returns 0 only if `into` is empty.
+    /// As [`try_read`](Self::try_read), but waits for the first byte. Returns 0 only if `into` is empty.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ pub struct PvConsole {
     stream: Stream<Front, SharedBytes<'static>, SharedBytes<'static>>,
     xen: Xen,
     port: Port,
-    /// Whether the daemon took something, or hasn't been waited for in vain. Otherwise text that doesn't fit is lost.
+    /// False after a wait in vain. Then text that doesn't fit is lost at once, until there is room again.
     is_served: bool,
 }
 
@@ -61,7 +61,7 @@ impl PvConsole {
         }
     }
 
-    /// Writes bytes. If the daemon takes nothing for a while, the rest is lost.
+    /// Writes bytes. If the buffer stays full for too long, the rest is lost.
     fn write_all(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             // A daemon that broke the ring is lost for good.

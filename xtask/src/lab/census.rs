@@ -1,4 +1,4 @@
-//! What exists in the lab beside its guests: to find what a guest leaves behind, and what it holds at its end.
+//! A census of the lab. A difference shows the leftovers of a guest.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Census {
         })
     }
 
-    /// Returns what differs from an earlier census. `None` if nothing does.
+    /// Returns the differences to an earlier census, or `None`.
     pub fn difference(&self, earlier: &Self) -> Option<String> {
         let pairs = [
             ("domains", &self.domains, &earlier.domains),
@@ -47,7 +47,7 @@ impl Census {
     }
 }
 
-/// Returns the grants of all guests that a peer uses, beyond the toolstack's own, as Xen prints them.
+/// Returns the guests' grants in use, as Xen prints them, without those of the toolstack.
 ///
 /// # Errors
 ///
@@ -68,8 +68,8 @@ pub fn grants_in_use(dom0: &mut Dom0) -> Result<Vec<String>> {
     Ok(in_use(&lines))
 }
 
-/// Returns the entries used by another domain, beyond the toolstack's own. A domain that has ended keeps its mappings of
-/// its own grants until it is destroyed.
+/// Returns the entries used by another domain, without the toolstack's. A domain also maps grants of its own, and keeps
+/// these mappings from its end until it is destroyed.
 fn in_use(lines: &[String]) -> Vec<String> {
     let mut owner = None;
     let is_in_use = |line: &&String| {

@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 /// A stream of lines, read without waiting.
 pub struct Lines<S> {
     stream: S,
-    /// The beginning of a line whose end hasn't come yet.
+    /// The beginning of the next line.
     begun: Vec<u8>,
-    /// A file that gets every line, too.
+    /// A file for a copy of every line.
     log: Option<File>,
 }
 
 impl<S: Read + AsRawFd> Lines<S> {
-    /// Takes a stream. `log` is a file that gets every line, too.
+    /// Takes a stream. `log` is a file for a copy of every line.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl<S: Read + AsRawFd> Lines<S> {
         self.stream.as_raw_fd()
     }
 
-    /// Passes on all complete lines that have come.
+    /// Passes on all complete lines so far.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Lines<UnixStream> {
     }
 }
 
-/// Waits until one of the files has something to read, or until the timeout. Returns the files that have.
+/// Waits until one of the files is ready to be read, or until the timeout. Returns the ready files.
 ///
 /// # Errors
 ///
@@ -101,7 +101,7 @@ pub fn wait(files: &[i32], timeout: Duration) -> Result<Vec<i32>> {
     if result < 0 && error.kind() != ErrorKind::Interrupted {
         return Err(Error::new(format!("the lab's machine: {error}")));
     }
-    // Also at its end, a file has something to read.
+    // A file at its end is ready, too.
     Ok(polled.iter().filter(|file| result > 0 && file.revents != 0).map(|file| file.fd).collect())
 }
 

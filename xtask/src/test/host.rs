@@ -83,7 +83,8 @@ pub fn documentation_of(name: &str) -> Option<(&'static str, &str)> {
     let packages = [("granite_core::doc", "granite-core"), ("granite::doc", "granite")];
     packages.into_iter().find_map(|(prefix, package)| {
         let rest = name.strip_prefix(prefix)?;
-        Some((package, rest.trim_start_matches("::")))
+        let rest = if rest.is_empty() { rest } else { rest.strip_prefix("::")? };
+        Some((package, rest))
     })
 }
 
@@ -264,6 +265,8 @@ mod tests {
         assert!(words("models", "models").is_empty());
         assert!(words("models", "mod").is_empty());
         assert_eq!(documentation_of("granite::doc::src/lib.rs"), Some(("granite", "src/lib.rs")));
+        assert_eq!(documentation_of("granite::doc"), Some(("granite", "")));
         assert_eq!(documentation_of("granite::grant"), None);
+        assert_eq!(documentation_of("granite::documents"), None);
     }
 }
