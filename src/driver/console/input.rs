@@ -60,10 +60,10 @@ impl From<TimedOut> for InputError {
 /// # use granite::prelude::*;
 /// # fn ask() -> Result<(), InputError> {
 /// let mut input = Input::take()?;
-/// print!("name: ");
+/// granite::print!("name: ");
 /// let mut buffer = [0; 80];
 /// let name = input.read_line(&mut buffer, Deadline::NEVER)?;
-/// println!("hello {name}");
+/// granite::println!("hello {name}");
 /// # Ok(())
 /// # }
 /// ```

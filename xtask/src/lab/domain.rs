@@ -99,7 +99,7 @@ impl Domains<'_> {
         let started = Instant::now();
         let mut take = |output: Output<'_>| match output {
             Output::Console(line) => seen.console(line, show),
-            Output::Command(line) => seen.command(line),
+            Output::Command(line) => seen.command(line, show),
         };
         let (create, limit) = (self.create(deadline), deadline.map(|deadline| deadline + GRACE));
         let finish = if self.types {

@@ -32,10 +32,13 @@ impl<'a> Seen<'a> {
         Self { domains, symbols: None, log, xl, last: BTreeMap::new(), reasons: BTreeMap::new() }
     }
 
-    /// Takes a line of `xl`.
-    pub fn command(&mut self, text: &str) {
+    /// Takes a line of `xl`. It is logged as Xen's lines are.
+    pub fn command(&mut self, text: &str, show: &mut dyn FnMut(Line<'_>)) {
         self.xl.push(text.to_owned());
         self.reasons.extend(reason(text));
+        let line = format!("xl: {text}");
+        show(Line::Xen(&line));
+        self.log.push(line);
     }
 
     /// Takes a line of the machine's console. Xen marks the guests' lines. The others are of Xen and Linux.
