@@ -153,8 +153,9 @@ pub(super) fn move_to(
     if GONE.get(vcpu).is_none_or(|gone| gone.load(Ordering::Relaxed)) {
         return Err(XenErrno::NOENT);
     }
-    // Below, the slot moves before Xen knows. In between, an upcall here would have Xen deliver an event elsewhere, and
-    // Xen would deliver it here again, in a loop. So mask interrupts.
+    // Mask interrupts: below, the slot moves before Xen knows. Until then, an upcall on this vCPU would find that the
+    // port is no longer its own, and ask Xen to deliver the event again. Xen would deliver it to this vCPU again,
+    // without end.
     let _masked = InterruptGuard::mask();
     let was_unmasked = two_level::mask(page, port);
     let before = slot.vcpu.load(Ordering::Relaxed);

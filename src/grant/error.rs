@@ -47,7 +47,8 @@ pub enum GrantError {
     PeerKeepsPages {
         /// The peer.
         peer: DomId,
-        /// The number of references in quarantine that wait for this peer, with their page or without.
+        /// The number of references in quarantine that wait for this peer. Some wait without a page: see
+        /// [`Grant::end_access_after`](super::Grant::end_access_after).
         pages: u32,
     },
     /// The grant is the domain's own, and it may not map its own grants.

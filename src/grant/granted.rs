@@ -306,10 +306,10 @@ impl<'t, A: Access, X: Hypercall> Grant<'t, A, X> {
         }
     }
 
-    /// Ends the access and frees the page, but keeps the reference out of use for as long as the peer uses the page of
-    /// a ring. `ring` is the reference of that page. The peer may still find an old request in that ring. If the
-    /// reference were reused for another page, the old request would reach the new page. If the peer still uses this
-    /// page, page and reference go to the quarantine, as in a drop.
+    /// Ends the access and frees the page. A request in a ring may still name this reference, and the peer may read
+    /// that request later. So the reference isn't reused until the peer stops using the ring's page, granted by the
+    /// reference `ring`. If the peer still uses this grant's own page, page and reference go to the quarantine, as in a
+    /// drop.
     pub fn end_access_after(self, ring: GrantRef) {
         let entry = self.table.entry(&self.reference);
         if entry.end_access().is_err() {

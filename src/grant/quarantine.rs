@@ -5,8 +5,9 @@
 //! ([`Grant::end_access_after`](super::Grant::end_access_after)). Its entry is then invalid, and the entry's frame
 //! field holds the reference of the ring's page.
 //!
-//! Xen sends no event when a peer is done. So an allocation of single references polls a few grants. If it then finds
-//! too few free references, it polls all. An idle vCPU polls up to 64 ([`GrantTable::idle`]).
+//! Xen sends no event when a peer is done. So each allocation, except of a run of consecutive references, first polls a
+//! few grants. An allocation that finds too few free references polls all. An idle vCPU polls up to 64
+//! ([`GrantTable::idle`]).
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;

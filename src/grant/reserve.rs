@@ -72,7 +72,7 @@ impl<X: Hypercall> GrantTable<X> {
             let mut result = attempt();
             if let Err(GrantError::Exhausted { .. }) = result {
                 self.list.wait(context.waker());
-                // Check again: a free before the waker was registered woke no one.
+                // Check again: if a reference was freed before the waker was registered, that woke no one.
                 result = attempt();
             }
             match result {

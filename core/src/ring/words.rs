@@ -32,7 +32,7 @@ impl RingMemory for Words {
         }
     }
 
-    // The accesses to the indices order those to the slots, so these are relaxed.
+    // Accesses to slots can be relaxed: the accesses to the indices already put them in order.
 
     fn read(&self, at: usize, into: &mut [u8]) {
         for (offset, byte) in into.iter_mut().enumerate() {

@@ -198,7 +198,7 @@ impl<X: Hypercall> GrantTable<X> {
         self.entry_of(reference.get())
     }
 
-    /// Returns whether a peer uses the grant of a reference, regardless of the reference's owner.
+    /// Returns whether a peer uses the grant with this reference. The caller need not own the reference.
     pub(super) fn is_used(&self, gref: GrantRef) -> bool {
         self.has(gref) && !self.entry_of(gref).use_of().is_empty()
     }
@@ -256,9 +256,10 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Safety
     ///
-    /// The page needs two grants. The domain must first map one of them at the page's original address, so that the
-    /// address stays valid. Only then may it map the other one at a second address. It must keep the first mapping for
-    /// as long as it uses the page. (Xen 4.20 refuses to map a domain's own pages.)
+    /// The page needs two grants. The domain must first map one of them at the page's original address. This mapping
+    /// replaces the page that Xen removes there, so the address stays valid. Only then may it map the other one at a
+    /// second address. It must keep the first mapping for as long as it uses the page. (Xen 4.20 refuses to map a
+    /// domain's own pages.)
     pub unsafe fn allow_own_mappings(&self) {
         self.maps_own.store(true, Ordering::Relaxed);
     }
@@ -282,8 +283,8 @@ impl<X: Hypercall> GrantTable<X> {
         op::dump_table(&self.xen, DomId::SELF)
     }
 
-    /// Exchanges the entries of two references. Each reference then names the page granted by the other, so
-    /// both grants must have the same type.
+    /// Exchanges the entries of two references. Each reference then names the other's page, with the other's rights. So
+    /// both must be grants of the same Rust type.
     ///
     /// # Errors
     ///
