@@ -163,7 +163,12 @@ impl Domains<'_> {
         let create = |name| format!("{limit}xl create -F {SHARED}/{name}.cfg");
         match self.count {
             1 => create("guest1".to_owned()),
-            _ => self.names().map(|name| create(name) + " & ").collect::<String>() + "wait",
+            // Not for all jobs of the shell: another one may pass input on.
+            _ => {
+                let started: String =
+                    self.names().map(|name| create(name) + " & jobs=\"$jobs $!\"; ").collect();
+                started + "wait $jobs"
+            }
         }
     }
 }
