@@ -180,8 +180,8 @@ impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
 
     /// Takes an event. Returns `None` if none has come.
     pub fn take(&self) -> Option<Event<'_, X>> {
-        // While interrupts are masked, the upcall doesn't run and sets no mark, so check the pending bit, too. If the
-        // port is masked, its event stays pending.
+        // While interrupts are masked, the upcall doesn't run and sets no mark, so check the pending bit, too. Don't
+        // take the event of a masked port: it stays pending until the port is unmasked.
         let unmarked = || !self.is_masked() && two_level::is_pending(self.page, self.port) && self.claim();
         (self.slot.take_mark() || unmarked()).then(|| self.event())
     }

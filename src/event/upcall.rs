@@ -119,9 +119,9 @@ pub(super) fn release(page: &SharedInfo, slot: &LocalPort, port: Port, tell: imp
         two_level::mask(page, port); // the program has just called `mask`, and `clear_mask` may have undone it
         return;
     }
-    // An event that came while the port was masked raised no interrupt, so Xen must deliver it again. Xen's unmask call
-    // does that only for a masked port, so mask the port first. If it is masked already, other code, such as the upcall
-    // of a new event, has masked it in between, and will release the port itself.
+    // An event that came while the port was masked raised no interrupt. Only Xen's unmask call can raise it now, and it
+    // does nothing for a port whose mask bit is clear. So set the mask bit again first. If it is masked already, other
+    // code, such as the upcall of a new event, has masked it in between, and will release the port itself.
     if two_level::is_pending(page, port) && two_level::mask(page, port) {
         tell(port);
     }

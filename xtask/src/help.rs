@@ -109,7 +109,7 @@ Status: 0 if at min one passed and none failed, 1 if not, 2 wrong usage.
 pub const LAB: &str = "\
 cargo xtask lab shell|log|stop [OPTIONS]
 
-The rig lab is Xen with a Linux control domain, where xl creates the guests. Its packages (100 MB) are downloaded into
+The rig lab is Xen with a Linux control domain, where xl creates the guests. Its packages (80 MB) are downloaded into
 your cache at the first use. The booted control domain is saved there, and each run starts from that state.
 
   shell             run commands from standard input in a control domain of your own

@@ -148,7 +148,7 @@ impl<M: RingMemory + Clone> Stream<Front, M, M> {
         let load = |at| stream.indices.load(at, Ordering::Relaxed);
         let (written, read) = (load(stream.outward.producer), load(stream.inward.consumer));
         (stream.written, stream.read, stream.given) = (written, read, read);
-        // The lowest index that the peer can have: the buffer is full, and the peer has taken nothing of it.
+        // We don't know yet how far the peer has read. At least, the unread bytes fit into the buffer.
         stream.taken = written.wrapping_sub(stream.outward.size);
         let fits = stream.room().and_then(|_| stream.waiting());
         fits.is_ok().then_some(stream)

@@ -256,10 +256,10 @@ impl<X: Hypercall> GrantTable<X> {
     ///
     /// # Safety
     ///
-    /// The page needs two grants. The domain must first map one of them at the page's original address. This mapping
-    /// replaces the page that Xen removes there, so the address stays valid. Only then may it map the other one at a
-    /// second address. It must keep the first mapping for as long as it uses the page. (Xen 4.20 refuses to map a
-    /// domain's own pages.)
+    /// The page needs two grants. The domain must first map one of them at the page's original address. Xen then
+    /// removes the page from this address, but puts the mapping of the same page in its place. So the address stays
+    /// valid. Only then may it map the other one at a second address. It must keep the first mapping for as long as it
+    /// uses the page. (Xen 4.20 refuses to map a domain's own pages.)
     pub unsafe fn allow_own_mappings(&self) {
         self.maps_own.store(true, Ordering::Relaxed);
     }
