@@ -1,5 +1,4 @@
-//! A small command line at the console of `xl console`:
-//! `cargo xtask run --rig lab --example shell` in a terminal types at it.
+//! A small command line at the console of a domU. In a terminal: `cargo xtask run --rig lab --example shell`.
 
 #![no_std]
 #![no_main]
@@ -12,7 +11,7 @@ granite::entry!(main);
 
 fn main(platform: &'static Platform) -> ExitCode {
     match talk(platform) {
-        // Without a toolstack there is nobody to talk to.
+        // The control domain has no such console.
         Err(InputError::NoConsole) => {
             println!("{}", InputError::NoConsole);
             ExitCode::SUCCESS

@@ -60,13 +60,13 @@ impl<X: Hypercall + Copy> Interdomain<X> {
         Self::open(xen, event::bind_interdomain(&xen, peer, port)?, first_vcpu(), None)
     }
 
-    /// Takes over a port that the toolstack opened for this domain, and connected. Its events come to the first vCPU.
+    /// Takes over a port opened and connected by the toolstack. Its events come to the first vCPU.
     ///
     /// # Errors
     ///
-    /// [`EventError::NoEvents`] if no events are delivered here. The port is then closed.
+    /// [`EventError::NoEvents`] if no events are delivered here. The port stays open.
     pub(crate) fn adopt(xen: X, port: Port) -> Result<Self, EventError> {
-        Self::open(xen, port, first_vcpu(), None)
+        Self::take_over(xen, port, first_vcpu(), None)
     }
 
     /// Returns whether the peer is still connected: Xen sends no event when the peer closes its port.

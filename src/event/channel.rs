@@ -152,17 +152,26 @@ impl<X: Hypercall + Copy> fmt::Debug for Event<'_, X> {
 }
 
 impl<K: Kind, X: Hypercall + Copy> Channel<K, X> {
-    /// Takes ownership of a port just opened by Xen, with its events bound to `vcpu`.
+    /// Takes ownership of a port just opened by Xen, with its events bound to `vcpu`. Closes it after an error.
     pub(super) fn open(
         xen: X,
         port: Port,
         vcpu: usize,
         handler: Option<Handler>,
     ) -> Result<Self, EventError> {
-        let (Some(page), Some(slot)) = (page(), ports::make(port)) else {
+        Self::take_over(xen, port, vcpu, handler).inspect_err(|_| {
             let _ = event::close(&xen, port);
-            return Err(EventError::NoEvents);
-        };
+        })
+    }
+
+    /// Takes ownership of an open port, with its events bound to `vcpu`. After an error the port stays open.
+    pub(super) fn take_over(
+        xen: X,
+        port: Port,
+        vcpu: usize,
+        handler: Option<Handler>,
+    ) -> Result<Self, EventError> {
+        let (Some(page), Some(slot)) = (page(), ports::make(port)) else { return Err(EventError::NoEvents) };
         slot.open(vcpu, handler);
         release(page, slot, port, |port| have_told(xen, port));
         Ok(Self { xen, page, slot, port, _kind: core::marker::PhantomData })

@@ -8,8 +8,8 @@ use crate::mm::{SharedBytes, toolstack_page};
 use crate::ring::stream::Stream;
 use crate::ring::{Front, PeerBroke};
 
-/// How long a full buffer is waited for, in ticks of the time-stamp counter: a tenth of a second, more or less. The
-/// clock isn't used, because the first use of the clock starts other parts, which may print.
+/// The longest wait for room in a full ring, in ticks of the time-stamp counter: about a tenth of a second. The clock
+/// isn't used here: its first use starts events, and may print.
 const PATIENCE: u64 = 1 << 28;
 
 /// The console's page, and the port that wakes the daemon.
@@ -18,19 +18,19 @@ pub struct PvConsole {
     stream: Stream<Front, SharedBytes<'static>, SharedBytes<'static>>,
     xen: Xen,
     port: Port,
-    /// False after a wait in vain. Then text that doesn't fit is lost at once, until there is room again.
+    /// False after a wait in vain. The next text is written without a wait, as far as it fits.
     is_served: bool,
 }
 
 impl PvConsole {
-    /// Finds the console that the toolstack made. Returns `None` if there is none, or if its page can't be mapped.
+    /// Finds the console made by the toolstack. Returns `None` if there is none, or if its page can't be mapped.
     pub fn find(xen: Xen) -> Option<Self> {
         let page = toolstack_page::map(&xen, PARAM_CONSOLE_PFN)?;
         let port = Port(u32::try_from(hvm::param(&xen, PARAM_CONSOLE_EVTCHN).ok()?).ok()?);
         Some(Self { stream: Stream::console(page)?, xen, port, is_served: true })
     }
 
-    /// Returns the port that wakes the daemon, and through which it announces input.
+    /// Returns Xen, and the port for the events of both ends.
     pub fn channel(&self) -> (Xen, Port) {
         (self.xen, self.port)
     }
@@ -48,7 +48,7 @@ impl PvConsole {
         Ok(count)
     }
 
-    /// Writes text, with `\r\n` for each end of a line, as terminals need it.
+    /// Writes text. Each line ends with `\r\n`: a raw terminal needs both.
     pub fn write(&mut self, text: &[u8]) {
         for piece in text.split_inclusive(|&byte| byte == b'\n') {
             match piece.split_last() {
@@ -61,14 +61,14 @@ impl PvConsole {
         }
     }
 
-    /// Writes bytes. If the buffer stays full for too long, the rest is lost.
+    /// Writes bytes. If the ring stays full for too long, the rest is lost.
     fn write_all(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             // A daemon that broke the ring is lost for good.
             let Ok((written, notify)) = self.stream.write(bytes) else { return };
             if notify.is_needed() {
                 let _ = event::send(&self.xen, self.port);
-                self.is_served |= written > 0 && written < bytes.len();
+                self.is_served = true;
             }
             bytes = &bytes[written..];
             if !bytes.is_empty() && !self.wait_for_room() {
@@ -84,10 +84,7 @@ impl PvConsole {
         loop {
             match self.stream.room() {
                 Ok(0) => {}
-                Ok(_) => {
-                    self.is_served = true;
-                    return true;
-                }
+                Ok(_) => return true,
                 Err(_) => return false,
             }
             if arch::time_stamp().wrapping_sub(started) >= patience {
