@@ -101,7 +101,7 @@ fn dispatch() -> Result<u8> {
         "lab" => match arguments::lab(&mut parser)? {
             Some(Lab::Shell(choice)) => lab::shell(&choice),
             Some(Lab::Log) => lab::log(),
-            Some(Lab::Stop) => lab::stop(),
+            Some(Lab::Stop) => Ok(lab::stop()),
             None => shown(help::LAB),
         },
         "setup" => match arguments::choice(&mut parser)? {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::files::Files;
-use super::folder::{Folder, Note};
+use super::folder::Folder;
 use super::lines::{Lines, wait};
 use super::machine::{self, TAG};
 use super::qmp::Qmp;
@@ -61,14 +61,13 @@ pub struct Dom0 {
     /// Whether the agent waits for a command.
     is_idle: bool,
     console: Lines<ChildStdout>,
-    /// The input of the machine's console, which Xen passes to Linux.
+    /// The input of the machine's console. Xen passes it to Linux.
     keyboard: ChildStdin,
     /// Whether xtask's own input goes there.
     is_typing: bool,
     agent: Lines<UnixStream>,
     qmp: Qmp,
     folder: Folder,
-    _note: Note,
 }
 
 impl Dom0 {
@@ -76,10 +75,9 @@ impl Dom0 {
     ///
     /// # Errors
     ///
-    /// If QEMU can't be started, or the control domain doesn't come up; the text has what it printed.
+    /// If QEMU can't be started, or the control domain doesn't come up; the text has its output.
     pub fn start(qemu: &Qemu, files: &Files, from: From<'_>) -> Result<Self> {
         let folder = Folder::new()?;
-        let note = Note::new()?;
         let mut command = machine::command(qemu, files, folder.path())?;
         if let From::State(state) = from {
             command.arg("-incoming").arg(format!("exec:cat {}", quoted(&state.to_string_lossy())));
@@ -95,17 +93,8 @@ impl Dom0 {
         let log = shell::log_file()?;
         let log = fs::File::create(&log).context("writing", &log)?;
         let (console, agent) = (Lines::new(console, Some(log))?, Lines::new(agent, None)?);
-        let mut this = Self {
-            machine,
-            is_idle: true,
-            console,
-            keyboard,
-            is_typing: false,
-            agent,
-            qmp,
-            folder,
-            _note: note,
-        };
+        let (is_idle, is_typing) = (true, false);
+        let mut this = Self { machine, is_idle, console, keyboard, is_typing, agent, qmp, folder };
         match from {
             From::Boot => this.booted()?,
             From::State(_) => this.restored()?,
@@ -135,7 +124,7 @@ impl Dom0 {
             std::thread::sleep(Duration::from_millis(10));
         }
         self.qmp.execute("cont", json!({}))?;
-        // Not before: a mounted folder can't be saved.
+        // The saved state has no mounted folder: QEMU can't save one.
         self.expect(&format!("mount -t 9p -o trans=virtio,version=9p2000.L {TAG} {SHARED}"))
     }
 
@@ -145,7 +134,7 @@ impl Dom0 {
     ///
     /// If QEMU can't save it.
     pub fn save(mut self, file: &Path) -> Result<()> {
-        // Stopped first: QEMU misses some of the pages that a running one changes meanwhile.
+        // Stop it first: QEMU misses some of the changes made by a running machine (docs/field-notes.md).
         self.qmp.execute("stop", json!({}))?;
         let uri = format!("exec:cat > {}", quoted(&file.to_string_lossy()));
         self.qmp.execute("migrate", json!({ "uri": uri }))?;
@@ -235,7 +224,7 @@ impl Dom0 {
         Ok(())
     }
 
-    /// Runs a command that must succeed, and returns nothing of its output.
+    /// Runs a command without interest in its output.
     ///
     /// # Errors
     ///
@@ -244,7 +233,7 @@ impl Dom0 {
         self.output(command).map(drop)
     }
 
-    /// Runs a command that must succeed, and returns its output.
+    /// Runs a command, and returns its output.
     ///
     /// # Errors
     ///
@@ -278,7 +267,7 @@ impl Dom0 {
         Ok(())
     }
 
-    /// Reads both streams until the agent says something, or until the deadline.
+    /// Reads both streams until the agent's next message, or until the deadline.
     fn listen(
         &mut self,
         deadline: Option<Instant>,
@@ -306,7 +295,7 @@ impl Dom0 {
                 None => show(Output::Command(line)),
             })?;
             if message.is_some() {
-                // What the machine printed before is there by now.
+                // The machine printed these lines before the message, so they are here by now.
                 self.console.read(|line| show(Output::Console(line)))?;
                 return Ok(message);
             }
@@ -314,7 +303,7 @@ impl Dom0 {
     }
 }
 
-/// What the agent says.
+/// A message of the agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Message {
     /// It takes commands.

@@ -51,7 +51,7 @@ pub struct Domains<'a> {
     /// Their number.
     pub count: u32,
     /// Whether xtask's own input is typed at the first guest's console.
-    pub types: bool,
+    pub takes_input: bool,
 }
 
 impl Domains<'_> {
@@ -102,15 +102,11 @@ impl Domains<'_> {
             Output::Command(line) => seen.command(line, show),
         };
         let (create, limit) = (self.create(deadline), deadline.map(|deadline| deadline + GRACE));
-        let finish = if self.types {
-            dom0.run_with_input(
-                &format!("{TYPE} & {create}; status=$?; kill %1; exit $status"),
-                limit,
-                &mut take,
-            )?
+        if self.takes_input {
+            dom0.run_with_input(&format!("{TYPE} & {create}; kill %1"), limit, &mut take)?;
         } else {
-            dom0.run(&create, limit, &mut take)?
-        };
+            dom0.run(&create, limit, &mut take)?;
+        }
         let duration = started.elapsed();
         if !seen.is_complete() {
             dom0.drain(LAST_LINES, |line| {
@@ -118,7 +114,8 @@ impl Domains<'_> {
                 seen.is_complete()
             })?;
         }
-        Ok(Boot { outcome: seen.outcome(finish), duration, log: seen.into_log() })
+        let is_late = deadline.is_some_and(|deadline| duration >= deadline);
+        Ok(Boot { outcome: seen.outcome(is_late), duration, log: seen.into_log() })
     }
 
     /// Returns the text that each guest wrote to its console, from the daemon's logs.

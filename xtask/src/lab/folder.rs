@@ -1,49 +1,34 @@
-//! What a running control domain has in the file system: a folder, and a note for `cargo xtask lab stop`.
+//! The temporary folder of a running control domain. Its name has the number of the process, so the folders also list
+//! the running control domains.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::machine::TAG;
-use super::shell;
 use crate::error::{Context, Result};
 use crate::process;
 
-/// A note with this process's number, deleted on drop.
-pub struct Note(PathBuf);
-
-impl Drop for Note {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-impl Note {
-    /// Writes the note.
-    ///
-    /// # Errors
-    ///
-    /// If the cache can't be written.
-    pub fn new() -> Result<Self> {
-        let this = Self(shell::running()?.join(std::process::id().to_string()));
-        fs::write(&this.0, "").context("writing", &this.0)?;
-        Ok(this)
-    }
-}
-
-/// The beginning of the folders' names. The number of their process follows.
+/// The beginning of the folders' names. The number of the process follows.
 const PREFIX: &str = "granite-lab-";
 
-/// Deletes the folders of killed processes.
-fn remove_stale() {
-    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+/// Returns the folders with the numbers of their processes. A killed process leaves its folder.
+fn all() -> impl Iterator<Item = (libc::pid_t, PathBuf)> {
+    fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten().filter_map(|entry| {
         let name = entry.file_name();
-        let process =
-            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
-        if process.is_some_and(|id| !process::is_alive(id)) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
+        let number = name.to_str()?.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()?;
+        Some((number, entry.path()))
+    })
+}
+
+/// Returns the other processes with a control domain.
+pub fn others() -> Vec<libc::pid_t> {
+    // A number may be another program's by now.
+    let is_other = |&id: &libc::pid_t| u32::try_from(id) != Ok(std::process::id()) && process::is_xtask(id);
+    let mut processes: Vec<_> = all().map(|(process, _)| process).filter(is_other).collect();
+    processes.sort_unstable();
+    processes.dedup();
+    processes
 }
 
 /// A temporary folder, deleted on drop.
@@ -56,13 +41,15 @@ impl Drop for Folder {
 }
 
 impl Folder {
-    /// Makes a folder, and in it the one shared with the control domain.
+    /// Makes a folder, and in it the one shared with the control domain. Deletes the folders of killed processes.
     ///
     /// # Errors
     ///
     /// If the system's temporary folder can't be written.
     pub fn new() -> Result<Self> {
-        remove_stale();
+        for (_, stale) in all().filter(|(process, _)| !process::is_alive(*process)) {
+            let _ = fs::remove_dir_all(stale);
+        }
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // A socket's path has at most 107 bytes, so the folder isn't in the cache.

@@ -9,12 +9,15 @@ use crate::setup::Qemu;
 
 /// The machine's memory in MiB: Xen, the control domain and its guests.
 const MEMORY: u32 = 1024;
-/// One processor: with several, QEMU's emulated SVM now and then loses a vCPU's state (docs/field-notes.md).
-const XEN: &str = "dom0_mem=400M,max:404M dom0_max_vcpus=1 spec-ctrl=no xpti=no pv-l1tf=no smt=0 ucode=no iommu=no gnttab_max_frames=512 \
-                   com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=all console_timestamps=boot";
+/// Xen's command line.
+const XEN: &str = "dom0_mem=400M,max:404M dom0_max_vcpus=1 spec-ctrl=no xpti=no pv-l1tf=no smt=0 ucode=no iommu=no \
+                   gnttab_max_frames=512 com1=115200,8n1 console=com1 loglvl=warning guest_loglvl=all \
+                   console_timestamps=boot";
+/// Linux's command line.
 const LINUX: &str = "console=hvc0 quiet loglevel=4 mitigations=off random.trust_cpu=on audit=0 panic=-1";
 /// The tag of the folder shared with the control domain.
 pub const TAG: &str = "lab";
+
 /// Returns the command that starts the machine.
 ///
 /// # Errors
@@ -30,6 +33,7 @@ pub fn command(qemu: &Qemu, files: &Files, folder: &Path) -> Result<Command> {
     let folder =
         text(folder).ok_or_else(|| Error::new(format!("{} isn't UTF-8; set TMPDIR", folder.display())))?;
     command.args(["-machine", "q35", "-display", "none", "-nodefaults", "-no-reboot"]);
+    // One processor: with several, QEMU's emulated SVM sometimes loses a vCPU's state (docs/field-notes.md).
     command.args(["-accel", "tcg,thread=single", "-cpu", "qemu64,+svm,+npt,+rdrand", "-smp", "1"]);
     command.args(["-m", &MEMORY.to_string(), "-serial", "stdio"]);
     command.args(["-serial", &format!("unix:{folder}/agent,server=on,wait=off")]);

@@ -43,7 +43,7 @@ pub fn run(arguments: &Run) -> Result<u8> {
         module,
         shape: &shape,
         count: arguments.guests,
-        types: true,
+        takes_input: true,
     };
     let mut screen = Screen::new(machine.verbose);
     let boot = domains.run(&mut dom0, arguments.deadline(), &mut |line| screen.show(line))?;

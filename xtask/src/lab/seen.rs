@@ -1,17 +1,13 @@
-//! What is seen of guests: their lines, and the reasons of their ends.
+//! The record of guests: their lines, and the reasons of their ends.
 
 use std::collections::BTreeMap;
 
-use super::dom0::Finish;
 use super::domain::Domains;
 use crate::boot::Line;
 use crate::outcome::Outcome;
 use crate::symbols::{self, Symbols};
 
-/// The status of `timeout` after it has ended its command by SIGTERM.
-const TERMINATED: u8 = 143;
-
-/// What came of the guests.
+/// The record.
 pub struct Seen<'a> {
     domains: &'a Domains<'a>,
     /// Read when they are first needed.
@@ -71,8 +67,8 @@ impl<'a> Seen<'a> {
         self.log
     }
 
-    /// Returns the outcome: of several guests, the first that isn't a success.
-    pub fn outcome(&self, finish: Finish) -> Outcome {
+    /// Returns the outcome: of several guests, the first that isn't a success. `is_late`: the deadline has passed.
+    pub fn outcome(&self, is_late: bool) -> Outcome {
         let outcomes = self
             .reasons
             .iter()
@@ -84,10 +80,7 @@ impl<'a> Seen<'a> {
         if self.reasons.len() == self.domains.count as usize {
             return Outcome::Success;
         }
-        // With several guests, the status of each is lost.
-        let was_ended =
-            matches!(finish, Finish::Deadline | Finish::Exited(TERMINATED)) || self.domains.count > 1;
-        if was_ended { Outcome::Deadline } else { Outcome::Refused(self.xl.join("\n")) }
+        if is_late { Outcome::Deadline } else { Outcome::Refused(self.xl.join("\n")) }
     }
 }
 

@@ -1,14 +1,14 @@
-//! `cargo xtask lab`: a shell in the control domain, and the log of the last one.
+//! `cargo xtask lab`: a shell in a control domain, the log of the last one, and the end of others.
 
 use std::fs;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use super::dom0::{Finish, Output};
+use super::folder;
 use super::run::open;
 use crate::error::{Context, Result};
 use crate::paths;
-use crate::process;
 use crate::setup::Choice;
 
 /// Reads commands from standard input, and runs each in a control domain of its own, until the input ends.
@@ -60,37 +60,13 @@ pub fn log() -> Result<u8> {
     Ok(0)
 }
 
-/// Ends the runs in the lab of other terminals, which end their control domains.
-///
-/// # Errors
-///
-/// If there is no place for a cache.
-pub fn stop() -> Result<u8> {
-    let folder = running()?;
-    let mut stopped = 0;
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let process = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        // The note of a killed run stays. By now the number may be another program's.
-        let is_ours = |id: &libc::pid_t| process::is_alive(*id) && process::is_xtask(*id);
-        if let Some(id) = process.filter(is_ours) {
-            // SAFETY: this sends a signal, and accesses no memory.
-            unsafe { libc::kill(id, libc::SIGTERM) };
-            stopped += 1;
-        } else {
-            let _ = fs::remove_file(entry.path());
-        }
+/// Ends the other processes with a control domain. The control domains end with them.
+pub fn stop() -> u8 {
+    let processes = folder::others();
+    for &process in &processes {
+        // SAFETY: this sends a signal, and accesses no memory.
+        unsafe { libc::kill(process, libc::SIGTERM) };
     }
-    say!("{stopped} stopped");
-    Ok(0)
-}
-
-/// Returns the folder with a note for each process with a control domain.
-///
-/// # Errors
-///
-/// If it can't be made.
-pub fn running() -> Result<PathBuf> {
-    let folder = paths::cache()?.join("lab/running");
-    fs::create_dir_all(&folder).context("making", &folder)?;
-    Ok(folder)
+    say!("{} stopped", processes.len());
+    0
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::error::{Context, Error, Result};
-use crate::process;
+use crate::{paths, process};
 
 /// A package to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +71,8 @@ impl Apt {
         option("Dir::State::lists", &self.folder.join("lists"));
         option("Dir::State::status", &self.folder.join("status"));
         option("Dir::Cache", &self.folder.join("cache"));
-        if let Some(sources) = std::env::var_os("GRANITE_APT_SOURCES") {
-            option("Dir::Etc::sourcelist", Path::new(&sources));
+        if let Some(sources) = paths::from_environment("GRANITE_APT_SOURCES") {
+            option("Dir::Etc::sourcelist", &sources);
             option("Dir::Etc::sourceparts", Path::new("-"));
         }
         for fixed in [

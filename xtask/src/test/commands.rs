@@ -88,6 +88,12 @@ const USES: &[Use] = &[
     lab("run::cfg_elsewhere", "run --cfg maxmem=256", 2, &["add --rig lab"]),
     lab("run::gdb_in_the_lab", "run --rig lab --gdb", 2, &["the rig lab has no --gdb"]),
     lab("lab::shell_of_dom0", "lab shell", 0, &[]),
+    lab(
+        "run::two_refused_in_the_lab",
+        "run --rig lab --example hello --guests 2 --cfg =",
+        2,
+        &["xl did not create the guest"],
+    ),
     lab("run::nothing_typed", "run --rig lab --example shell --timeout 3", 124, &["help lists the commands"]),
     lab("lab::no_word", "lab", 2, &["lab needs a word"]),
     lab("lab::help", "lab --help", 0, &["cargo xtask lab shell|log|stop"]),

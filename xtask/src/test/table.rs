@@ -123,7 +123,7 @@ pub fn follow(
         let boot = if rig == Rig::Lab {
             let shape = Shape { vcpus: smp, memory: machine.memory, more: String::new() };
             let module = machine.module.as_deref();
-            let domains = Domains { image, line: &line, module, shape: &shape, count: 1, types: false };
+            let domains = Domains { image, line: &line, module, shape: &shape, count: 1, takes_input: false };
             domains.run(session.lab()?, Some(DEADLINE), &mut show)?
         } else {
             boot::boot(machine, &session.tools()?, image, &line, Some(DEADLINE), show)?

@@ -36,7 +36,7 @@ impl Timing {
             None if self.quick => {
                 "about 2 minutes on 2 processors, after a first build of about 4".to_owned()
             }
-            None => "about 20 minutes on 2 processors the first time, less when all is built".to_owned(),
+            None => "about 25 minutes on 2 processors the first time, less when all is built".to_owned(),
         };
         format!("{what}; {time}")
     }

@@ -108,6 +108,7 @@ pub const GUESTS: &[Guest] = &[
              (printf 'help\\rmem\\r'; sleep 1; printf 'bad\\nexit\\n'; sleep 5) > $t) > /dev/null 2>&1 &",
             "true",
         ),
+        vcpus: 4,
         ..guest(
             "shell",
             "shell",
@@ -117,6 +118,29 @@ pub const GUESTS: &[Guest] = &[
                 "grants  events  mem  time  exit",
                 "KiB free",
                 "there is no command bad",
+                "granite: end: success",
+            ],
+        )
+    },
+    // Only after the guest has begun to wait. The second line is longer than its buffer.
+    Guest {
+        vcpus: 4,
+        around: (
+            "(until t=$(xenstore-read /local/domain/$(xl domid guest1)/console/tty) && [ -n \"$t\" ]; do usleep 50000; done; \
+             (sleep 2; printf 'one\\r'; sleep 1; printf 'one two three\\n'; sleep 5) > $t) > /dev/null 2>&1 &",
+            "true",
+        ),
+        ..guest(
+            "awaited",
+            "tests/typed",
+            "",
+            0,
+            &[
+                "taken twice: Some(Taken)",
+                "nothing typed: Err(TimedOut)",
+                "an empty buffer: Ok(0)",
+                "typed: \"one\"",
+                "typed: \"one two \"",
                 "granite: end: success",
             ],
         )

@@ -56,8 +56,7 @@ fn name(guest: &Guest) -> String {
 
 fn run_one(session: &mut Session<'_>, guest: &Guest) -> Result<()> {
     let image = match guest.program.strip_prefix("tests/") {
-        Some("die") => session.image("die", true)?,
-        Some(name) => build::build(&Program::Test(name.to_owned()), true)?,
+        Some(name) => session.image(name, true)?,
         None => build::build(&Program::Example(guest.program.to_owned()), true)?,
     };
     let shape = Shape { vcpus: guest.vcpus, memory: guest.memory, more: guest.more.to_owned() };
@@ -67,7 +66,7 @@ fn run_one(session: &mut Session<'_>, guest: &Guest) -> Result<()> {
         module: None,
         shape: &shape,
         count: guest.count,
-        types: false,
+        takes_input: false,
     };
     let report = session.report;
     let dom0 = session.lab()?;
