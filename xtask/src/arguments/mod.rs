@@ -1,194 +1,20 @@
 //! xtask's command line.
 
-use std::io::IsTerminal;
+mod run;
+mod test;
+
+pub use run::{Run, TIMEOUT, run};
+pub use test::{Test, test};
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::{Parser, ValueExt};
 
 use crate::error::{Error, Result};
 use crate::guest::Program;
-use crate::machine::{Accelerator, MIN_MEMORY, Machine, Rig};
-use crate::project::project;
+use crate::machine::Rig;
 use crate::setup::Choice;
-
-/// The arguments of `cargo xtask run`.
-#[derive(Debug)]
-pub struct Run {
-    /// The program to build.
-    pub program: Program,
-    /// Whether to build it optimised.
-    pub optimised: bool,
-    /// The machine to boot it on.
-    pub machine: Machine,
-    /// Whether to wait for a debugger.
-    pub gdb: bool,
-    /// The timeout: zero for no limit, `None` for the default.
-    pub timeout: Option<Duration>,
-    /// The choice of Xen and QEMU.
-    pub choice: Choice,
-    /// The guest's command line.
-    pub line: String,
-    /// Further lines of the guest's configuration in the lab.
-    pub cfg: Vec<String>,
-    /// The number of guests in the lab.
-    pub guests: u32,
-}
-
-/// The default timeout, without `--timeout`. On a terminal there is no limit: a server runs until Ctrl-C.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
-
-impl Run {
-    /// Returns the timeout to use; `None` for no limit.
-    pub fn deadline(&self) -> Option<Duration> {
-        let unlimited = self.gdb || std::io::stdout().is_terminal();
-        let default = (!unlimited).then_some(TIMEOUT);
-        self.timeout.or(default).filter(|timeout| !timeout.is_zero())
-    }
-}
-
-/// Every rig used by `test`.
-const ALL_RIGS: [Rig; 4] = [Rig::Solo, Rig::Pair, Rig::Direct, Rig::Lab];
-
-/// The arguments of `cargo xtask test`.
-#[derive(Clone, Debug)]
-pub struct Test {
-    /// Whether to run the host's tests.
-    pub host: bool,
-    /// The rigs to run guests in.
-    pub rigs: Vec<Rig>,
-    /// The minimum number of vCPUs of the guests.
-    pub smp: u32,
-    /// The number of rounds; `None` is one round without a progress bar.
-    pub repeat: Option<u32>,
-    /// The file for the results.
-    pub json: Option<PathBuf>,
-    /// Selects tests with one of these in their names; all tests if empty.
-    pub filter: Vec<String>,
-    /// Whether to print the names instead of running the tests.
-    pub list: bool,
-    /// Whether to run only the quick set.
-    pub quick: bool,
-    /// The choice of Xen and QEMU.
-    pub choice: Choice,
-}
-
-impl Default for Test {
-    fn default() -> Self {
-        Self {
-            host: true,
-            rigs: ALL_RIGS.to_vec(),
-            smp: 1,
-            repeat: None,
-            json: None,
-            filter: Vec::new(),
-            list: false,
-            quick: false,
-            choice: Choice::default(),
-        }
-    }
-}
-
-impl Test {
-    /// Returns whether a test with this name is selected.
-    pub fn selects(&self, name: &str) -> bool {
-        self.filter.is_empty() || self.filter.iter().any(|part| name.contains(part.as_str()))
-    }
-
-    /// Returns whether the host and all rigs are included.
-    pub fn is_of_all_rigs(&self) -> bool {
-        self.host && self.rigs == ALL_RIGS
-    }
-}
-
-/// Reads `run`'s arguments. Returns `None` for `--help`.
-///
-/// # Errors
-///
-/// If an option is unknown, a value is bad, or the project's metadata can't be read.
-pub fn run(parser: &mut Parser) -> Result<Option<Run>> {
-    let (mut program, mut named) = (None, None);
-    let mut run = Run {
-        program: Program::Main,
-        optimised: true,
-        machine: Machine::default(),
-        gdb: false,
-        timeout: None,
-        choice: Choice::default(),
-        line: String::new(),
-        cfg: Vec::new(),
-        guests: 1,
-    };
-    while let Some(argument) = next(parser)? {
-        let Argument::Option(name) = &argument else {
-            let Argument::Rest(line) = argument else { return Err(unexpected(argument)) };
-            run.line = line;
-            continue;
-        };
-        match name.as_str() {
-            "help" => return Ok(None),
-            "example" => program = Some(Program::Example(parser.value()?.string()?)),
-            "rig" => named = Some(rig(&parser.value()?.string()?)?),
-            "smp" => run.machine.smp = number(parser, "--smp", 1, 64)?,
-            "mem" => run.machine.memory = number(parser, "--mem", MIN_MEMORY, 1 << 20)?,
-            "module" => run.machine.module = Some(file(parser, "--module")?),
-            "timeout" => {
-                run.timeout = Some(Duration::from_secs(number(parser, "--timeout", 0, 86_400)?.into()))
-            }
-            "accel" => run.machine.accelerator = accelerator(&parser.value()?.string()?)?,
-            "gdb" => run.gdb = true,
-            "cfg" => run.cfg.push(parser.value()?.string()?),
-            "guests" => run.guests = number(parser, "--guests", 1, 8)?,
-            "dev" => run.optimised = false,
-            "verbose" => run.machine.verbose = true,
-            _ => tool(parser, &mut run.choice, argument)?,
-        }
-    }
-    run.program = program.unwrap_or(Program::Main);
-    let needed = project()?.needs(&run.program)?.rig.as_deref().map(rig).transpose()?;
-    run.machine.rig = named.or(needed).unwrap_or(run.machine.rig);
-    if (!run.cfg.is_empty() || run.guests > 1) && run.machine.rig != Rig::Lab {
-        return Err(Error::new("--cfg and --guests are for guests in the lab\nadd --rig lab"));
-    }
-    run.choice = run.choice.or_environment();
-    Ok(Some(run))
-}
-
-/// Reads `test`'s arguments. Returns `None` for `--help`.
-///
-/// # Errors
-///
-/// If an option is unknown, or a value is bad.
-pub fn test(parser: &mut Parser) -> Result<Option<Test>> {
-    let mut test = Test::default();
-    while let Some(argument) = next(parser)? {
-        let Argument::Option(name) = &argument else {
-            match argument {
-                // The guest's command line separates names by spaces.
-                Argument::Word(words) => test.filter.extend(words.split_whitespace().map(str::to_owned)),
-                other => return Err(unexpected(other)),
-            }
-            continue;
-        };
-        match name.as_str() {
-            "help" => return Ok(None),
-            "rig" => match parser.value()?.string()?.as_str() {
-                "all" => (test.host, test.rigs) = (true, ALL_RIGS.to_vec()),
-                "host" => (test.host, test.rigs) = (true, Vec::new()),
-                other => (test.host, test.rigs) = (false, vec![rig(other)?]),
-            },
-            "smp" => test.smp = number(parser, "--smp", 1, 64)?,
-            "repeat" => test.repeat = Some(number(parser, "--repeat", 1, 1_000_000)?),
-            "list" => test.list = true,
-            "quick" => test.quick = true,
-            "json" => test.json = Some(parser.value()?.into()),
-            _ => tool(parser, &mut test.choice, argument)?,
-        }
-    }
-    test.choice = test.choice.or_environment();
-    Ok(Some(test))
-}
 
 /// The arguments of `cargo xtask build`, `image` and `flags`.
 #[derive(Debug)]
@@ -424,14 +250,6 @@ fn rig(name: &str) -> Result<Rig> {
         other => Err(Error::new(format!(
             "--rig {other}: there is no such rig\nthere are solo, pair, direct and lab; test has host and all too"
         ))),
-    }
-}
-
-fn accelerator(name: &str) -> Result<Accelerator> {
-    match name {
-        "tcg" => Ok(Accelerator::Tcg),
-        "kvm" => Ok(Accelerator::Kvm),
-        other => Err(Error::new(format!("--accel {other}: it is tcg or kvm"))),
     }
 }
 
