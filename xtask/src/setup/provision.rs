@@ -202,12 +202,12 @@ impl Store {
         let apt = Apt::new(&self.packages())?;
         complain!("reading the distribution's package lists");
         let complaints = apt.update()?;
-        let no_packages = |why: &str| {
-            Error::new(format!(
-                "{why}\n{complaints}\nis there no network? name what you have with --qemu FILE and --xen FILE, \
-                 or set GRANITE_QEMU and GRANITE_XEN"
-            ))
+        let advice = match self.set {
+            Set::Lab => "the other rigs don't need these packages",
+            _ => "name what you have with --qemu FILE and --xen FILE, or set GRANITE_QEMU and GRANITE_XEN",
         };
+        let no_packages =
+            |why: &str| Error::new(format!("{why}\n{complaints}\nis there no network? {advice}"));
         let xen = || apt.xen_package()?.ok_or_else(|| no_packages("the package sources have no Xen"));
         let names = match self.set {
             Set::QemuAndXen => vec![xen()?, "qemu-system-x86".to_owned()],
